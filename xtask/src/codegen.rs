@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::root;
+
 const GENERATED: &str = "crates/proto/src/generated";
 
 /// Writes the generated files into the source tree.
@@ -47,11 +49,4 @@ fn generate(out: &Path) -> Result<()> {
         .out_dir(out)
         .compile_fds(descriptors)
         .context("generate Rust from proto/*.proto")
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask lies below the root")
-        .to_owned()
 }

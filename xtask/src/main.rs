@@ -1,19 +1,47 @@
 //! `cargo xtask`: what developers and the continuous integration run.
 
+mod arrows;
 mod codegen;
+mod compat;
+mod source;
+mod test;
+mod tidy;
 
-use anyhow::{Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-fn main() -> Result<()> {
+const USAGE: &str = "usage: cargo xtask COMMAND
+
+  codegen [--check]   generate crates/proto from proto/*.proto, or check that it is fresh
+  tidy                arrows between crates, file sizes, left-over markers, COMPAT.md rows
+  test [STAGE ...]    everything the continuous integration runs, or only the stages named";
+
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments
-        .iter()
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .as_slice()
-    {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
         ["codegen"] => codegen::write(),
         ["codegen", "--check"] => codegen::check(),
-        _ => bail!("usage: cargo xtask codegen [--check]"),
+        ["tidy"] => tidy::run(),
+        ["test", stages @ ..] => test::run(stages),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+/// The root of the workspace.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies below the root")
+        .to_owned()
 }
