@@ -1,6 +1,7 @@
 //! Numbers with a meaning: two bare integers side by side are a bug in waiting.
 
 use std::fmt;
+use std::time::Duration;
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty), $format:literal) => {
@@ -40,3 +41,24 @@ number!(
     /// A request proposed by a member; 0 means that nobody waits for it.
     RequestId(u64), "{:x}"
 );
+
+/// A point in monotonic time, as the time since some fixed origin (the start of the process, or
+/// of the simulated world). Machines are given it with each call; they never ask for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(pub Duration);
+
+impl Moment {
+    /// The time from `earlier` to here; zero when `earlier` is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl std::ops::Add<Duration> for Moment {
+    type Output = Self;
+
+    /// Saturates: a deadline too far to be written down is never reached.
+    fn add(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(span))
+    }
+}
