@@ -1,0 +1,5 @@
+//! Counters of the process in Prometheus' text format.
+
+/// Every metric of the process.
+#[derive(Debug, Default)]
+pub struct Metrics {}

@@ -1,0 +1,78 @@
+//! An encoded reply message, ready to be written.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+/// Length of the prefix before each gRPC message: one flag byte, four bytes of big-endian length.
+pub(super) const PREFIX_BYTES: usize = 5;
+
+/// Messages up to this size are copied behind their prefix, so that they leave as one piece; larger ones are
+/// sent as they are, after a piece that holds only the prefix.
+const COPIED_BYTES_MAX: usize = 4 * 1024;
+
+/// One reply message with its gRPC prefix. Cheap to clone: the bytes are shared.
+#[derive(Clone, Debug)]
+pub struct Body {
+    /// The prefix, and the message too unless `tail` holds it.
+    head: Bytes,
+    tail: Bytes,
+}
+
+impl Body {
+    /// A reply written by `write` into a buffer with room for `size_hint` bytes. This is the way without a copy.
+    #[must_use]
+    pub fn encode(size_hint: usize, write: impl FnOnce(&mut BytesMut)) -> Self {
+        let mut buffer = BytesMut::with_capacity(PREFIX_BYTES + size_hint);
+        buffer.put_bytes(0, PREFIX_BYTES);
+        write(&mut buffer);
+        let length = (buffer.len() - PREFIX_BYTES) as u32;
+        buffer[1..PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
+        Self {
+            head: buffer.freeze(),
+            tail: Bytes::new(),
+        }
+    }
+
+    /// A reply made of a protobuf message.
+    #[must_use]
+    pub fn from_message(message: &impl prost::Message) -> Self {
+        Self::encode(message.encoded_len(), |buffer| {
+            // A `BytesMut` grows as needed, so it cannot run out of room.
+            let _ = message.encode(buffer);
+        })
+    }
+
+    /// A reply made of bytes that are encoded already and may be shared between many calls.
+    #[must_use]
+    pub fn from_encoded(message: Bytes) -> Self {
+        if message.len() <= COPIED_BYTES_MAX {
+            return Self::encode(message.len(), |buffer| buffer.put_slice(&message));
+        }
+        let mut prefix = BytesMut::with_capacity(PREFIX_BYTES);
+        prefix.put_u8(0);
+        prefix.put_u32(message.len() as u32);
+        Self {
+            head: prefix.freeze(),
+            tail: message,
+        }
+    }
+
+    /// Length in bytes as written, prefix included.
+    #[must_use]
+    pub fn written_bytes(&self) -> usize {
+        self.head.len() + self.tail.len()
+    }
+
+    /// The message without its prefix.
+    #[must_use]
+    pub fn into_message(mut self) -> Bytes {
+        if self.tail.is_empty() {
+            return self.head.split_off(PREFIX_BYTES);
+        }
+        self.tail
+    }
+
+    /// The pieces to write, in order; the second may be empty.
+    pub(super) fn into_pieces(self) -> (Bytes, Bytes) {
+        (self.head, self.tail)
+    }
+}
