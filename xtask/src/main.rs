@@ -3,6 +3,7 @@
 mod arrows;
 mod codegen;
 mod compat;
+mod peers;
 mod source;
 mod test;
 mod tidy;
@@ -14,6 +15,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 
   codegen [--check]   generate crates/proto from proto/*.proto, or check that it is fresh
   tidy                arrows between crates, file sizes, left-over markers, COMPAT.md rows
+  peers               fetch and build what the end-to-end tests run against, into target/peers
   test [STAGE ...]    everything the continuous integration runs, or only the stages named";
 
 fn main() -> ExitCode {
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
         ["codegen"] => codegen::write(),
         ["codegen", "--check"] => codegen::check(),
         ["tidy"] => tidy::run(),
+        ["peers"] => peers::set_up(),
         ["test", stages @ ..] => test::run(stages),
         _ => {
             eprintln!("{USAGE}");
