@@ -1,0 +1,5 @@
+//! The replicated state of a member.
+
+mod error;
+
+pub use error::RequestError;
