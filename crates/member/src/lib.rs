@@ -1,7 +1,8 @@
-//! Placeholder.
+//! One member of a cluster as deterministic machines.
 
 pub mod alarm;
 pub mod apply;
 pub mod auth;
 pub mod cluster;
+pub mod consensus;
 pub mod quota;

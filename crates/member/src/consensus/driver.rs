@@ -1,0 +1,654 @@
+//! The driver of the raft crate; see the folder's door for the theory.
+
+use std::collections::VecDeque;
+
+use kvorum_proto::ids::{LogIndex, MemberId, RequestId, Term};
+use kvorum_proto::{raftpb, walpb};
+use prost::Message as _;
+use raft::eraftpb::{self, ConfState, HardState, MessageType};
+use raft::{RawNode, Ready, StateRole};
+
+use super::bootstrap::{self, InitialMember, RestoreError};
+use super::flow::{CREDIT_BYTES, Flow};
+use super::gates::Gates;
+use super::memory::MemoryLog;
+use super::reads::Reads;
+use super::{
+    Append, Config, HELD_BYTES_MAX, HELD_PROPOSALS_MAX, Input, Leadership, MESSAGE_BYTES_MAX,
+    MESSAGES_IN_FLIGHT_MAX, Output, PENDING_APPLY_ENTRIES_MAX, Proposal, Refusal, Role, Status,
+    Ticket, UNCOMMITTED_BYTES_MAX, convert, report,
+};
+
+/// How many bytes of committed entries one turn of the crate may hand out.
+const COMMITTED_BYTES_PER_TURN: u64 = CREDIT_BYTES / 4;
+
+/// One member's consensus: inputs by [`input`](Self::input), then [`poll`](Self::poll), then outputs by
+/// [`take_output`](Self::take_output) until there is none.
+pub struct Consensus {
+    config: Config,
+    node: RawNode<MemoryLog>,
+    /// Ticks since the start.
+    now: u64,
+    /// Proposals that did not reach the crate yet, oldest first, with the tick at which they came.
+    held: VecDeque<(u64, Held)>,
+    held_bytes: usize,
+    reads: Reads,
+    gates: Gates,
+    flow: Flow,
+    /// The last index given to `flow`.
+    handed_out: LogIndex,
+    leadership: Leadership,
+    /// What was committed before this start.
+    replay_end: LogIndex,
+    /// The first write of a new cluster; nothing else happens until it is durable.
+    birth: Option<Ticket>,
+    /// Set until the log was replayed and, by a lone voter, the first campaign begun.
+    starting: bool,
+    outputs: VecDeque<Output>,
+}
+
+/// A proposal in the crate's form.
+struct Held {
+    id: RequestId,
+    entry: eraftpb::Entry,
+}
+
+impl Held {
+    fn bytes(&self) -> usize {
+        self.entry.data.len() + self.entry.context.len()
+    }
+}
+
+impl Consensus {
+    /// The first start of a member of a new cluster: its log begins with one configuration change per
+    /// initial member.
+    ///
+    /// # Errors
+    /// When the settings do not fit together.
+    pub fn bootstrap(config: Config, members: &[InitialMember]) -> Result<Self, RestoreError> {
+        let (entries, hard_state) = bootstrap::initial_entries(members);
+        let mut voters: Vec<u64> = members.iter().map(|member| member.id.0).collect();
+        voters.sort_unstable();
+        let conf_state = ConfState {
+            voters,
+            ..Default::default()
+        };
+        let (inside, state) = bootstrap::check((0, 0), entries.clone(), hard_state)?;
+        let mut consensus = Self::start(config, (0, 0), inside, state, conf_state)?;
+        let ticket = consensus.gates.next_ticket();
+        consensus.birth = Some(ticket);
+        consensus.replay_end = LogIndex(0);
+        consensus.outputs.push_back(Output::Append(Append {
+            ticket,
+            hard_state: Some(hard_state),
+            entries,
+            must_sync: true,
+        }));
+        Ok(consensus)
+    }
+
+    /// A later start, from what the write-ahead log held. The configuration at `snapshot` is the one
+    /// recorded with it; a log from its beginning has none, and configuration changes bring it about as
+    /// they are applied again.
+    ///
+    /// # Errors
+    /// When the log cannot be taken up; see [`RestoreError`].
+    pub fn restore(
+        config: Config,
+        snapshot: &walpb::Snapshot,
+        hard_state: raftpb::HardState,
+        entries: Vec<raftpb::Entry>,
+    ) -> Result<Self, RestoreError> {
+        let trimmed = (snapshot.index(), snapshot.term());
+        let (entries, state) = bootstrap::check(trimmed, entries, hard_state)?;
+        let conf_state = snapshot.conf_state.as_ref().map(convert::conf_state_in);
+        Self::start(
+            config,
+            trimmed,
+            entries,
+            state,
+            conf_state.unwrap_or_default(),
+        )
+    }
+
+    fn start(
+        config: Config,
+        trimmed: (u64, u64),
+        entries: Vec<eraftpb::Entry>,
+        hard_state: HardState,
+        conf_state: ConfState,
+    ) -> Result<Self, RestoreError> {
+        let settings = raft::Config {
+            id: config.member.0,
+            election_tick: config.election_ticks,
+            heartbeat_tick: config.heartbeat_ticks,
+            applied: trimmed.0,
+            max_size_per_msg: MESSAGE_BYTES_MAX,
+            max_inflight_msgs: MESSAGES_IN_FLIGHT_MAX,
+            check_quorum: true,
+            pre_vote: config.pre_vote,
+            read_only_option: raft::ReadOnlyOption::Safe,
+            batch_append: true,
+            max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
+            max_committed_size_per_ready: COMMITTED_BYTES_PER_TURN,
+            ..Default::default()
+        };
+        let commit = LogIndex(hard_state.commit);
+        let log = MemoryLog::new(trimmed, entries, hard_state, conf_state);
+        let node = RawNode::new(&settings, log, &report::logger())
+            .map_err(|error| RestoreError::Raft(error.to_string()))?;
+        let mut consensus = Consensus {
+            reads: Reads::new(config.boot_nonce),
+            config,
+            node,
+            now: 0,
+            held: VecDeque::new(),
+            held_bytes: 0,
+            gates: Gates::default(),
+            flow: Flow::new(commit),
+            handed_out: LogIndex(trimmed.0),
+            leadership: Leadership::default(),
+            replay_end: commit,
+            birth: None,
+            starting: true,
+            outputs: VecDeque::new(),
+        };
+        consensus.leadership = consensus.current_leadership();
+        consensus.settle_timeout();
+        Ok(consensus)
+    }
+
+    /// Takes an input in. What it leads to appears after [`poll`](Self::poll).
+    pub fn input(&mut self, input: Input) {
+        match input {
+            Input::Tick => self.tick(),
+            Input::Propose(proposals) => self.propose(proposals),
+            Input::ProposeConfChange(change) => self.propose_conf_change(&change),
+            Input::Read(token) => {
+                if let Err(reason) = self.reads.push(self.now, token) {
+                    self.outputs
+                        .push_back(Output::ReadRefused { token, reason });
+                }
+            }
+            Input::Persisted(ticket) => self.persisted(ticket),
+            Input::Applied(index) => self.applied(index),
+            Input::ConfChanged(change) => self.conf_changed(&change),
+            Input::Message(message) => self.message(message),
+            Input::TransferLeader(to) => self.node.transfer_leader(to.0),
+            Input::Campaign => self.campaign(),
+        }
+        self.settle_timeout();
+    }
+
+    /// Does what the inputs made possible.
+    pub fn poll(&mut self) {
+        if self.birth.is_some() {
+            return;
+        }
+        self.finish_start();
+        loop {
+            self.flush_proposals();
+            self.begin_reads();
+            self.settle_timeout();
+            if !self.node.has_ready() {
+                break;
+            }
+            let progress = self.turn();
+            if !progress && self.flow.is_backed_up() {
+                // Only more committed entries would come, and apply has enough of them.
+                break;
+            }
+        }
+        while let Some(batch) = self.flow.next_batch() {
+            self.outputs.push_back(Output::Commit(batch));
+        }
+    }
+
+    /// The next thing to be done, in order; `None` when there is no more.
+    pub fn take_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Where consensus stands.
+    pub fn status(&self) -> Status {
+        let raft = &self.node.raft;
+        let log = &raft.raft_log;
+        Status {
+            leadership: self.leadership,
+            last: LogIndex(log.last_index()),
+            persisted: LogIndex(log.persisted),
+            committed: LogIndex(log.committed),
+            applied: LogIndex(log.applied),
+            proposals_pending: self.held.len() as u64 + (log.last_index() - log.committed),
+        }
+    }
+
+    /// What was committed before this start: entries up to here are replayed.
+    pub fn replay_end(&self) -> LogIndex {
+        self.replay_end
+    }
+
+    /// The voters and learners as of the last applied configuration change, each list ascending.
+    pub fn conf_state(&self) -> raftpb::ConfState {
+        convert::conf_state_out(&self.node.raft.prs().conf().to_conf_state())
+    }
+
+    /// Panics with the rule that broke. For tests and the simulator; reads the whole log in memory.
+    pub fn check_invariants(&self) {
+        self.check_positions();
+        self.check_trimmed();
+        assert!(self.gates.ascend(), "tickets ascend");
+        assert!(self.reads.is_consistent(), "a round serves reads that wait");
+        assert!(
+            self.node.store().is_ordered(),
+            "entries are consecutive and terms never fall"
+        );
+    }
+
+    fn check_positions(&self) {
+        let log = &self.node.raft.raft_log;
+        assert!(
+            log.applied <= self.handed_out.0,
+            "applied what was handed out"
+        );
+        assert!(
+            self.handed_out.0 <= log.committed,
+            "handed out what is committed"
+        );
+        assert!(
+            self.handed_out.0 <= log.persisted,
+            "handed out what the local disk has"
+        );
+        assert!(
+            log.committed <= log.last_index(),
+            "committed what is in the log"
+        );
+        assert!(
+            log.persisted <= log.last_index(),
+            "persisted what is in the log"
+        );
+    }
+
+    fn check_trimmed(&self) {
+        let trimmed = self.node.store().trimmed();
+        assert!(
+            trimmed <= self.node.raft.raft_log.applied,
+            "trimmed what is applied"
+        );
+    }
+}
+
+// Inputs, one function each.
+impl Consensus {
+    fn tick(&mut self) {
+        self.now += 1;
+        if self.birth.is_none() && self.may_campaign() {
+            self.node.tick();
+        }
+        let oldest = self.now.saturating_sub(self.config.request_timeout_ticks);
+        for token in self.reads.tick(self.now, oldest) {
+            self.outputs.push_back(Output::ReadRefused {
+                token,
+                reason: Refusal::NoLeader,
+            });
+        }
+        while let Some((_, held)) = self.held.pop_front_if(|(came, _)| *came < oldest) {
+            self.held_bytes -= held.bytes();
+            self.refuse(held.id, Refusal::NoLeader);
+        }
+    }
+
+    fn propose(&mut self, proposals: Vec<Proposal>) {
+        for Proposal { id, data } in proposals {
+            self.hold(
+                id,
+                eraftpb::Entry {
+                    data,
+                    ..Default::default()
+                },
+            );
+        }
+    }
+
+    fn propose_conf_change(&mut self, change: &raftpb::ConfChange) {
+        let id = RequestId(change.id());
+        let entry = convert::entry_in(raftpb::Entry {
+            r#type: Some(raftpb::EntryType::EntryConfChange as i32),
+            data: Some(change.encode_to_vec().into()),
+            ..Default::default()
+        });
+        match entry {
+            Ok(entry) => self.hold(id, entry),
+            Err(error) => {
+                tracing::warn!(%error, "membership change refused");
+                self.refuse(id, Refusal::Malformed);
+            }
+        }
+    }
+
+    /// Queues a proposal for the next poll, unless too much is under way.
+    fn hold(&mut self, id: RequestId, entry: eraftpb::Entry) {
+        let held = Held { id, entry };
+        let log = &self.node.raft.raft_log;
+        let behind = log.committed - log.applied > PENDING_APPLY_ENTRIES_MAX;
+        let full = self.held.len() >= HELD_PROPOSALS_MAX || self.held_bytes >= HELD_BYTES_MAX;
+        if behind || (full && !self.may_propose()) {
+            return self.refuse(id, Refusal::TooManyRequests);
+        }
+        self.held_bytes += held.bytes();
+        self.held.push_back((self.now, held));
+    }
+
+    fn persisted(&mut self, ticket: Ticket) {
+        if self.birth.is_some_and(|birth| birth <= ticket) {
+            self.birth = None;
+        }
+        if let Some((batch, messages)) = self.gates.close(ticket) {
+            self.node.on_persist_ready(batch);
+            self.outputs.extend(messages.into_iter().map(Output::Send));
+        }
+    }
+
+    fn applied(&mut self, index: LogIndex) {
+        if index.0 <= self.node.raft.raft_log.applied {
+            return;
+        }
+        assert!(index <= self.handed_out, "apply confirms what it was given");
+        self.node.advance_apply_to(index.0);
+        self.flow.confirm(index);
+        let keep = self.config.catch_up_entries;
+        let held = index.0 - self.node.store().trimmed();
+        if held >= self.config.snapshot_count.max(keep).saturating_add(keep) {
+            self.node.mut_store().trim(index.0 - keep);
+        }
+    }
+
+    fn conf_changed(&mut self, change: &raftpb::ConfChange) {
+        let result = match convert::change_in(change) {
+            Ok(None) => return,
+            Ok(Some(change)) => self
+                .node
+                .apply_conf_change(&change)
+                .map(drop)
+                .map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = result {
+            let node = MemberId(change.node_id());
+            self.outputs.push_back(Output::Stop(format!(
+                "committed membership change of {node} cannot be carried out: {error}"
+            )));
+        }
+    }
+
+    fn message(&mut self, message: raftpb::Message) {
+        if self.birth.is_some() {
+            return;
+        }
+        let from = MemberId(message.from());
+        let last = self.node.raft.raft_log.last_index();
+        let message = match convert::message_in(message) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::warn!(%from, %error, "message from peer refused");
+                return;
+            }
+        };
+        // The crate would panic or lose its way at an index that this log never had.
+        let beyond = match message.msg_type {
+            MessageType::MsgHeartbeat => message.commit > last,
+            MessageType::MsgAppendResponse => !message.reject && message.index > last,
+            _ => false,
+        };
+        if beyond || message.to != self.config.member.0 {
+            tracing::warn!(%from, last, "message from peer refused: it is not for this log");
+            return;
+        }
+        if let Err(error) = self.node.step(message) {
+            tracing::debug!(%from, %error, "message from peer ignored");
+        }
+    }
+
+    fn campaign(&mut self) {
+        if self.birth.is_none() && self.may_campaign() {
+            // An election that cannot be held now is not an error; the next time-out tries again.
+            let _ = self.node.campaign();
+        }
+    }
+}
+
+// What a poll does.
+impl Consensus {
+    /// Ends the start once everything committed before it is applied: a voter without others leads
+    /// at once instead of waiting for a time-out.
+    fn finish_start(&mut self) {
+        let log = &self.node.raft.raft_log;
+        if self.starting && log.applied == log.committed {
+            self.starting = false;
+            if self.is_alone() {
+                self.campaign();
+            }
+        }
+    }
+
+    /// Gives held proposals to the crate, in messages of bounded size.
+    fn flush_proposals(&mut self) {
+        while !self.held.is_empty() && self.may_propose() {
+            let mut ids = Vec::new();
+            let mut entries = Vec::new();
+            let mut bytes = 0;
+            while let Some((_, held)) = self.held.pop_front() {
+                bytes += held.bytes();
+                ids.push(held.id);
+                entries.push(held.entry);
+                if bytes as u64 >= MESSAGE_BYTES_MAX {
+                    break;
+                }
+            }
+            self.held_bytes -= bytes;
+            if let Err(reason) = self.step_proposals(entries, bytes) {
+                ids.into_iter().for_each(|id| self.refuse(id, reason));
+            }
+        }
+    }
+
+    fn step_proposals(
+        &mut self,
+        entries: Vec<eraftpb::Entry>,
+        bytes: usize,
+    ) -> Result<(), Refusal> {
+        let raft = &mut self.node.raft;
+        let uncommitted = raft.uncommitted_size();
+        if uncommitted > 0 && (uncommitted + bytes) as u64 > UNCOMMITTED_BYTES_MAX {
+            return Err(Refusal::TooManyRequests);
+        }
+        let mut message = eraftpb::Message {
+            from: self.config.member.0,
+            ..Default::default()
+        };
+        message.set_msg_type(MessageType::MsgPropose);
+        message.set_entries(entries.into());
+        // The other reasons for which the crate drops proposals were looked at before.
+        raft.step(message).map_err(|_| Refusal::Removed)
+    }
+
+    fn begin_reads(&mut self) {
+        if !self.may_read() {
+            return;
+        }
+        if let Some(context) = self.reads.begin(self.now) {
+            self.node.read_index(context.to_vec());
+        }
+    }
+
+    /// Carries out one batch of the crate's wishes. Returns whether it held more than committed entries.
+    fn turn(&mut self) -> bool {
+        let credit = if self.flow.is_backed_up() {
+            0
+        } else {
+            COMMITTED_BYTES_PER_TURN
+        };
+        self.node.raft.set_max_committed_size_per_ready(credit);
+        let mut ready = self.node.ready();
+        self.note_leadership();
+        let committed = ready.take_committed_entries();
+        if let Some(last) = committed.last() {
+            self.handed_out = LogIndex(last.index);
+        }
+        self.flow
+            .push(committed.into_iter().map(convert::entry_out));
+        let mut progress = self.append(&mut ready);
+        for message in ready.take_messages() {
+            progress = true;
+            self.outputs
+                .push_back(Output::Send(convert::message_out(message)));
+        }
+        for state in ready.take_read_states() {
+            progress = true;
+            let tokens = self.reads.finish(&state.request_ctx);
+            if !tokens.is_empty() {
+                self.outputs.push_back(Output::ReadReady {
+                    tokens,
+                    index: LogIndex(state.index),
+                });
+            }
+        }
+        let batch = ready.number();
+        self.node.advance_append_async(ready);
+        if self.gates.is_empty() {
+            self.node.on_persist_ready(batch);
+        }
+        progress
+    }
+
+    /// Sends what is new in log and raft state to the disk, and keeps back the messages that promise it.
+    fn append(&mut self, ready: &mut Ready) -> bool {
+        let entries = ready.take_entries();
+        self.node.mut_store().append(&entries);
+        let hard_state = ready.hs().map(convert::hard_state_out);
+        let progress = hard_state.is_some() || !entries.is_empty();
+        let must_sync = ready.must_sync();
+        if progress {
+            let ticket = self.gates.next_ticket();
+            if must_sync {
+                self.gates.open(ticket, ready.number());
+            }
+            let entries = entries.into_iter().map(convert::entry_out).collect();
+            self.outputs.push_back(Output::Append(Append {
+                ticket,
+                hard_state,
+                entries,
+                must_sync,
+            }));
+        }
+        let promises: Vec<_> = ready
+            .take_persisted_messages()
+            .into_iter()
+            .map(convert::message_out)
+            .collect();
+        let progress = progress || !promises.is_empty();
+        if let Some(free) = self.gates.follow(ready.number(), promises) {
+            self.outputs.extend(free.into_iter().map(Output::Send));
+        }
+        progress
+    }
+
+    fn note_leadership(&mut self) {
+        let current = self.current_leadership();
+        if current == self.leadership {
+            return;
+        }
+        // A round begun under another leader may never be answered.
+        self.reads.restart();
+        tracing::info!(
+            term = current.term.0,
+            leader = %current.leader,
+            role = ?current.role,
+            "raft leadership changed"
+        );
+        self.leadership = current;
+        self.outputs.push_back(Output::Leadership(current));
+    }
+
+    fn refuse(&mut self, id: RequestId, reason: Refusal) {
+        self.outputs.push_back(Output::Refused { id, reason });
+    }
+}
+
+// Questions to the crate.
+impl Consensus {
+    fn current_leadership(&self) -> Leadership {
+        let raft = &self.node.raft;
+        Leadership {
+            term: Term(raft.term),
+            leader: MemberId(raft.leader_id),
+            role: match raft.state {
+                StateRole::Follower => Role::Follower,
+                StateRole::PreCandidate => Role::PreCandidate,
+                StateRole::Candidate => Role::Candidate,
+                StateRole::Leader => Role::Leader,
+            },
+        }
+    }
+
+    fn is_leader(&self) -> bool {
+        self.node.raft.state == StateRole::Leader
+    }
+
+    /// Whether this member is the only voter.
+    fn is_alone(&self) -> bool {
+        self.node.raft.promotable() && self.node.raft.prs().is_singleton()
+    }
+
+    /// A lone voter wins in the same call, and the crate then insists that its whole log is durable.
+    fn may_campaign(&self) -> bool {
+        let log = &self.node.raft.raft_log;
+        !self.is_alone() || self.is_leader() || log.persisted == log.last_index()
+    }
+
+    /// Whether the crate would take a proposal: it drops them without a leader and while leadership is
+    /// handed over.
+    fn may_propose(&self) -> bool {
+        let raft = &self.node.raft;
+        self.birth.is_none() && raft.leader_id != raft::INVALID_ID && raft.lead_transferee.is_none()
+    }
+
+    /// Whether the crate would take a read index: a leader must have committed in its term.
+    fn may_read(&self) -> bool {
+        let raft = &self.node.raft;
+        match raft.state {
+            StateRole::Leader => raft.commit_to_current_term(),
+            StateRole::Follower => raft.leader_id != raft::INVALID_ID,
+            StateRole::Candidate | StateRole::PreCandidate => false,
+        }
+    }
+
+    /// The crate draws a new time-out at random whenever it resets; this one is drawn from the seed.
+    fn settle_timeout(&mut self) {
+        let term = self.node.raft.term;
+        let ticks = self.config.election_ticks;
+        let timeout = election_timeout(self.config.seed, self.config.member, Term(term), ticks);
+        self.node.raft.set_randomized_election_timeout(timeout);
+    }
+}
+
+/// A time-out from `ticks` up to twice as many, excluded: a pure function, equal on every run.
+fn election_timeout(seed: u64, member: MemberId, term: Term, ticks: usize) -> usize {
+    // The finalizer of SplitMix64, once per word.
+    let mut hash = seed;
+    for word in [member.0, term.0] {
+        hash = (hash ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        hash ^= hash >> 31;
+    }
+    ticks + (hash % ticks as u64) as usize
+}
+
+impl std::fmt::Debug for Consensus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Consensus")
+            .field("status", &self.status())
+            .finish_non_exhaustive()
+    }
+}

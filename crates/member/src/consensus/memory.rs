@@ -1,0 +1,221 @@
+//! The raft log in memory: what the raft crate reads back.
+//!
+//! It holds the entries after `trimmed`, the last index that was dropped. The write-ahead log is the
+//! durable copy; this one exists so that followers can be served and committed entries handed out. An
+//! entry shares its bytes with the proposal that made it.
+//!
+//! Invariants: entries are consecutive and start right after `trimmed`; terms never fall.
+
+use std::collections::VecDeque;
+
+use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::{GetEntriesContext, RaftState, StorageError};
+
+/// What an entry costs beside its bytes, as the crate counts message sizes.
+const ENTRY_OVERHEAD_BYTES: u64 = 24;
+
+/// The raft crate's view of the log.
+#[derive(Debug)]
+pub(super) struct MemoryLog {
+    trimmed_index: u64,
+    trimmed_term: u64,
+    entries: VecDeque<Entry>,
+    /// Only read by the crate when it starts.
+    initial: (HardState, ConfState),
+}
+
+impl MemoryLog {
+    /// A log that starts after `(index, term)`.
+    pub(super) fn new(
+        trimmed: (u64, u64),
+        entries: Vec<Entry>,
+        hard_state: HardState,
+        conf_state: ConfState,
+    ) -> Self {
+        MemoryLog {
+            trimmed_index: trimmed.0,
+            trimmed_term: trimmed.1,
+            entries: entries.into(),
+            initial: (hard_state, conf_state),
+        }
+    }
+
+    /// Takes new entries; those with an index already present replace the tail.
+    ///
+    /// # Panics
+    /// When an entry would leave a gap or replace a trimmed one: the raft crate never asks for that.
+    pub(super) fn append(&mut self, entries: &[Entry]) {
+        let Some(first) = entries.first() else { return };
+        assert!(
+            first.index > self.trimmed_index && first.index <= self.last() + 1,
+            "entries follow the log: index {} after {}..={}",
+            first.index,
+            self.trimmed_index,
+            self.last()
+        );
+        self.entries
+            .truncate((first.index - self.trimmed_index - 1) as usize);
+        self.entries.extend(entries.iter().cloned());
+    }
+
+    /// Forgets the entries up to `index`, which stays known by its term.
+    pub(super) fn trim(&mut self, index: u64) {
+        if index <= self.trimmed_index || index > self.last() {
+            return;
+        }
+        let count = (index - self.trimmed_index) as usize;
+        self.trimmed_term = self.entries[count - 1].term;
+        self.trimmed_index = index;
+        self.entries.drain(..count);
+        self.entries.shrink_to(self.entries.len().saturating_mul(2));
+    }
+
+    /// The last index dropped; 0 when none was.
+    pub(super) fn trimmed(&self) -> u64 {
+        self.trimmed_index
+    }
+
+    /// The last index held, or the last one dropped when none is.
+    pub(super) fn last(&self) -> u64 {
+        self.trimmed_index + self.entries.len() as u64
+    }
+
+    /// Whether the entries are consecutive and their terms never fall.
+    pub(super) fn is_ordered(&self) -> bool {
+        let mut previous = (self.trimmed_index, self.trimmed_term);
+        self.entries.iter().all(|entry| {
+            let fits = entry.index == previous.0 + 1 && entry.term >= previous.1;
+            previous = (entry.index, entry.term);
+            fits
+        })
+    }
+}
+
+impl raft::Storage for MemoryLog {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        Ok(RaftState::new(
+            self.initial.0.clone(),
+            self.initial.1.clone(),
+        ))
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        _: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        if low <= self.trimmed_index {
+            return Err(StorageError::Compacted.into());
+        }
+        if high > self.last() + 1 {
+            return Err(StorageError::Unavailable.into());
+        }
+        let first = (low - self.trimmed_index - 1) as usize;
+        let end = (high - self.trimmed_index - 1) as usize;
+        let budget = max_size.into().unwrap_or(u64::MAX);
+        let mut bytes = 0u64;
+        let mut out = Vec::with_capacity((end - first).min(1024));
+        for entry in self.entries.range(first..end) {
+            bytes = bytes.saturating_add(entry_bytes(entry));
+            if bytes > budget && !out.is_empty() {
+                break;
+            }
+            out.push(entry.clone());
+        }
+        Ok(out)
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        if index == self.trimmed_index {
+            return Ok(self.trimmed_term);
+        }
+        if index < self.trimmed_index {
+            return Err(StorageError::Compacted.into());
+        }
+        let place = (index - self.trimmed_index - 1) as usize;
+        self.entries
+            .get(place)
+            .map(|entry| entry.term)
+            .ok_or(StorageError::Unavailable.into())
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.trimmed_index + 1)
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.last())
+    }
+
+    fn snapshot(&self, _: u64, _: u64) -> raft::Result<Snapshot> {
+        // The leader then keeps probing; snapshots are sent once peers are.
+        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    }
+}
+
+fn entry_bytes(entry: &Entry) -> u64 {
+    (entry.data.len() + entry.context.len()) as u64 + ENTRY_OVERHEAD_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use raft::Storage as _;
+
+    use super::*;
+
+    fn entry(index: u64, term: u64) -> Entry {
+        Entry {
+            index,
+            term,
+            data: vec![0; 76].into(),
+            ..Default::default()
+        }
+    }
+
+    fn log(entries: &[(u64, u64)]) -> MemoryLog {
+        let entries = entries
+            .iter()
+            .map(|&(index, term)| entry(index, term))
+            .collect();
+        MemoryLog::new((0, 0), entries, HardState::default(), ConfState::default())
+    }
+
+    fn read(log: &MemoryLog, low: u64, high: u64, budget: u64) -> raft::Result<Vec<u64>> {
+        let entries = log.entries(low, high, budget, GetEntriesContext::empty(false))?;
+        Ok(entries.into_iter().map(|entry| entry.index).collect())
+    }
+
+    #[test]
+    fn append_replaces_the_tail() {
+        let mut log = log(&[(1, 1), (2, 1), (3, 1)]);
+        log.append(&[entry(2, 2)]);
+        assert_eq!((log.last(), log.term(2)), (2, Ok(2)));
+        assert!(log.is_ordered());
+    }
+
+    #[test]
+    fn trim_keeps_the_term_of_the_last_dropped_entry() {
+        let mut log = log(&[(1, 1), (2, 2), (3, 2)]);
+        log.trim(2);
+        assert_eq!(
+            (log.trimmed(), log.last(), log.first_index()),
+            (2, 3, Ok(3))
+        );
+        assert_eq!(log.term(2), Ok(2));
+        assert_eq!(log.term(1), Err(StorageError::Compacted.into()));
+        assert_eq!(read(&log, 2, 3, 1000), Err(StorageError::Compacted.into()));
+        log.trim(9);
+        assert_eq!(log.trimmed(), 2, "what is not there cannot be trimmed");
+    }
+
+    #[test]
+    fn reads_stop_at_the_budget_but_give_one_entry() {
+        let log = log(&[(1, 1), (2, 1), (3, 1)]);
+        assert_eq!(read(&log, 1, 4, 0), Ok(vec![1]));
+        assert_eq!(read(&log, 1, 4, 200), Ok(vec![1, 2]));
+        assert_eq!(read(&log, 1, 4, u64::MAX), Ok(vec![1, 2, 3]));
+        assert_eq!(read(&log, 1, 5, 0), Err(StorageError::Unavailable.into()));
+    }
+}

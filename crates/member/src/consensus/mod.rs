@@ -1,0 +1,267 @@
+//! Consensus: which entries are in the log, in which order, and what is committed.
+//!
+//! [`Consensus`] drives the `raft` crate, which nothing outside this folder sees. It is a machine like
+//! the others of a member: inputs in, outputs out, no clock, no thread, no chance. Time comes as ticks;
+//! the crate draws election timeouts at random, so they are set again after each call to a function of
+//! seed, member and term.
+//!
+//! # The order of things
+//!
+//! New entries leave as [`Output::Append`] under a [`Ticket`]; tickets ascend. When the log says
+//! [`Input::Persisted`] the crate counts this member's copy, and messages that promise durability (votes,
+//! acknowledgements) leave. Committed entries leave as [`Output::Commit`], and only those the local disk
+//! has. Apply answers with [`Input::Applied`], a watermark.
+//!
+//! ```text
+//! Propose ─► Append(ticket) ─► Persisted(ticket) ─► Commit(entries) ─► Applied(index)
+//! Read    ─► one ReadIndex round for all that wait ─► ReadReady(tokens, index)
+//! ```
+//!
+//! # What is held here and what is refused
+//!
+//! The crate drops a proposal when there is no leader or while leadership is handed over, and a read
+//! index before the leader's first commit of its term, without a word. Both are held here instead, up to
+//! named bounds and not longer than a request may take; then they are refused.
+//!
+//! # Invariants
+//!
+//! * applied ≤ handed out ≤ committed ≤ last index; what was handed out is on the local disk
+//! * persisted ≤ last index; trimmed ≤ applied
+//! * tickets ascend by one; a message that waits for a ticket leaves after it
+//! * a read context is never used twice, not even over restarts (the boot nonce is in it)
+
+mod bootstrap;
+mod convert;
+mod driver;
+mod flow;
+mod gates;
+mod memory;
+mod reads;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+use kvorum_proto::ids::{LogIndex, MemberId, RequestId, Term};
+use kvorum_proto::raftpb;
+
+pub use bootstrap::{InitialMember, RestoreError, initial_entries};
+pub use convert::ConvertError;
+pub use driver::Consensus;
+pub use wal::{Append, Ticket};
+
+/// Stands in for the log machine's types until that room has landed.
+mod wal {
+    use kvorum_proto::raftpb;
+
+    /// The number of an append; they ascend, and the durability of one includes all before.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+    pub struct Ticket(pub u64);
+
+    /// What goes to the write-ahead log together.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Append {
+        /// Its number.
+        pub ticket: Ticket,
+        /// The raft state, if it changed.
+        pub hard_state: Option<raftpb::HardState>,
+        /// New entries; those with an index already present replace the tail.
+        pub entries: Vec<raftpb::Entry>,
+        /// Whether somebody waits for its durability.
+        pub must_sync: bool,
+    }
+}
+
+/// The largest distance between committed and applied entries at which proposals are taken.
+/// Source: etcd 3.7.1 `server/etcdserver/v3_server.go`, `maxGapBetweenApplyAndCommitIndex`.
+pub const PENDING_APPLY_ENTRIES_MAX: u64 = 5_000;
+
+/// The largest raft message in bytes of entries.
+/// Source: etcd 3.7.1 `server/etcdserver/raft.go`, `maxSizePerMsg`.
+pub const MESSAGE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// How many append messages may be under way to one follower.
+/// Source: etcd 3.7.1 `server/etcdserver/raft.go`, `maxInflightMsgs`.
+pub const MESSAGES_IN_FLIGHT_MAX: usize = 512;
+
+/// How many bytes of proposals may lie in the log uncommitted; beyond that they are refused.
+pub const UNCOMMITTED_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// How many proposals are held while nobody leads; beyond that they are refused.
+pub const HELD_PROPOSALS_MAX: usize = 10_000;
+
+/// How many bytes of proposals are held while nobody leads; beyond that they are refused.
+pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How many reads may wait for a read index; beyond that they are refused.
+pub const READS_WAITING_MAX: usize = 262_144;
+
+/// What one member's consensus is set up with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This member; never 0.
+    pub member: MemberId,
+    /// Where election timeouts come from, beside member and term.
+    pub seed: u64,
+    /// A number that no earlier start of this member had: part of every read context.
+    pub boot_nonce: u64,
+    /// Ticks between heartbeats of a leader; at least 1.
+    pub heartbeat_ticks: usize,
+    /// Ticks without a leader before a member campaigns (up to twice as many); above `heartbeat_ticks`.
+    pub election_ticks: usize,
+    /// Ask for votes without raising the term first (`--pre-vote`).
+    pub pre_vote: bool,
+    /// The log in memory is trimmed each time so many entries were applied (`--snapshot-count`).
+    pub snapshot_count: u64,
+    /// How many applied entries stay in memory for slow followers.
+    pub catch_up_entries: u64,
+    /// How long a proposal or read is held while nobody leads.
+    pub request_timeout_ticks: u64,
+}
+
+impl Config {
+    /// etcd's defaults for the member, with ticks of 100 ms.
+    pub fn new(member: MemberId, seed: u64, boot_nonce: u64) -> Self {
+        Config {
+            member,
+            seed,
+            boot_nonce,
+            heartbeat_ticks: 1,
+            election_ticks: 10,
+            pre_vote: true,
+            snapshot_count: 10_000,
+            catch_up_entries: 5_000,
+            request_timeout_ticks: 70,
+        }
+    }
+}
+
+/// Something that waits for its place in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// Who waits for it; 0 for nobody.
+    pub id: RequestId,
+    /// An encoded `InternalRaftRequest`.
+    pub data: Bytes,
+}
+
+/// A read that waits until it may run; chosen by the caller, unique among those that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReadToken(pub u64);
+
+/// What consensus is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// One heartbeat interval has passed.
+    Tick,
+    /// Requests to be put into the log, in this order.
+    Propose(Vec<Proposal>),
+    /// A membership change to be put into the log. Its id is the request that waits for it.
+    ProposeConfChange(raftpb::ConfChange),
+    /// A read wants the index it must see.
+    Read(ReadToken),
+    /// All appends up to this ticket are durable.
+    Persisted(Ticket),
+    /// Everything up to this index is applied.
+    Applied(LogIndex),
+    /// Apply carried out a membership change (member 0: apply refused it). Comes before the
+    /// `Applied` that covers it.
+    ConfChanged(raftpb::ConfChange),
+    /// A message from a peer.
+    Message(raftpb::Message),
+    /// Hand leadership over to this member.
+    TransferLeader(MemberId),
+    /// Try to become leader now.
+    Campaign,
+}
+
+/// What consensus wants done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Write this to the log and say when it is durable.
+    Append(Append),
+    /// Apply these in order. Never empty.
+    Commit(Vec<raftpb::Entry>),
+    /// These reads may run once `index` is applied.
+    ReadReady {
+        /// The reads, in the order in which they came.
+        tokens: Vec<ReadToken>,
+        /// What they must see.
+        index: LogIndex,
+    },
+    /// The request did not enter the log and never will.
+    Refused {
+        /// The request.
+        id: RequestId,
+        /// Why.
+        reason: Refusal,
+    },
+    /// The read cannot be confirmed.
+    ReadRefused {
+        /// The read.
+        token: ReadToken,
+        /// Why.
+        reason: Refusal,
+    },
+    /// For the peer named in it.
+    Send(raftpb::Message),
+    /// Term, leader or role changed.
+    Leadership(Leadership),
+    /// An invariant broke; the process must stop.
+    Stop(String),
+}
+
+/// Why something was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Too much is under way already.
+    TooManyRequests,
+    /// No leader was found while the request was held.
+    NoLeader,
+    /// This member is not in the cluster any more.
+    Removed,
+    /// The membership change is none that etcd defines.
+    Malformed,
+}
+
+/// The part that this member plays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Follows a leader, or waits for one.
+    #[default]
+    Follower,
+    /// Asks whether it would get votes.
+    PreCandidate,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+/// Who leads, as far as this member knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The current term.
+    pub term: Term,
+    /// The leader of that term; 0 while unknown.
+    pub leader: MemberId,
+    /// What this member is.
+    pub role: Role,
+}
+
+/// Where consensus stands, for status replies and metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Who leads.
+    pub leadership: Leadership,
+    /// The last index in the log.
+    pub last: LogIndex,
+    /// The last index on the local disk.
+    pub persisted: LogIndex,
+    /// The last index known to be committed.
+    pub committed: LogIndex,
+    /// The last index applied.
+    pub applied: LogIndex,
+    /// How many proposals are held or uncommitted.
+    pub proposals_pending: u64,
+}
