@@ -1,1 +1,22 @@
-//! Placeholder.
+//! What a user sees: real processes on real ports, ours and official etcd's, spoken to by clients
+//! of ours and of other people.
+//!
+//! A test here knows the product only from outside. The same check runs on an official release
+//! first, which proves the check, and then on ours, which proves the product: see
+//! [`on_each_server!`](crate::on_each_server). Where the peers come from is told in
+//! `cargo xtask peers`; a peer that is not there makes the test a skip, written to
+//! `target/skips.log` with its name and reason.
+//!
+//! | environment | meaning |
+//! |---|---|
+//! | `KVORUM_ETCD` | path of our server; unset: `cargo build` makes it |
+//! | `KVORUM_E2E_KILLS` | how often the crash test kills the server; unset: a few times |
+//! | `KVORUM_E2E_SEEDS` | how many random histories run against the oracle |
+//! | `KVORUM_E2E_SEED` | the one history to run again |
+
+pub mod dice;
+pub mod grpc;
+pub mod http;
+pub mod peers;
+pub mod process;
+pub mod server;
