@@ -1,0 +1,219 @@
+//! A copy-on-write B+tree: one writer changes it in place, any number of snapshots stay as they are.
+//!
+//! A snapshot is a clone of the tree: one reference to its root. The writer copies a node only
+//! when a snapshot can still see it, which the reference count of the node tells; from then on the
+//! copy belongs to the writer alone and is changed in place. A batch of writes between two
+//! snapshots therefore copies each node it touches once, however many writes go through it.
+//!
+//! Copying a node costs one reference count per child or value. The keys of a node lie in an array
+//! of their own behind one reference, which is copied only when the set of keys changes: replacing
+//! a value below a node with 32 keys does not touch the 32 keys.
+//!
+//! Every inner node keeps, for each child, the number of entries below it and the sum of their
+//! weights ([`Weigh`]), so a range of any size is counted by walking down twice.
+//!
+//! Invariants, checked by [`Tree::check_invariants`]:
+//! - all leaves are at the same depth, and no node is empty or over its bound;
+//! - keys ascend strictly, and lie between the separators above them;
+//! - the sums kept in inner nodes equal what lies below them.
+//!
+//! Nodes may be less than half full: ascending inserts fill nodes to the brim, and removals join
+//! a small node with a neighbour only where both fit in one.
+
+mod iter;
+mod node;
+
+use std::borrow::Borrow;
+use std::ops::{AddAssign, Bound, SubAssign};
+use std::sync::Arc;
+
+pub(crate) use iter::Iter;
+use node::Node;
+
+/// What an entry adds to the weight of a range. It may change only inside [`Tree::update`] and
+/// [`Tree::insert`], which keep the sums.
+pub(crate) trait Weigh {
+    /// The weight of one entry, in a unit the owner of the tree chooses; never negative.
+    fn weight(&self) -> i64;
+}
+
+/// Entries and weight of a part of a tree. Differences of sums may be negative.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sum {
+    /// Number of entries.
+    pub(crate) entries: i64,
+    /// Sum of the weights.
+    pub(crate) weight: i64,
+}
+
+impl AddAssign for Sum {
+    fn add_assign(&mut self, other: Sum) {
+        self.entries += other.entries;
+        self.weight += other.weight;
+    }
+}
+
+impl SubAssign for Sum {
+    fn sub_assign(&mut self, other: Sum) {
+        self.entries -= other.entries;
+        self.weight -= other.weight;
+    }
+}
+
+/// An ordered map with cheap snapshots; see the module for how.
+#[derive(Clone, Debug)]
+pub(crate) struct Tree<K, V> {
+    root: Option<Arc<Node<K, V>>>,
+    sum: Sum,
+}
+
+impl<K, V> Default for Tree<K, V> {
+    fn default() -> Self {
+        Tree {
+            root: None,
+            sum: Sum::default(),
+        }
+    }
+}
+
+impl<K: Ord + Clone, V: Clone + Weigh> Tree<K, V> {
+    /// Entries and weight of the whole tree.
+    pub(crate) fn sum(&self) -> Sum {
+        self.sum
+    }
+
+    /// Whether there is no entry.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.root.is_none()
+    }
+
+    /// The value at a key.
+    pub(crate) fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        self.root.as_deref()?.get(key)
+    }
+
+    /// The entry with the greatest key that is not above `key`.
+    pub(crate) fn floor<Q: Ord + ?Sized>(&self, key: &Q) -> Option<(&K, &V)>
+    where
+        K: Borrow<Q>,
+    {
+        self.root.as_deref()?.floor(key)
+    }
+
+    /// The entry with the greatest key.
+    pub(crate) fn last(&self) -> Option<(&K, &V)> {
+        self.root.as_deref()?.last()
+    }
+
+    /// Sets the value at a key and returns the one that was there.
+    pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
+        let Some(root) = &mut self.root else {
+            self.sum = Sum {
+                entries: 1,
+                weight: value.weight(),
+            };
+            self.root = Some(Arc::new(Node::first(key, value)));
+            return None;
+        };
+        let mut change = Sum::default();
+        let (old, split) = Node::insert(root, key, value, &mut change);
+        self.sum += change;
+        if let Some(split) = split {
+            let left = Arc::clone(root);
+            self.root = Some(Arc::new(Node::above(left, self.sum, split)));
+        }
+        old
+    }
+
+    /// Changes the value at a key in place; `None` when there is none, and then nothing is copied.
+    pub(crate) fn update<Q: Ord + ?Sized, R>(
+        &mut self,
+        key: &Q,
+        change_value: impl FnOnce(&mut V) -> R,
+    ) -> Option<R>
+    where
+        K: Borrow<Q>,
+    {
+        self.get(key)?;
+        let root = self.root.as_mut()?;
+        let mut change = Sum::default();
+        let result = Node::update(root, key, change_value, &mut change);
+        self.sum += change;
+        result
+    }
+
+    /// Takes the entry at a key out; nothing is copied when there is none.
+    pub(crate) fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        self.get(key)?;
+        let root = self.root.as_mut()?;
+        let mut change = Sum::default();
+        let removed = Node::remove(root, key, &mut change);
+        self.sum += change;
+        if root.len() == 0 {
+            self.root = None;
+        } else {
+            while let Some(child) = root.only_child() {
+                *root = child;
+            }
+        }
+        removed
+    }
+
+    /// Entries and weight of all keys before a bound: `Excluded(k)` leaves `k` out,
+    /// `Included(k)` counts it, `Unbounded` counts everything.
+    pub(crate) fn sum_before<Q: Ord + ?Sized>(&self, bound: Bound<&Q>) -> Sum
+    where
+        K: Borrow<Q>,
+    {
+        match (&self.root, bound) {
+            (None, _) => Sum::default(),
+            (Some(_), Bound::Unbounded) => self.sum,
+            (Some(root), Bound::Included(key)) => root.sum_while(|other| other <= key),
+            (Some(root), Bound::Excluded(key)) => root.sum_while(|other| other < key),
+        }
+    }
+
+    /// Entries in ascending order from a lower bound on.
+    pub(crate) fn ascend<Q: Ord + ?Sized>(&self, from: Bound<&Q>) -> Iter<'_, K, V>
+    where
+        K: Borrow<Q>,
+    {
+        match from {
+            Bound::Unbounded => Iter::ascending(self.root.as_deref(), |_: &Q| false),
+            Bound::Included(key) => Iter::ascending(self.root.as_deref(), |other: &Q| other < key),
+            Bound::Excluded(key) => Iter::ascending(self.root.as_deref(), |other: &Q| other <= key),
+        }
+    }
+
+    /// Entries in descending order from an upper bound down.
+    pub(crate) fn descend<Q: Ord + ?Sized>(&self, from: Bound<&Q>) -> Iter<'_, K, V>
+    where
+        K: Borrow<Q>,
+    {
+        match from {
+            Bound::Unbounded => Iter::descending(self.root.as_deref(), |_: &Q| true),
+            Bound::Included(key) => {
+                Iter::descending(self.root.as_deref(), |other: &Q| other <= key)
+            }
+            Bound::Excluded(key) => Iter::descending(self.root.as_deref(), |other: &Q| other < key),
+        }
+    }
+
+    /// Panics when an invariant of the module does not hold. Walks the whole tree.
+    pub(crate) fn check_invariants(&self) {
+        let sum = self
+            .root
+            .as_deref()
+            .map_or(Sum::default(), |root| root.check(None, None).1);
+        assert_eq!(sum, self.sum, "the sum of the tree equals what is in it");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! HashKV: one number for the history of a store, to compare members.
+//!
+//! The hash at revision R of a store compacted at C is the CRC-32C of the text `key` followed by
+//! revision key and stored pair of these records, in order:
+//! - above C and not above R: all, tombstones too;
+//! - not above C: those that a read at R sees. If a read at R sees no key at all, the others that
+//!   compaction C kept count too;
+//! - but no tombstone exactly at C: it is kept for watchers, and older releases did not keep it.
+//!
+//! Every compaction also yields the hash at its revision with the compacted revision from *before*
+//! it. The last ten are kept, so that members which compacted at different moments can still be
+//! compared at a compaction revision. Until the records are physically gone that hash is computed
+//! from the state before the compaction on demand, so an answer never depends on how far removal
+//! has come.
+//!
+//! Source: etcd v3.7.1, `server/storage/mvcc/hash.go`; the definition with its test vectors was
+//! checked against running releases.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::compaction::is_kept;
+use crate::index::{History, KeyIndex};
+use crate::record_log::RecordLog;
+use crate::{Record, Revision};
+
+/// Name of the bucket of etcd's database that holds the records; it opens the hash.
+const BUCKET: &[u8] = b"key";
+
+/// How many hashes of compactions are kept.
+pub const HASHES_KEPT_MAX: usize = 10;
+
+/// A hash of the history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HashKv {
+    /// CRC-32C.
+    pub hash: u32,
+    /// The revision that the hash reaches up to.
+    pub revision: i64,
+    /// The compacted revision that the hash was made with; -1 when never compacted.
+    pub compact_revision: i64,
+}
+
+/// Takes the records of a store in order and hashes those that count.
+#[derive(Clone, Debug)]
+pub(crate) struct Hasher {
+    revision: i64,
+    compacted: i64,
+    /// The hash made by compaction `revision` takes tombstones exactly there as seen.
+    at_compaction: bool,
+    /// The hash when some key is seen at `revision`.
+    seen_only: u32,
+    /// The hash when no key is; dropped at the first that is.
+    if_none_seen: Option<u32>,
+}
+
+impl Hasher {
+    pub(crate) fn new(revision: i64, compacted: i64, at_compaction: bool) -> Self {
+        let start = crc32c::crc32c(BUCKET);
+        Hasher {
+            revision,
+            compacted,
+            at_compaction,
+            seen_only: start,
+            if_none_seen: Some(start),
+        }
+    }
+
+    /// Takes the next record, at or below the revision of the hash.
+    pub(crate) fn offer(&mut self, record: &Record, index: &KeyIndex) {
+        let main = record.mod_revision().main;
+        let old = main <= self.compacted;
+        let mut seen = false;
+        if old || self.if_none_seen.is_some() {
+            let history = index
+                .history(record.key())
+                .expect("a kept record is in the index");
+            if !is_kept(record, history, self.compacted) {
+                return;
+            }
+            seen = self.sees(record, history);
+            if seen {
+                self.if_none_seen = None;
+            }
+        }
+        if main == self.compacted && record.is_tombstone() {
+            return;
+        }
+        if !old || seen {
+            self.seen_only = append(self.seen_only, record);
+        }
+        if let Some(hash) = &mut self.if_none_seen {
+            *hash = append(*hash, record);
+        }
+    }
+
+    fn sees(&self, record: &Record, history: &History) -> bool {
+        let newest = history.floor(Revision::end_of(self.revision));
+        let is_newest = newest.is_some_and(|at| at.mod_revision() == record.mod_revision());
+        let shown = !record.is_tombstone()
+            || (self.at_compaction && record.mod_revision().main == self.revision);
+        is_newest && shown
+    }
+
+    pub(crate) fn finish(self) -> HashKv {
+        HashKv {
+            hash: self.if_none_seen.unwrap_or(self.seen_only),
+            revision: self.revision,
+            compact_revision: self.compacted,
+        }
+    }
+}
+
+/// Hashes a whole history.
+pub(crate) fn hash_history(mut hasher: Hasher, index: &KeyIndex, log: &RecordLog) -> HashKv {
+    let end = Revision::end_of(hasher.revision);
+    for record in log
+        .from(Revision::default())
+        .take_while(|r| r.mod_revision() <= end)
+    {
+        hasher.offer(record, index);
+    }
+    hasher.finish()
+}
+
+/// Adds the revision key of etcd's database and the stored pair.
+fn append(hash: u32, record: &Record) -> u32 {
+    let Revision { main, sub } = record.mod_revision();
+    let mut key = [0; 18];
+    key[..8].copy_from_slice(&main.to_be_bytes());
+    key[8] = b'_';
+    key[9..17].copy_from_slice(&sub.to_be_bytes());
+    key[17] = b't';
+    let key_bytes = if record.is_tombstone() { 18 } else { 17 };
+    crc32c::crc32c_append(
+        crc32c::crc32c_append(hash, &key[..key_bytes]),
+        record.stored(),
+    )
+}
+
+/// The hashes of the last compactions, revisions ascending.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeptHashes(Arc<VecDeque<KeptHash>>);
+
+#[derive(Clone, Debug)]
+enum KeptHash {
+    Known(HashKv),
+    /// The records are still being removed; this is the state before the compaction.
+    Pending {
+        revision: i64,
+        compacted: i64,
+        index: KeyIndex,
+        log: RecordLog,
+    },
+}
+
+impl KeptHash {
+    fn revision(&self) -> i64 {
+        match self {
+            KeptHash::Known(hash) => hash.revision,
+            KeptHash::Pending { revision, .. } => *revision,
+        }
+    }
+}
+
+impl KeptHashes {
+    /// Notes a compaction that begins, with the state before it.
+    pub(crate) fn begin(&mut self, revision: i64, compacted: i64, index: KeyIndex, log: RecordLog) {
+        let hashes = Arc::make_mut(&mut self.0);
+        hashes.push_back(KeptHash::Pending {
+            revision,
+            compacted,
+            index,
+            log,
+        });
+        if hashes.len() > HASHES_KEPT_MAX {
+            hashes.pop_front();
+        }
+    }
+
+    /// Puts the computed hash in the place of the state it was computed from.
+    pub(crate) fn finish(&mut self, hash: HashKv) {
+        let kept = Arc::make_mut(&mut self.0);
+        if let Some(kept) = kept
+            .iter_mut()
+            .find(|kept| kept.revision() == hash.revision)
+        {
+            *kept = KeptHash::Known(hash);
+        }
+    }
+
+    /// The hash of the compaction at exactly this revision.
+    pub(crate) fn at(&self, revision: i64) -> Option<HashKv> {
+        let kept = self.0.iter().find(|kept| kept.revision() == revision)?;
+        Some(match kept {
+            KeptHash::Known(hash) => *hash,
+            KeptHash::Pending {
+                revision,
+                compacted,
+                index,
+                log,
+            } => hash_history(Hasher::new(*revision, *compacted, true), index, log),
+        })
+    }
+}

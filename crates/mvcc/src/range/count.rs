@@ -1,0 +1,46 @@
+//! Counting the pairs of an interval without visiting them all.
+
+use crate::interval::End;
+use crate::{Interval, Revision, View};
+
+/// Number of pairs of an interval at a readable revision.
+///
+/// At the newest revision the index knows the number. At an older one, as when a client lists page
+/// by page while others write, it is corrected by the keys that changed since; only when there are
+/// more changes than keys in the interval, the keys are visited.
+pub(crate) fn count(view: &View, interval: &Interval, revision: i64) -> i64 {
+    if interval.end == End::Single {
+        return i64::from(view.index.live_at(&interval.start, revision).is_some());
+    }
+    if revision == view.current {
+        return view.index.count_live(interval);
+    }
+    if view.log.count_above(revision) < view.index.count_known(interval) {
+        return count_back(view, interval, revision);
+    }
+    let live = view
+        .index
+        .ascend(interval)
+        .filter(|history| history.live_at(revision).is_some());
+    live.count() as i64
+}
+
+/// Goes back from the newest number. All changes above a readable revision are in the log, and
+/// each key is looked at once: at its newest change.
+fn count_back(view: &View, interval: &Interval, revision: i64) -> i64 {
+    let mut count = view.index.count_live(interval);
+    for change in view.log.from(Revision::start_of(revision + 1)) {
+        if !interval.contains(change.key()) {
+            continue;
+        }
+        let history = view
+            .index
+            .history(change.key())
+            .expect("a logged change is in the index");
+        if history.newest().mod_revision() == change.mod_revision() {
+            count += i64::from(history.live_at(revision).is_some());
+            count -= i64::from(!change.is_tombstone());
+        }
+    }
+    count
+}

@@ -1,0 +1,135 @@
+//! The result of a range and its bytes.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kvorum_proto::etcdserverpb::{RangeResponse, ResponseHeader};
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+
+use crate::Record;
+
+/// Field numbers of `etcdserverpb.RangeResponse`.
+mod field {
+    pub(super) const HEADER: u32 = 1;
+    pub(super) const KVS: u32 = 2;
+    pub(super) const MORE: u32 = 3;
+    pub(super) const COUNT: u32 = 4;
+}
+
+/// Bytes that the tag of a field above takes: all numbers are below 16.
+const TAG_BYTES: usize = 1;
+
+/// What of each pair the client gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Everything.
+    Full,
+    /// Everything but the value.
+    WithoutValue,
+    /// Key, revisions and version, as if read from the index alone.
+    KeyOnly,
+}
+
+/// The result of a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RangeReply {
+    /// The pairs to return, in the order asked for.
+    pub records: Vec<Record>,
+    /// Whether the limit cut pairs off.
+    pub more: bool,
+    /// Number of pairs in the whole interval.
+    pub count: i64,
+    /// What of each pair to return.
+    pub content: Content,
+}
+
+impl RangeReply {
+    pub(crate) fn of_count(count: i64) -> Self {
+        RangeReply {
+            records: Vec::new(),
+            more: false,
+            count,
+            content: Content::Full,
+        }
+    }
+
+    /// Length of [`RangeReply::encode`].
+    pub fn encoded_len(&self, header: Option<&[u8]>) -> usize {
+        let header = header.map_or(0, |header| field_bytes(header.len()));
+        let pairs = self
+            .records
+            .iter()
+            .map(|record| field_bytes(self.pair_bytes(record)));
+        let more = if self.more { TAG_BYTES + 1 } else { 0 };
+        let count = if self.count == 0 {
+            0
+        } else {
+            TAG_BYTES + encoded_len_varint(self.count as u64)
+        };
+        header + pairs.sum::<usize>() + more + count
+    }
+
+    /// The `RangeResponse` bytes. `header` are the bytes of its `ResponseHeader`; `None` leaves the
+    /// field out. The bytes of the pairs are copied, never encoded again.
+    pub fn encode(&self, header: Option<&[u8]>) -> Bytes {
+        let mut out = BytesMut::with_capacity(self.encoded_len(header));
+        self.encode_into(header, &mut out);
+        out.freeze()
+    }
+
+    /// Appends what [`RangeReply::encode`] returns.
+    pub fn encode_into(&self, header: Option<&[u8]>, out: &mut impl BufMut) {
+        if let Some(header) = header {
+            encode_key(field::HEADER, WireType::LengthDelimited, out);
+            encode_varint(header.len() as u64, out);
+            out.put_slice(header);
+        }
+        for record in &self.records {
+            encode_key(field::KVS, WireType::LengthDelimited, out);
+            encode_varint(self.pair_bytes(record) as u64, out);
+            match self.content {
+                Content::Full => out.put_slice(record.encoded()),
+                Content::WithoutValue => record.encode_without_value(true, out),
+                Content::KeyOnly => record.encode_without_value(false, out),
+            }
+        }
+        if self.more {
+            encode_key(field::MORE, WireType::Varint, out);
+            encode_varint(1, out);
+        }
+        if self.count != 0 {
+            encode_key(field::COUNT, WireType::Varint, out);
+            encode_varint(self.count as u64, out);
+        }
+    }
+
+    /// The reply as a message; keys and values share the buffers of the records.
+    pub fn to_message(&self, header: Option<ResponseHeader>) -> RangeResponse {
+        let kvs = self.records.iter().map(|record| {
+            let mut pair = record.to_key_value();
+            if self.content != Content::Full {
+                pair.value = Bytes::new();
+            }
+            if self.content == Content::KeyOnly {
+                pair.lease = 0;
+            }
+            pair
+        });
+        RangeResponse {
+            header,
+            kvs: kvs.collect(),
+            more: self.more,
+            count: self.count,
+        }
+    }
+
+    fn pair_bytes(&self, record: &Record) -> usize {
+        match self.content {
+            Content::Full => record.encoded().len(),
+            Content::WithoutValue => record.without_value_bytes(true),
+            Content::KeyOnly => record.without_value_bytes(false),
+        }
+    }
+}
+
+fn field_bytes(length: usize) -> usize {
+    TAG_BYTES + encoded_len_varint(length as u64) + length
+}

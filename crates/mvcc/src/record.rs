@@ -1,0 +1,333 @@
+//! One stored change, encoded once.
+//!
+//! A record is made when a put or a delete is applied. Its `KeyValue` bytes are encoded then, and
+//! the same bytes go to ranges, watch events, previous pairs, snapshots and hashes: nothing is
+//! encoded twice, and key and value are slices of that buffer.
+//!
+//! A tombstone has two forms, of which one is the front of the other: storage (the database file
+//! and the hash) holds a `KeyValue` with the key alone, a DELETE event adds the revision of the
+//! delete. [`Record::encoded`] gives the second, [`Record::stored`] the first.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kvorum_proto::ids::LeaseId;
+use kvorum_proto::mvccpb::KeyValue;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+
+use crate::Revision;
+
+/// Field numbers of `mvccpb.KeyValue`.
+mod field {
+    pub(super) const KEY: u32 = 1;
+    pub(super) const CREATE_REVISION: u32 = 2;
+    pub(super) const MOD_REVISION: u32 = 3;
+    pub(super) const VERSION: u32 = 4;
+    pub(super) const VALUE: u32 = 5;
+    pub(super) const LEASE: u32 = 6;
+}
+
+/// Bytes that the tag of a field above takes: all numbers are below 16.
+const TAG_BYTES: usize = 1;
+
+/// One change of one key. Cheap to clone: one reference count.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Record(Arc<Fields>);
+
+#[derive(PartialEq, Eq)]
+struct Fields {
+    encoded: Bytes,
+    /// Where the key ends in `encoded`, and how long it is.
+    key_end: u32,
+    key_bytes: u32,
+    /// Where the value ends in `encoded`, and how long it is.
+    value_end: u32,
+    value_bytes: u32,
+    create_revision: i64,
+    mod_revision: Revision,
+    /// 0 marks a tombstone.
+    version: i64,
+    lease: LeaseId,
+}
+
+impl Record {
+    /// A put. `version` is 1 for the first write of an incarnation of the key.
+    pub(crate) fn put(
+        key: &[u8],
+        value: &[u8],
+        lease: LeaseId,
+        create_revision: i64,
+        mod_revision: Revision,
+        version: i64,
+    ) -> Self {
+        assert!(version > 0, "a live pair has a version");
+        let numbers = number_bytes(create_revision)
+            + number_bytes(mod_revision.main)
+            + number_bytes(version)
+            + number_bytes(lease.0);
+        let mut out = BytesMut::with_capacity(field_bytes(key) + numbers + field_bytes(value));
+        let key_end = put_bytes(field::KEY, key, &mut out);
+        put_number(field::CREATE_REVISION, create_revision, &mut out);
+        put_number(field::MOD_REVISION, mod_revision.main, &mut out);
+        put_number(field::VERSION, version, &mut out);
+        let value_end = put_bytes(field::VALUE, value, &mut out);
+        put_number(field::LEASE, lease.0, &mut out);
+        Record(Arc::new(Fields {
+            encoded: out.freeze(),
+            key_end,
+            key_bytes: offset(key.len()),
+            value_end,
+            value_bytes: offset(value.len()),
+            create_revision,
+            mod_revision,
+            version,
+            lease,
+        }))
+    }
+
+    /// A delete.
+    pub(crate) fn tombstone(key: &[u8], mod_revision: Revision) -> Self {
+        let mut out = BytesMut::with_capacity(field_bytes(key) + number_bytes(mod_revision.main));
+        let key_end = put_bytes(field::KEY, key, &mut out);
+        put_number(field::MOD_REVISION, mod_revision.main, &mut out);
+        Record(Arc::new(Fields {
+            encoded: out.freeze(),
+            key_end,
+            key_bytes: offset(key.len()),
+            value_end: key_end,
+            value_bytes: 0,
+            create_revision: 0,
+            mod_revision,
+            version: 0,
+            lease: LeaseId(0),
+        }))
+    }
+
+    /// The key.
+    pub fn key(&self) -> &[u8] {
+        let end = self.0.key_end as usize;
+        &self.0.encoded[end - self.0.key_bytes as usize..end]
+    }
+
+    /// The key as a shared slice of the record's buffer.
+    pub fn key_bytes(&self) -> Bytes {
+        let end = self.0.key_end as usize;
+        self.0.encoded.slice(end - self.0.key_bytes as usize..end)
+    }
+
+    /// The value; empty for a tombstone.
+    pub fn value(&self) -> &[u8] {
+        let end = self.0.value_end as usize;
+        &self.0.encoded[end - self.0.value_bytes as usize..end]
+    }
+
+    /// The value as a shared slice of the record's buffer.
+    pub fn value_bytes(&self) -> Bytes {
+        let end = self.0.value_end as usize;
+        self.0.encoded.slice(end - self.0.value_bytes as usize..end)
+    }
+
+    /// Store revision of the first write of this incarnation of the key; 0 for a tombstone.
+    pub fn create_revision(&self) -> i64 {
+        self.0.create_revision
+    }
+
+    /// Where in the history the change was made. Its `main` is `mod_revision` on the wire.
+    pub fn mod_revision(&self) -> Revision {
+        self.0.mod_revision
+    }
+
+    /// Writes of this incarnation so far, from 1; 0 for a tombstone.
+    pub fn version(&self) -> i64 {
+        self.0.version
+    }
+
+    /// The lease the key hangs on; 0 for none.
+    pub fn lease(&self) -> LeaseId {
+        self.0.lease
+    }
+
+    /// Whether the change is a delete.
+    pub fn is_tombstone(&self) -> bool {
+        self.0.version == 0
+    }
+
+    /// The `mvccpb.KeyValue` bytes as clients see them: the pair of a put; key and revision of a
+    /// delete.
+    pub fn encoded(&self) -> &Bytes {
+        &self.0.encoded
+    }
+
+    /// The `mvccpb.KeyValue` bytes as etcd stores them: the same for a put; the key alone for a
+    /// delete.
+    pub fn stored(&self) -> &[u8] {
+        if self.is_tombstone() {
+            &self.0.encoded[..self.0.key_end as usize]
+        } else {
+            &self.0.encoded
+        }
+    }
+
+    /// The pair as a message; key and value share the record's buffer.
+    pub fn to_key_value(&self) -> KeyValue {
+        KeyValue {
+            key: self.key_bytes(),
+            create_revision: self.0.create_revision,
+            mod_revision: self.0.mod_revision.main,
+            version: self.0.version,
+            value: self.value_bytes(),
+            lease: self.0.lease.0,
+        }
+    }
+
+    /// Length of the pair without its value, see [`Record::encode_without_value`].
+    pub(crate) fn without_value_bytes(&self, with_lease: bool) -> usize {
+        let value = if self.0.value_bytes == 0 {
+            0
+        } else {
+            field_bytes(self.value())
+        };
+        let lease = if with_lease {
+            0
+        } else {
+            number_bytes(self.0.lease.0)
+        };
+        self.0.encoded.len() - value - lease
+    }
+
+    /// Encodes the pair without its value, and without its lease unless `with_lease`: the fields
+    /// before the value are the front of the encoded bytes, the lease is their end.
+    pub(crate) fn encode_without_value(&self, with_lease: bool, out: &mut impl BufMut) {
+        let encoded = &self.0.encoded;
+        let lease = encoded.len() - number_bytes(self.0.lease.0);
+        let value = if self.0.value_bytes == 0 {
+            0
+        } else {
+            field_bytes(self.value())
+        };
+        out.put_slice(&encoded[..lease - value]);
+        if with_lease {
+            out.put_slice(&encoded[lease..]);
+        }
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.is_tombstone() { "delete" } else { "put" };
+        write!(f, "{kind} {:?}@{}", self.key_bytes(), self.0.mod_revision)?;
+        if !self.is_tombstone() {
+            let (create, version) = (self.0.create_revision, self.0.version);
+            write!(
+                f,
+                " create {create} version {version} value {:?}",
+                self.value_bytes()
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Appends a field of bytes, left out when empty; returns where the buffer ends then.
+fn put_bytes(number: u32, bytes: &[u8], out: &mut BytesMut) -> u32 {
+    if !bytes.is_empty() {
+        encode_key(number, WireType::LengthDelimited, out);
+        encode_varint(bytes.len() as u64, out);
+        out.put_slice(bytes);
+    }
+    offset(out.len())
+}
+
+/// Appends a field with a number, left out when zero.
+fn put_number(number: u32, value: i64, out: &mut BytesMut) {
+    if value != 0 {
+        encode_key(number, WireType::Varint, out);
+        encode_varint(value as u64, out);
+    }
+}
+
+fn field_bytes(bytes: &[u8]) -> usize {
+    if bytes.is_empty() {
+        return 0;
+    }
+    TAG_BYTES + encoded_len_varint(bytes.len() as u64) + bytes.len()
+}
+
+fn number_bytes(value: i64) -> usize {
+    if value == 0 {
+        0
+    } else {
+        TAG_BYTES + encoded_len_varint(value as u64)
+    }
+}
+
+/// A place in an encoded record. A message on the wire cannot be longer than a `u32` says.
+fn offset(at: usize) -> u32 {
+    u32::try_from(at).expect("a record comes from a message, whose length is a u32")
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+
+    fn at(main: i64) -> Revision {
+        Revision { main, sub: 3 }
+    }
+
+    #[test]
+    fn bytes_are_those_of_the_message() {
+        for (key, value, lease) in [
+            (&b"k"[..], &b"value"[..], 0),
+            (b"k", b"", 0),
+            (b"a longer key", &[7; 300], 0x0568_a1fb_6884_c187),
+            (b"k", b"", -1),
+        ] {
+            let record = Record::put(key, value, LeaseId(lease), 13, at(1300), 5);
+            let message = record.to_key_value();
+            assert_eq!(record.encoded().as_ref(), message.encode_to_vec());
+            assert_eq!(record.stored(), message.encode_to_vec());
+            assert_eq!((record.key(), record.value()), (key, value));
+            for with_lease in [false, true] {
+                let lease = if with_lease { lease } else { 0 };
+                let bare = KeyValue {
+                    value: Bytes::new(),
+                    lease,
+                    ..message.clone()
+                };
+                let mut out = Vec::new();
+                record.encode_without_value(with_lease, &mut out);
+                assert_eq!(out, bare.encode_to_vec());
+                assert_eq!(out.len(), record.without_value_bytes(with_lease));
+            }
+        }
+    }
+
+    #[test]
+    fn a_tombstone_is_stored_as_its_key_and_seen_with_its_revision() {
+        let record = Record::tombstone(b"ml/568a1fb6884c105", at(3));
+        let stored = KeyValue {
+            key: record.key_bytes(),
+            ..Default::default()
+        };
+        assert_eq!(record.stored(), stored.encode_to_vec());
+        let seen = KeyValue {
+            mod_revision: 3,
+            ..stored
+        };
+        assert_eq!(record.encoded().as_ref(), seen.encode_to_vec());
+        assert_eq!(record.to_key_value(), seen);
+        assert!(record.is_tombstone());
+    }
+
+    #[test]
+    fn a_put_looks_like_the_sample_of_the_official_database() {
+        let record = Record::put(b"a", b"b", LeaseId(0), 13, Revision::start_of(13), 1);
+        assert_eq!(
+            record.stored(),
+            b"\x0a\x01a\x10\x0d\x18\x0d\x20\x01\x2a\x01b"
+        );
+    }
+}

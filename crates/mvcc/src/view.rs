@@ -1,0 +1,245 @@
+//! The key-value state at one moment, for any number of readers.
+//!
+//! A view is immutable. It answers reads at every revision from its compacted to its current one,
+//! whatever the store does meanwhile; what it keeps in memory is freed with it.
+
+use std::sync::Arc;
+
+use kvorum_proto::etcdserverpb::RangeRequest;
+
+use crate::compaction::is_kept;
+use crate::hash::{Hasher, KeptHashes, hash_history};
+use crate::index::KeyIndex;
+use crate::range::{self, RangeReply, Reader};
+use crate::record_log::RecordLog;
+use crate::revision::{NEVER_COMPACTED, REVISION_FIRST};
+use crate::{Event, EventBatch, HashKv, Interval, ReadError, Record, Revision, Sizes};
+
+/// The state of the store at one moment. A clone costs a few reference counts.
+#[derive(Clone, Debug)]
+pub struct View {
+    pub(crate) index: KeyIndex,
+    pub(crate) log: RecordLog,
+    pub(crate) current: i64,
+    pub(crate) compacted: i64,
+    pub(crate) hashes: KeptHashes,
+    pub(crate) sizes: Sizes,
+}
+
+/// How much history one call returns. A revision is never split, so the last one may go over.
+#[derive(Clone, Copy, Debug)]
+pub struct HistoryBounds {
+    /// Most distinct revisions; 0 counts as 1.
+    pub revisions_max: usize,
+    /// Encoded bytes of pairs after which no further revision is begun.
+    pub bytes_max: usize,
+}
+
+/// A stretch of history.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// Whole revisions, ascending.
+    pub batches: Vec<EventBatch>,
+    /// Where to go on: everything from the asked revision up to, but without, this one is in
+    /// `batches`. Above the current revision when the history was read to its end.
+    pub next_revision: i64,
+}
+
+impl Default for View {
+    /// The state of an empty store.
+    fn default() -> Self {
+        View {
+            index: KeyIndex::default(),
+            log: RecordLog::default(),
+            current: REVISION_FIRST,
+            compacted: NEVER_COMPACTED,
+            hashes: KeptHashes::default(),
+            sizes: Sizes::default(),
+        }
+    }
+}
+
+impl View {
+    /// The store revision of the newest change; 1 while there is none.
+    pub fn current_revision(&self) -> i64 {
+        self.current
+    }
+
+    /// The lowest revision that can be read; -1 while nothing was compacted.
+    pub fn compact_revision(&self) -> i64 {
+        self.compacted
+    }
+
+    /// Logical size of the store.
+    pub fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
+    /// Keys in the index: those with a pair, and deleted ones whose history is still held.
+    pub fn keys(&self) -> i64 {
+        self.index.known()
+    }
+
+    /// Turns the revision of a request into the one to read at: 0 and below mean the newest.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] when the revision is below the compacted or above the current one.
+    pub fn readable(&self, asked: i64) -> Result<i64, ReadError> {
+        if asked <= 0 {
+            return Ok(self.current);
+        }
+        if asked > self.current {
+            return Err(ReadError::Future {
+                asked,
+                current: self.current,
+            });
+        }
+        self.check_compacted(asked)?;
+        Ok(asked)
+    }
+
+    fn check_compacted(&self, asked: i64) -> Result<(), ReadError> {
+        if asked < self.compacted {
+            return Err(ReadError::Compacted {
+                asked,
+                compacted: self.compacted,
+            });
+        }
+        Ok(())
+    }
+
+    /// The pair at a key, at the newest revision.
+    pub fn get(&self, key: &[u8]) -> Option<&Record> {
+        self.index
+            .history(key)
+            .map(|history| history.newest())
+            .filter(|r| !r.is_tombstone())
+    }
+
+    /// The pair at a key, at a revision as in [`View::readable`].
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] when the revision cannot be read.
+    pub fn get_at(&self, key: &[u8], revision: i64) -> Result<Option<&Record>, ReadError> {
+        let revision = self.readable(revision)?;
+        Ok(self.index.live_at(key, revision))
+    }
+
+    /// The pairs of an interval at the newest revision, keys ascending.
+    pub fn live<'a>(&'a self, interval: &'a Interval) -> impl Iterator<Item = &'a Record> {
+        self.index
+            .ascend(interval)
+            .map(|history| history.newest())
+            .filter(|r| !r.is_tombstone())
+    }
+
+    /// Number of pairs of an interval, at a revision as in [`View::readable`].
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] when the revision cannot be read.
+    pub fn count(&self, interval: &Interval, revision: i64) -> Result<i64, ReadError> {
+        let revision = self.readable(revision)?;
+        Ok(range::count(self, interval, revision))
+    }
+
+    /// Answers a range request; see [`range::execute`].
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] when the revision cannot be read.
+    pub fn range(&self, request: &RangeRequest) -> Result<RangeReply, ReadError> {
+        range::execute(self, request)
+    }
+
+    /// The changes from a revision on, in order. At the compacted revision itself the history is
+    /// complete; above the current revision it is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Compacted`] when `from` is below the compacted revision.
+    pub fn history(&self, from: i64, bounds: HistoryBounds) -> Result<History, ReadError> {
+        self.check_compacted(from)?;
+        let mut batches: Vec<EventBatch> = Vec::new();
+        let mut events: Vec<Event> = Vec::new();
+        let mut bytes = 0;
+        let mut records = self.records_from(Revision::start_of(from)).peekable();
+        while let Some(record) = records.next() {
+            bytes += record.encoded().len();
+            let revision = record.mod_revision().main;
+            events.push(Event {
+                record: record.clone(),
+            });
+            let next = records.peek().map(|next| next.mod_revision().main);
+            if next == Some(revision) {
+                continue;
+            }
+            batches.push(EventBatch {
+                revision,
+                events: Arc::from(std::mem::take(&mut events)),
+            });
+            let full = batches.len() >= bounds.revisions_max || bytes >= bounds.bytes_max;
+            if let Some(next_revision) = next.filter(|_| full) {
+                return Ok(History {
+                    batches,
+                    next_revision,
+                });
+            }
+        }
+        Ok(History {
+            batches,
+            next_revision: from.max(self.current + 1),
+        })
+    }
+
+    /// The pair an event replaced: what a read one revision earlier sees. `None` for the first put
+    /// of a key, and when that revision is compacted.
+    pub fn previous(&self, event: &Event) -> Option<&Record> {
+        let before = event.record.mod_revision().main - 1;
+        if event.is_create() || before < self.compacted {
+            return None;
+        }
+        self.index.live_at(event.record.key(), before)
+    }
+
+    /// Every record that exists, in revision order: what a database file of etcd holds.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records_from(Revision::default())
+    }
+
+    fn records_from(&self, start: Revision) -> impl Iterator<Item = &Record> {
+        self.log.from(start).filter(|record| {
+            record.mod_revision().main > self.compacted
+                || self
+                    .index
+                    .history(record.key())
+                    .is_some_and(|history| is_kept(record, history, self.compacted))
+        })
+    }
+
+    /// Hashes the history up to a revision, 0 for the newest. At the revision of one of the last
+    /// [`crate::HASHES_KEPT_MAX`] compactions, the hash is that of the moment before it.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] when the revision is below the compacted or above the current one.
+    pub fn hash_kv(&self, revision: i64) -> Result<HashKv, ReadError> {
+        if let Some(kept) = self.hashes.at(revision).filter(|_| revision != 0) {
+            return Ok(kept);
+        }
+        let revision = self.readable(revision)?;
+        Ok(hash_history(
+            Hasher::new(revision, self.compacted, false),
+            &self.index,
+            &self.log,
+        ))
+    }
+}
+
+impl Reader for View {
+    fn view(&self) -> &View {
+        self
+    }
+}
