@@ -5,4 +5,5 @@ pub mod apply;
 pub mod auth;
 pub mod cluster;
 pub mod consensus;
+pub mod lease;
 pub mod quota;
