@@ -1,0 +1,206 @@
+//! The real disk.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::Path;
+
+use super::{OpenMode, Vfs, VfsFile};
+
+/// What makes bytes durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SyncMode {
+    /// `write_through` is one synchronous write (the meaning of `O_DSYNC`, asked for per write).
+    /// Where the system does not know that, it behaves like [`SyncMode::Fdatasync`].
+    #[default]
+    Dsync,
+    /// `write_through` is a write and an `fdatasync`.
+    Fdatasync,
+    /// Nothing is ever synced: `--unsafe-no-fsync`. A crash of the machine loses data.
+    Never,
+}
+
+/// The file system of the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsVfs {
+    sync: SyncMode,
+}
+
+impl OsVfs {
+    /// A door to the machine's disk that syncs in this way.
+    #[must_use]
+    pub fn new(sync: SyncMode) -> Self {
+        Self { sync }
+    }
+}
+
+impl Vfs for OsVfs {
+    type File = OsFile;
+
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<OsFile> {
+        let mut options = OpenOptions::new();
+        options.read(true);
+        match mode {
+            OpenMode::Read => {}
+            OpenMode::ReadWrite => {
+                options.write(true);
+            }
+            OpenMode::CreateNew { mode } => {
+                options.write(true).create_new(true).mode(mode);
+            }
+        }
+        Ok(OsFile {
+            file: options.open(path)?,
+            sync: self.sync,
+        })
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(directory)? {
+            // A name that is no text is none that we or etcd ever gave.
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
+    }
+
+    fn create_directory(&self, path: &Path, mode: u32) -> io::Result<()> {
+        DirBuilder::new().mode(mode).create(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_dir(path)
+    }
+
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        match self.sync {
+            SyncMode::Dsync | SyncMode::Fdatasync => File::open(directory)?.sync_all(),
+            SyncMode::Never => Ok(()),
+        }
+    }
+}
+
+/// An open file of the machine.
+#[derive(Debug)]
+pub struct OsFile {
+    file: File,
+    sync: SyncMode,
+}
+
+impl VfsFile for OsFile {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut read = 0;
+        while read < buffer.len() {
+            match self.file.read_at(&mut buffer[read..], offset + read as u64) {
+                Ok(0) => break,
+                Ok(count) => read += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(read)
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn write_through(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if self.sync == SyncMode::Dsync {
+            if write_all_dsync(&self.file, offset, bytes)? {
+                return Ok(());
+            }
+            self.sync = SyncMode::Fdatasync;
+        }
+        self.write_at(offset, bytes)?;
+        self.sync()
+    }
+
+    fn reserve(&mut self, length: u64) -> io::Result<()> {
+        reserve(&self.file, length)
+    }
+
+    fn set_length(&mut self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        match self.sync {
+            SyncMode::Dsync | SyncMode::Fdatasync => self.file.sync_data(),
+            SyncMode::Never => Ok(()),
+        }
+    }
+
+    fn try_lock(&mut self) -> io::Result<bool> {
+        // On Linux this is `flock`, the same kind of lock that etcd takes on its log files.
+        match self.file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+/// Writes synchronously; false when the system cannot and nothing can have been made durable.
+///
+/// Asking per write keeps one file handle, and so one lock, where `O_DSYNC` would need a second.
+#[cfg(target_os = "linux")]
+fn write_all_dsync(file: &File, offset: u64, bytes: &[u8]) -> io::Result<bool> {
+    use rustix::io::{Errno, ReadWriteFlags};
+
+    let mut written = 0;
+    while written < bytes.len() {
+        let rest = [io::IoSlice::new(&bytes[written..])];
+        let at = offset + written as u64;
+        match rustix::io::pwritev2(file, &rest, at, ReadWriteFlags::DSYNC) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => written += count,
+            Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn write_all_dsync(_file: &File, _offset: u64, _bytes: &[u8]) -> io::Result<bool> {
+    Ok(false)
+}
+
+#[cfg(target_os = "linux")]
+fn reserve(file: &File, length: u64) -> io::Result<()> {
+    use rustix::fs::FallocateFlags;
+    use rustix::io::Errno;
+
+    loop {
+        match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, length) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn reserve(_file: &File, _length: u64) -> io::Result<()> {
+    Ok(())
+}
