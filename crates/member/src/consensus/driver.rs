@@ -186,6 +186,7 @@ impl Consensus {
             return;
         }
         self.finish_start();
+        self.note_leadership();
         loop {
             self.flush_proposals();
             self.begin_reads();
@@ -221,6 +222,16 @@ impl Consensus {
             applied: LogIndex(log.applied),
             proposals_pending: self.held.len() as u64 + (log.last_index() - log.committed),
         }
+    }
+
+    /// Whether this member leads.
+    pub fn is_leading(&self) -> bool {
+        self.node.raft.state == StateRole::Leader
+    }
+
+    /// The last index that is in memory no more.
+    pub fn trimmed(&self) -> LogIndex {
+        LogIndex(self.node.store().trimmed())
     }
 
     /// What was committed before this start: entries up to here are replayed.
@@ -555,15 +566,19 @@ impl Consensus {
 
     fn note_leadership(&mut self) {
         let current = self.current_leadership();
-        if current == self.leadership {
+        let before = self.leadership;
+        if current == before {
             return;
         }
-        // A round begun under another leader may never be answered.
-        self.reads.restart();
+        if (current.term, current.leader) != (before.term, before.leader) {
+            // A round begun under another leader may never be answered.
+            self.reads.restart();
+        }
         tracing::info!(
             term = current.term.0,
             leader = %current.leader,
             role = ?current.role,
+            settled = current.settled,
             "raft leadership changed"
         );
         self.leadership = current;
@@ -588,11 +603,8 @@ impl Consensus {
                 StateRole::Candidate => Role::Candidate,
                 StateRole::Leader => Role::Leader,
             },
+            settled: raft.state == StateRole::Leader && raft.apply_to_current_term(),
         }
-    }
-
-    fn is_leader(&self) -> bool {
-        self.node.raft.state == StateRole::Leader
     }
 
     /// Whether this member is the only voter.
@@ -603,7 +615,7 @@ impl Consensus {
     /// A lone voter wins in the same call, and the crate then insists that its whole log is durable.
     fn may_campaign(&self) -> bool {
         let log = &self.node.raft.raft_log;
-        !self.is_alone() || self.is_leader() || log.persisted == log.last_index()
+        !self.is_alone() || self.is_leading() || log.persisted == log.last_index()
     }
 
     /// Whether the crate would take a proposal: it drops them without a leader and while leadership is

@@ -247,6 +247,9 @@ pub struct Leadership {
     pub leader: MemberId,
     /// What this member is.
     pub role: Role,
+    /// This member leads and has applied an entry of its own term: whatever an earlier leader put
+    /// into the log is decided.
+    pub settled: bool,
 }
 
 /// Where consensus stands, for status replies and metrics.

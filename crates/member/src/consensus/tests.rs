@@ -1,1 +1,623 @@
+//! Consensus against a disk and an apply that the test holds in its hands.
 
+use std::collections::BTreeMap;
+
+use kvorum_proto::walpb;
+use prost::Message as _;
+
+use super::*;
+
+/// A member whose disk keeps only what [`Bench::sync`] was called for.
+struct Bench {
+    consensus: Consensus,
+    config: Config,
+    /// Appends that are not durable yet.
+    unsynced: Vec<Append>,
+    durable: BTreeMap<u64, raftpb::Entry>,
+    durable_state: raftpb::HardState,
+    applied: Vec<raftpb::Entry>,
+    /// Whether commits are applied as they come.
+    applies: bool,
+    /// Everything else that came out.
+    outputs: Vec<Output>,
+}
+
+fn config(member: u64) -> Config {
+    Config::new(MemberId(member), 42, 7)
+}
+
+fn initial(members: &[u64]) -> Vec<InitialMember> {
+    let member = |&id| InitialMember {
+        id: MemberId(id),
+        context: Bytes::from_static(b"{}"),
+    };
+    members.iter().map(member).collect()
+}
+
+impl Bench {
+    fn new(config: Config, consensus: Consensus) -> Self {
+        Bench {
+            consensus,
+            config,
+            unsynced: Vec::new(),
+            durable: BTreeMap::new(),
+            durable_state: raftpb::HardState::default(),
+            applied: Vec::new(),
+            applies: true,
+            outputs: Vec::new(),
+        }
+    }
+
+    fn bootstrap(config: Config, members: &[u64]) -> Self {
+        let consensus =
+            Consensus::bootstrap(config.clone(), &initial(members)).expect("settings fit");
+        let mut bench = Bench::new(config, consensus);
+        bench.run();
+        bench
+    }
+
+    /// A lone member that leads.
+    fn lone() -> Self {
+        let mut bench = Bench::bootstrap(config(1), &[1]);
+        bench.settle();
+        assert_eq!(bench.consensus.status().leadership.role, Role::Leader);
+        bench.outputs.clear();
+        bench
+    }
+
+    /// The process dies; what was not synced is gone.
+    fn restart(&mut self) {
+        let entries = self.durable.values().cloned().collect();
+        let consensus = Consensus::restore(
+            self.config.clone(),
+            &walpb::Snapshot::default(),
+            self.durable_state,
+            entries,
+        );
+        self.consensus = consensus.expect("the log is whole");
+        self.unsynced.clear();
+        self.applied.clear();
+        self.outputs.clear();
+        self.run();
+    }
+
+    fn input(&mut self, input: Input) {
+        self.consensus.input(input);
+        self.run();
+    }
+
+    fn propose(&mut self, id: u64, data: &'static [u8]) {
+        let data = Bytes::from_static(data);
+        self.input(Input::Propose(vec![Proposal {
+            id: RequestId(id),
+            data,
+        }]));
+    }
+
+    /// Polls until nothing more comes out, applying commits if told so.
+    fn run(&mut self) {
+        loop {
+            self.consensus.poll();
+            self.consensus.check_invariants();
+            let Some(output) = self.consensus.take_output() else {
+                return;
+            };
+            match output {
+                Output::Append(append) => self.unsynced.push(append),
+                Output::Commit(entries) if self.applies => self.apply(entries),
+                other => self.outputs.push(other),
+            }
+        }
+    }
+
+    fn apply(&mut self, entries: Vec<raftpb::Entry>) {
+        let last = entries
+            .last()
+            .map(raftpb::Entry::index)
+            .expect("batches are never empty");
+        for entry in &entries {
+            if entry.r#type() == raftpb::EntryType::EntryConfChange {
+                let change = raftpb::ConfChange::decode(entry.data()).expect("checked before");
+                self.consensus.input(Input::ConfChanged(change));
+            }
+        }
+        self.applied.extend(entries);
+        self.consensus.input(Input::Applied(LogIndex(last)));
+    }
+
+    /// Makes everything durable that was appended so far.
+    fn sync(&mut self) {
+        let Some(last) = self.unsynced.last().map(|append| append.ticket) else {
+            return;
+        };
+        for append in self.unsynced.drain(..) {
+            for entry in append.entries {
+                self.durable.split_off(&entry.index());
+                self.durable.insert(entry.index(), entry);
+            }
+            self.durable_state = append.hard_state.unwrap_or(self.durable_state);
+        }
+        self.input(Input::Persisted(last));
+    }
+
+    fn settle(&mut self) {
+        while !self.unsynced.is_empty() {
+            self.sync();
+        }
+    }
+
+    /// Index, term and data of what was applied.
+    fn log(&self) -> Vec<(u64, u64, &[u8])> {
+        self.applied
+            .iter()
+            .map(|entry| (entry.index(), entry.term(), entry.data()))
+            .collect()
+    }
+
+    fn read_ready(&self) -> Vec<(Vec<u64>, u64)> {
+        let ready = |output: &Output| match output {
+            Output::ReadReady { tokens, index } => {
+                Some((tokens.iter().map(|token| token.0).collect(), index.0))
+            }
+            _ => None,
+        };
+        self.outputs.iter().filter_map(ready).collect()
+    }
+
+    fn refused(&self) -> Vec<(u64, Refusal)> {
+        let refused = |output: &Output| match output {
+            Output::Refused { id, reason } => Some((id.0, *reason)),
+            Output::ReadRefused { token, reason } => Some((token.0, *reason)),
+            _ => None,
+        };
+        self.outputs.iter().filter_map(refused).collect()
+    }
+}
+
+#[test]
+fn a_lone_cluster_is_born_with_the_indexes_and_terms_of_etcd() {
+    let mut bench = Bench::bootstrap(config(1), &[1]);
+    let first = &bench.unsynced[0];
+    let state = raftpb::HardState {
+        term: Some(1),
+        vote: Some(0),
+        commit: Some(1),
+    };
+    assert_eq!(first.hard_state, Some(state));
+    assert_eq!((first.ticket, first.must_sync), (Ticket(1), true));
+    assert!(
+        bench.applied.is_empty(),
+        "nothing is applied that is not durable"
+    );
+    bench.sync();
+    assert_eq!(bench.log().len(), 1);
+    let entry = &bench.applied[0];
+    assert_eq!(entry.r#type(), raftpb::EntryType::EntryConfChange);
+    assert_eq!((entry.index(), entry.term()), (1, 1));
+    bench.settle();
+    assert_eq!(bench.log()[1], (2, 2, &b""[..]));
+    let leadership = Leadership {
+        term: Term(2),
+        leader: MemberId(1),
+        role: Role::Leader,
+        settled: true,
+    };
+    assert_eq!(bench.consensus.status().leadership, leadership);
+    let voted = raftpb::HardState {
+        term: Some(2),
+        vote: Some(1),
+        commit: Some(2),
+    };
+    assert_eq!(bench.durable_state, voted);
+}
+
+#[test]
+fn initial_members_are_ordered_by_id() {
+    let (entries, state) = initial_entries(&initial(&[9, 3]));
+    let node = |entry: &raftpb::Entry| {
+        raftpb::ConfChange::decode(entry.data())
+            .expect("made here")
+            .node_id()
+    };
+    assert_eq!(entries.iter().map(node).collect::<Vec<_>>(), [3, 9]);
+    assert_eq!(state.commit, Some(2));
+}
+
+#[test]
+fn a_put_is_committed_only_when_it_is_durable() {
+    let mut bench = Bench::lone();
+    bench.propose(1, b"put");
+    assert_eq!(bench.unsynced.len(), 1);
+    assert!(bench.unsynced[0].must_sync);
+    assert_eq!(bench.log().len(), 2, "not applied before Persisted");
+    bench.sync();
+    assert_eq!(bench.log()[2], (3, 2, &b"put"[..]));
+    let commit = bench
+        .unsynced
+        .last()
+        .expect("the commit index is written too");
+    assert!(
+        !commit.must_sync && commit.entries.is_empty(),
+        "but nobody waits for that"
+    );
+}
+
+#[test]
+fn proposals_between_two_polls_share_an_append() {
+    let mut bench = Bench::lone();
+    for id in 1..=3 {
+        let proposal = Proposal {
+            id: RequestId(id),
+            data: Bytes::from_static(b"x"),
+        };
+        bench.consensus.input(Input::Propose(vec![proposal]));
+    }
+    bench.run();
+    assert_eq!(bench.unsynced.len(), 1);
+    assert_eq!(bench.unsynced[0].entries.len(), 3);
+}
+
+#[test]
+fn a_restart_replays_what_was_committed_and_then_leads_again() {
+    let mut bench = Bench::lone();
+    bench.propose(1, b"kept");
+    bench.settle();
+    bench.propose(2, b"lost");
+    bench.restart();
+    assert_eq!(bench.consensus.replay_end(), LogIndex(3));
+    assert_eq!(bench.log().last(), Some(&(3, 2, &b"kept"[..])));
+    bench.settle();
+    assert_eq!(
+        bench.log().last(),
+        Some(&(4, 3, &b""[..])),
+        "the lost put left no trace"
+    );
+    assert_eq!(bench.consensus.status().leadership.term, Term(3));
+}
+
+#[test]
+fn a_durable_entry_beyond_the_commit_index_is_committed_by_the_next_term() {
+    let mut bench = Bench::lone();
+    bench.propose(1, b"tail");
+    bench.sync();
+    bench.unsynced.clear();
+    bench.restart();
+    assert_eq!(bench.consensus.replay_end(), LogIndex(2));
+    bench.settle();
+    assert_eq!(bench.log()[2..], [(3, 2, &b"tail"[..]), (4, 3, &b""[..])]);
+}
+
+#[test]
+fn logs_that_cannot_be_taken_up_are_refused() {
+    let entry = |index, term| raftpb::Entry {
+        index: Some(index),
+        term: Some(term),
+        ..Default::default()
+    };
+    let state = |term, commit| raftpb::HardState {
+        term: Some(term),
+        vote: Some(0),
+        commit: Some(commit),
+    };
+    let check = |state, entries, expected| {
+        let snapshot = walpb::Snapshot::default();
+        let error = Consensus::restore(config(1), &snapshot, state, entries).map(drop);
+        assert_eq!(error, Err(expected));
+    };
+    check(
+        raftpb::HardState::default(),
+        vec![entry(1, 1)],
+        RestoreError::Unfinished,
+    );
+    check(
+        state(1, 2),
+        vec![entry(1, 1)],
+        RestoreError::Commit {
+            commit: 2,
+            first: 1,
+            last: 1,
+        },
+    );
+    check(
+        state(1, 1),
+        vec![entry(1, 1), entry(3, 1)],
+        ConvertError::EntryOrder {
+            expected: 2,
+            found: 3,
+            term: 1,
+        }
+        .into(),
+    );
+    let unknown = raftpb::Entry {
+        r#type: Some(9),
+        ..entry(1, 1)
+    };
+    check(
+        state(1, 1),
+        vec![unknown],
+        ConvertError::EntryType(9).into(),
+    );
+}
+
+#[test]
+fn reads_wait_for_the_first_commit_of_the_term_and_share_a_round() {
+    let mut bench = Bench::bootstrap(config(1), &[1]);
+    bench.input(Input::Read(ReadToken(1)));
+    bench.sync();
+    bench.input(Input::Read(ReadToken(2)));
+    assert_eq!(bench.consensus.status().leadership.role, Role::Leader);
+    assert_eq!(
+        bench.read_ready(),
+        [],
+        "the empty entry of the term is not durable"
+    );
+    bench.sync();
+    assert_eq!(bench.read_ready(), [(vec![1, 2], 2)]);
+    bench.input(Input::Read(ReadToken(3)));
+    assert_eq!(
+        bench.read_ready()[1..],
+        [(vec![3], 2)],
+        "no write is needed for a read"
+    );
+}
+
+#[test]
+fn too_many_unapplied_entries_refuse_proposals() {
+    let mut bench = Bench::lone();
+    bench.applies = false;
+    let proposal = |id| Proposal {
+        id: RequestId(id),
+        data: Bytes::from_static(b"x"),
+    };
+    bench.input(Input::Propose(
+        (0..=PENDING_APPLY_ENTRIES_MAX).map(proposal).collect(),
+    ));
+    assert_eq!(bench.refused(), []);
+    bench.sync();
+    bench.propose(9999, b"x");
+    assert_eq!(bench.refused(), [(9999, Refusal::TooManyRequests)]);
+    bench.input(Input::Applied(LogIndex(3)));
+    bench.propose(10000, b"x");
+    assert_eq!(bench.refused().len(), 1, "one applied entry makes room");
+}
+
+#[test]
+fn without_a_leader_requests_are_held_and_then_refused() {
+    let mut bench = Bench::bootstrap(config(1), &[1, 2, 3]);
+    bench.settle();
+    bench.propose(1, b"x");
+    bench.input(Input::Read(ReadToken(2)));
+    for _ in 0..bench.config.request_timeout_ticks {
+        bench.input(Input::Tick);
+        bench.settle();
+    }
+    assert_eq!(bench.refused(), []);
+    bench.input(Input::Tick);
+    assert_eq!(
+        bench.refused(),
+        [(2, Refusal::NoLeader), (1, Refusal::NoLeader)]
+    );
+    assert!(!bench.log().iter().any(|(_, _, data)| *data == b"x"));
+}
+
+#[test]
+fn the_log_in_memory_is_trimmed() {
+    let mut config = config(1);
+    (config.snapshot_count, config.catch_up_entries) = (10, 5);
+    let mut bench = Bench::bootstrap(config, &[1]);
+    bench.settle();
+    for id in 3..=15 {
+        bench.propose(id, b"x");
+        bench.settle();
+    }
+    assert_eq!(bench.consensus.status().last, LogIndex(15));
+    assert_eq!(bench.consensus.trimmed(), LogIndex(10));
+}
+
+#[test]
+fn conf_changes_reach_the_configuration_in_etcds_numbering() {
+    let mut bench = Bench::lone();
+    let change = |id, kind, node| {
+        Input::ProposeConfChange(raftpb::ConfChange {
+            id: Some(id),
+            r#type: Some(kind),
+            node_id: Some(node),
+            context: None,
+        })
+    };
+    bench.input(change(1, 3, 9));
+    bench.settle();
+    assert_eq!(bench.consensus.conf_state().learners, [9]);
+    assert_eq!(bench.consensus.conf_state().voters, [1]);
+    bench.input(change(2, 2, 9));
+    bench.settle();
+    assert_eq!(
+        bench.consensus.conf_state().learners,
+        [9],
+        "an update leaves it alone"
+    );
+    bench.input(change(3, 7, 9));
+    assert_eq!(bench.refused(), [(3, Refusal::Malformed)]);
+    let bytes = bench.log()[2].2;
+    let logged = raftpb::ConfChange::decode(bytes).expect("as proposed");
+    assert_eq!((logged.id(), logged.r#type), (1, Some(3)));
+}
+
+#[test]
+fn a_change_that_raft_cannot_carry_out_stops_the_member() {
+    let mut bench = Bench::lone();
+    bench.input(Input::ConfChanged(raftpb::ConfChange {
+        r#type: Some(1),
+        node_id: Some(1),
+        ..Default::default()
+    }));
+    assert!(
+        matches!(bench.outputs[..], [Output::Stop(_)]),
+        "{:?}",
+        bench.outputs
+    );
+}
+
+/// Some members and the messages between them, which travel as bytes.
+struct Cluster {
+    members: Vec<Bench>,
+}
+
+impl Cluster {
+    fn new(count: u64) -> Self {
+        let ids: Vec<u64> = (1..=count).collect();
+        let members = ids
+            .iter()
+            .map(|&id| Bench::bootstrap(config(id), &ids))
+            .collect();
+        let mut cluster = Cluster { members };
+        cluster.settle();
+        cluster
+    }
+
+    /// Syncs and delivers until nothing moves.
+    fn settle(&mut self) {
+        loop {
+            let mut sent = Vec::new();
+            for member in &mut self.members {
+                member.settle();
+                member.outputs.retain(|output| match output {
+                    Output::Send(message) => {
+                        sent.push(message.encode_to_vec());
+                        false
+                    }
+                    _ => true,
+                });
+            }
+            if sent.is_empty() {
+                return;
+            }
+            for bytes in sent {
+                let message = raftpb::Message::decode(&bytes[..]).expect("just encoded");
+                let to = message.to() as usize - 1;
+                self.members[to].input(Input::Message(message));
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        self.members
+            .iter_mut()
+            .for_each(|member| member.input(Input::Tick));
+        self.settle();
+    }
+
+    fn elect(&mut self) -> usize {
+        for _ in 0..2 * self.members[0].config.election_ticks {
+            self.tick();
+            let leads = |member: &Bench| member.consensus.is_leading();
+            if let Some(leader) = self.members.iter().position(leads) {
+                return leader;
+            }
+        }
+        panic!("no leader after the longest time-out");
+    }
+}
+
+#[test]
+fn three_members_elect_replicate_read_and_hand_over() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let follower = (leader + 1) % 3;
+    cluster.members[leader].propose(1, b"from the leader");
+    cluster.members[follower].propose(2, b"forwarded");
+    cluster.settle();
+    cluster.tick();
+    let log = cluster.members[leader].log();
+    assert_eq!(
+        log[..3]
+            .iter()
+            .map(|(index, term, _)| (*index, *term))
+            .collect::<Vec<_>>(),
+        [(1, 1), (2, 1), (3, 1)]
+    );
+    assert!(log.iter().any(|(_, _, data)| *data == b"forwarded"));
+    for member in &cluster.members {
+        assert_eq!(member.log(), log);
+    }
+    cluster.members[follower].input(Input::Read(ReadToken(5)));
+    cluster.settle();
+    assert_eq!(cluster.members[follower].read_ready(), [(vec![5], 6)]);
+
+    let target = MemberId(follower as u64 + 1);
+    cluster.members[leader].input(Input::TransferLeader(target));
+    cluster.members[leader].propose(3, b"while handing over");
+    cluster.settle();
+    cluster.tick();
+    assert!(cluster.members[follower].consensus.is_leading());
+    let log = cluster.members[leader].log();
+    assert_eq!(
+        log.last().map(|entry| entry.2),
+        Some(&b"while handing over"[..])
+    );
+}
+
+#[test]
+fn a_promise_leaves_only_after_the_disk_has_it() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let follower = (leader + 1) % 3;
+    cluster.members[leader].propose(1, b"x");
+    let sent = std::mem::take(&mut cluster.members[leader].outputs);
+    let append = sent
+        .into_iter()
+        .find_map(|output| match output {
+            Output::Send(message) if message.to() as usize == follower + 1 => Some(message),
+            _ => None,
+        })
+        .expect("the leader replicates before its own disk has it");
+    let follower = &mut cluster.members[follower];
+    follower.outputs.clear();
+    follower.input(Input::Message(append));
+    assert_eq!(follower.outputs, [], "no acknowledgement yet");
+    follower.sync();
+    assert!(matches!(follower.outputs[..], [Output::Send(_)]));
+}
+
+#[test]
+fn messages_that_do_not_fit_this_log_change_nothing() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let before = cluster.members[leader].consensus.status();
+    let bad = |kind, commit, index, to| raftpb::Message {
+        r#type: Some(kind),
+        from: Some(((leader as u64 + 1) % 3) + 1),
+        to: Some(to),
+        term: Some(before.leadership.term.0),
+        commit: Some(commit),
+        index: Some(index),
+        ..Default::default()
+    };
+    let to = leader as u64 + 1;
+    for message in [
+        bad(8, 99, 0, to),
+        bad(4, 0, 99, to),
+        bad(9, 0, 0, 77),
+        bad(99, 0, 0, to),
+    ] {
+        cluster.members[leader].input(Input::Message(message));
+    }
+    assert_eq!(cluster.members[leader].consensus.status(), before);
+}
+
+#[test]
+fn the_same_inputs_give_the_same_outputs() {
+    let run = || {
+        let mut cluster = Cluster::new(3);
+        let leader = cluster.elect();
+        cluster.members[leader].propose(1, b"x");
+        cluster.members[leader].input(Input::Read(ReadToken(1)));
+        cluster.settle();
+        for _ in 0..30 {
+            cluster.tick();
+        }
+        let state = |member: &Bench| format!("{:?} {:?}", member.outputs, member.applied);
+        cluster.members.iter().map(state).collect::<Vec<_>>()
+    };
+    assert_eq!(run(), run());
+}
