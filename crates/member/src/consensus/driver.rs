@@ -173,7 +173,7 @@ impl Consensus {
             Input::Persisted(ticket) => self.persisted(ticket),
             Input::Applied(index) => self.applied(index),
             Input::ConfChanged(change) => self.conf_changed(&change),
-            Input::Message(message) => self.message(message),
+            Input::Message(message) => self.message(*message),
             Input::TransferLeader(to) => self.node.transfer_leader(to.0),
             Input::Campaign => self.campaign(),
         }
@@ -248,6 +248,7 @@ impl Consensus {
     pub fn check_invariants(&self) {
         self.check_positions();
         self.check_trimmed();
+        self.check_timeout();
         assert!(self.gates.ascend(), "tickets ascend");
         assert!(self.reads.is_consistent(), "a round serves reads that wait");
         assert!(
@@ -278,6 +279,12 @@ impl Consensus {
             log.persisted <= log.last_index(),
             "persisted what is in the log"
         );
+    }
+
+    fn check_timeout(&self) {
+        let drawn = self.drawn_timeout();
+        let timeout = self.node.raft.randomized_election_timeout();
+        assert_eq!(timeout, drawn, "the election time-out comes from the seed");
     }
 
     fn check_trimmed(&self) {
@@ -356,7 +363,7 @@ impl Consensus {
         }
         if let Some((batch, messages)) = self.gates.close(ticket) {
             self.node.on_persist_ready(batch);
-            self.outputs.extend(messages.into_iter().map(Output::Send));
+            self.outputs.extend(messages.into_iter().map(send));
         }
     }
 
@@ -511,8 +518,7 @@ impl Consensus {
         let mut progress = self.append(&mut ready);
         for message in ready.take_messages() {
             progress = true;
-            self.outputs
-                .push_back(Output::Send(convert::message_out(message)));
+            self.outputs.push_back(send(convert::message_out(message)));
         }
         for state in ready.take_read_states() {
             progress = true;
@@ -559,7 +565,7 @@ impl Consensus {
             .collect();
         let progress = progress || !promises.is_empty();
         if let Some(free) = self.gates.follow(ready.number(), promises) {
-            self.outputs.extend(free.into_iter().map(Output::Send));
+            self.outputs.extend(free.into_iter().map(send));
         }
         progress
     }
@@ -637,11 +643,23 @@ impl Consensus {
 
     /// The crate draws a new time-out at random whenever it resets; this one is drawn from the seed.
     fn settle_timeout(&mut self) {
-        let term = self.node.raft.term;
-        let ticks = self.config.election_ticks;
-        let timeout = election_timeout(self.config.seed, self.config.member, Term(term), ticks);
+        let timeout = self.drawn_timeout();
         self.node.raft.set_randomized_election_timeout(timeout);
     }
+
+    fn drawn_timeout(&self) -> usize {
+        let Config {
+            seed,
+            member,
+            election_ticks,
+            ..
+        } = self.config;
+        election_timeout(seed, member, Term(self.node.raft.term), election_ticks)
+    }
+}
+
+fn send(message: raftpb::Message) -> Output {
+    Output::Send(Box::new(message))
 }
 
 /// A time-out from `ticks` up to twice as many, excluded: a pure function, equal on every run.

@@ -168,7 +168,7 @@ pub enum Input {
     /// `Applied` that covers it.
     ConfChanged(raftpb::ConfChange),
     /// A message from a peer.
-    Message(raftpb::Message),
+    Message(Box<raftpb::Message>),
     /// Hand leadership over to this member.
     TransferLeader(MemberId),
     /// Try to become leader now.
@@ -204,7 +204,7 @@ pub enum Output {
         reason: Refusal,
     },
     /// For the peer named in it.
-    Send(raftpb::Message),
+    Send(Box<raftpb::Message>),
     /// Term, leader or role changed.
     Leadership(Leadership),
     /// An invariant broke; the process must stop.

@@ -495,7 +495,7 @@ impl Cluster {
             for bytes in sent {
                 let message = raftpb::Message::decode(&bytes[..]).expect("just encoded");
                 let to = message.to() as usize - 1;
-                self.members[to].input(Input::Message(message));
+                self.members[to].input(Input::Message(Box::new(message)));
             }
         }
     }
@@ -600,7 +600,7 @@ fn messages_that_do_not_fit_this_log_change_nothing() {
         bad(9, 0, 0, 77),
         bad(99, 0, 0, to),
     ] {
-        cluster.members[leader].input(Input::Message(message));
+        cluster.members[leader].input(Input::Message(Box::new(message)));
     }
     assert_eq!(cluster.members[leader].consensus.status(), before);
 }
