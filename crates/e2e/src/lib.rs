@@ -16,6 +16,7 @@
 
 pub mod dice;
 pub mod grpc;
+pub mod history;
 pub mod http;
 pub mod peers;
 pub mod process;
