@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use kvorum_proto::ids::{LogIndex, MemberId, RequestId, Term};
 use kvorum_proto::{raftpb, walpb};
+use kvorum_storage::wal::{Append, Ticket};
 use prost::Message as _;
 use raft::eraftpb::{self, ConfState, HardState, MessageType};
 use raft::{RawNode, Ready, StateRole};
@@ -14,9 +15,9 @@ use super::gates::Gates;
 use super::memory::MemoryLog;
 use super::reads::Reads;
 use super::{
-    Append, Config, HELD_BYTES_MAX, HELD_PROPOSALS_MAX, Input, Leadership, MESSAGE_BYTES_MAX,
+    Config, HELD_BYTES_MAX, HELD_PROPOSALS_MAX, Input, Leadership, MESSAGE_BYTES_MAX,
     MESSAGES_IN_FLIGHT_MAX, Output, PENDING_APPLY_ENTRIES_MAX, Proposal, Refusal, Role, Status,
-    Ticket, UNCOMMITTED_BYTES_MAX, convert, report,
+    UNCOMMITTED_BYTES_MAX, convert, report,
 };
 
 /// How many bytes of committed entries one turn of the crate may hand out.

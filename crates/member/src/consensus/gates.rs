@@ -6,8 +6,7 @@
 use std::collections::VecDeque;
 
 use kvorum_proto::raftpb;
-
-use super::Ticket;
+use kvorum_storage::wal::Ticket;
 
 /// The appends that are not durable yet, oldest first.
 #[derive(Debug, Default)]

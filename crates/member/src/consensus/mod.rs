@@ -44,33 +44,11 @@ mod tests;
 use bytes::Bytes;
 use kvorum_proto::ids::{LogIndex, MemberId, RequestId, Term};
 use kvorum_proto::raftpb;
+use kvorum_storage::wal::{Append, Ticket};
 
 pub use bootstrap::{InitialMember, RestoreError, initial_entries};
 pub use convert::ConvertError;
 pub use driver::Consensus;
-pub use wal::{Append, Ticket};
-
-/// Stands in for the log machine's types until that room has landed.
-mod wal {
-    use kvorum_proto::raftpb;
-
-    /// The number of an append; they ascend, and the durability of one includes all before.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-    pub struct Ticket(pub u64);
-
-    /// What goes to the write-ahead log together.
-    #[derive(Clone, Debug, PartialEq)]
-    pub struct Append {
-        /// Its number.
-        pub ticket: Ticket,
-        /// The raft state, if it changed.
-        pub hard_state: Option<raftpb::HardState>,
-        /// New entries; those with an index already present replace the tail.
-        pub entries: Vec<raftpb::Entry>,
-        /// Whether somebody waits for its durability.
-        pub must_sync: bool,
-    }
-}
 
 /// The largest distance between committed and applied entries at which proposals are taken.
 /// Source: etcd 3.7.1 `server/etcdserver/v3_server.go`, `maxGapBetweenApplyAndCommitIndex`.

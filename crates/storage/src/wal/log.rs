@@ -50,7 +50,7 @@ const WAITING_BYTES_MAX: usize = 64 << 10;
 pub struct Ticket(pub u64);
 
 /// Something to be logged.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Append {
     /// Comes back in [`Output::Persisted`].
     pub ticket: Ticket,
