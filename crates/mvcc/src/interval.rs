@@ -87,24 +87,22 @@ mod tests {
 
     #[test]
     fn wire_fields_select_the_documented_keys() {
-        let cases: [(&[u8], &[u8], &[&[u8]]); 6] = [
-            (b"b", b"", &[b"b"]),
-            (b"b", b"c", &[b"b", b"ba"]),
-            (b"b", b"\0", &[b"b", b"ba", b"c"]),
-            (b"\0", b"\0", &[b"a", b"b", b"ba", b"c"]),
-            (b"c", b"b", &[]),
-            (b"b", b"b", &[]),
-        ];
-        for (key, end, selected) in cases {
-            let interval =
-                Interval::from_wire(Bytes::copy_from_slice(key), Bytes::copy_from_slice(end));
-            let keys: [&[u8]; 4] = [b"a", b"b", b"ba", b"c"];
-            let inside: Vec<_> = keys
-                .into_iter()
-                .filter(|key| interval.contains(key))
-                .collect();
-            assert_eq!(inside, selected, "{interval:?}");
-            assert_eq!(interval.is_empty(), selected.is_empty(), "{interval:?}");
-        }
+        check(b"b", b"", &[b"b"]);
+        check(b"b", b"c", &[b"b", b"ba"]);
+        check(b"b", b"\0", &[b"b", b"ba", b"c"]);
+        check(b"\0", b"\0", &[b"a", b"b", b"ba", b"c"]);
+        check(b"c", b"b", &[]);
+        check(b"b", b"b", &[]);
+    }
+
+    fn check(key: &'static [u8], end: &'static [u8], selected: &[&[u8]]) {
+        let interval = Interval::from_wire(Bytes::from_static(key), Bytes::from_static(end));
+        let keys: [&[u8]; 4] = [b"a", b"b", b"ba", b"c"];
+        let inside: Vec<_> = keys
+            .into_iter()
+            .filter(|key| interval.contains(key))
+            .collect();
+        assert_eq!(inside, selected, "{interval:?}");
+        assert_eq!(interval.is_empty(), selected.is_empty(), "{interval:?}");
     }
 }

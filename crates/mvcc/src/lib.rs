@@ -52,6 +52,9 @@ mod view;
 mod view_cell;
 mod write_txn;
 
+#[cfg(test)]
+mod tests;
+
 pub use compaction::{CompactFinished, CompactStep};
 pub use counts::Counts;
 pub use error::{CompactError, ReadError};

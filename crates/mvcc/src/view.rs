@@ -99,6 +99,27 @@ impl View {
         Ok(asked)
     }
 
+    /// Checks the revision of a range inside a transaction. Unlike for a range of its own, a
+    /// negative revision is compared too, so that it is refused once anything was compacted.
+    ///
+    /// Source: etcd v3.7.1, `server/etcdserver/txn/range.go` (`checkRange`).
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] when the revision is below the compacted or above the current one.
+    pub fn check_txn_revision(&self, asked: i64) -> Result<(), ReadError> {
+        if asked == 0 {
+            return Ok(());
+        }
+        if asked > self.current {
+            return Err(ReadError::Future {
+                asked,
+                current: self.current,
+            });
+        }
+        self.check_compacted(asked)
+    }
+
     fn check_compacted(&self, asked: i64) -> Result<(), ReadError> {
         if asked < self.compacted {
             return Err(ReadError::Compacted {

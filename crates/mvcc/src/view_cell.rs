@@ -3,16 +3,16 @@
 //! This is the one place of the crate with a lock: everything else is changed by its owner alone.
 //! It is held for the copy of a few references, never while a view is read or freed.
 
+#![allow(clippy::disallowed_types)] // The one lock, as said above.
+
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::View;
 
 /// Holds the newest published view. Clones share it.
 #[derive(Clone, Debug)]
-#[allow(clippy::disallowed_types)] // The one lock, see the module.
 pub struct ViewCell(Arc<RwLock<View>>);
 
-#[allow(clippy::disallowed_types)] // The one lock, see the module.
 impl ViewCell {
     /// A cell with a first view.
     pub fn new(view: View) -> Self {
@@ -37,5 +37,38 @@ impl ViewCell {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kvorum_proto::ids::LeaseId;
+
+    use super::*;
+    use crate::Store;
+
+    #[test]
+    fn clones_load_what_was_published_last_and_loaded_views_stay() {
+        let mut store = Store::new();
+        let cell = ViewCell::new(store.view());
+        let (reader, before) = (cell.clone(), cell.load());
+        let mut txn = store.begin();
+        txn.put(b"a", b"1", LeaseId(0));
+        assert!(txn.finish().is_some());
+        assert_eq!(
+            reader.load().current_revision(),
+            1,
+            "nothing is seen before it is published"
+        );
+        cell.publish(store.view());
+        assert_eq!(reader.load().current_revision(), 2);
+        assert_eq!(before.get(b"a"), None);
+    }
+
+    #[test]
+    fn views_and_their_cell_go_to_other_threads() {
+        fn check<T: Clone + Send + Sync + 'static>() {}
+        check::<View>();
+        check::<ViewCell>();
     }
 }

@@ -3,6 +3,7 @@
 use kvorum_proto::etcdserverpb::RangeRequest;
 use kvorum_proto::ids::LeaseId;
 
+use crate::index::{History, KeyIndex};
 use crate::range::{self, RangeReply, Reader};
 use crate::size::record_bytes;
 use crate::store::Store;
@@ -48,15 +49,29 @@ impl<'a> WriteTxn<'a> {
     /// Writes a pair; `lease` 0 hangs it on none. Returns the new pair.
     pub fn put(&mut self, key: &[u8], value: &[u8], lease: LeaseId) -> Record {
         let at = self.next_revision();
-        let (create, version) = match self.store.view.get(key) {
-            Some(before) => (before.create_revision(), before.version() + 1),
-            None => (at.main, 1),
+        let history = self.store.view.index.history(key);
+        let before = history
+            .map(History::newest)
+            .filter(|newest| !newest.is_tombstone());
+        let (create, version, replaced) = match before {
+            Some(before) => (
+                before.create_revision(),
+                before.version() + 1,
+                record_bytes(before),
+            ),
+            None => (at.main, 1, 0),
+        };
+        let place = if history.is_some() {
+            KeyIndex::push
+        } else {
+            KeyIndex::insert
         };
         let record = Record::put(key, value, lease, create, at, version);
         self.operations += 1;
         self.store.counts.puts += 1;
         self.store.counts.put_bytes += (key.len() + value.len()) as u64;
-        self.write(record.clone());
+        place(&mut self.store.view.index, record.clone());
+        self.log(record.clone(), replaced);
         record
     }
 
@@ -67,8 +82,10 @@ impl<'a> WriteTxn<'a> {
         self.store.counts.deletes += 1;
         let deleted: Vec<Record> = self.store.view.live(interval).cloned().collect();
         for before in &deleted {
-            let at = self.next_revision();
-            self.write(Record::tombstone(before.key(), at));
+            let tombstone = Record::tombstone(before.key(), self.next_revision());
+            let frees_bytes = record_bytes(before) + record_bytes(&tombstone);
+            self.store.view.index.push(tombstone.clone());
+            self.log(tombstone, frees_bytes);
         }
         deleted
     }
@@ -78,7 +95,7 @@ impl<'a> WriteTxn<'a> {
     /// # Errors
     ///
     /// [`ReadError`] when the asked revision cannot be read. To fail a whole transaction before it
-    /// writes, check with [`View::readable`] first.
+    /// writes, check with [`View::check_txn_revision`] first.
     pub fn range(&mut self, request: &RangeRequest) -> Result<RangeReply, ReadError> {
         self.operations += 1;
         self.store.counts.ranges += 1;
@@ -109,14 +126,12 @@ impl<'a> WriteTxn<'a> {
         }
     }
 
-    fn write(&mut self, record: Record) {
+    /// Takes an indexed change into the log. `frees_bytes`: what dies when a compaction passes it,
+    /// which is the pair it replaced, and itself if it is a tombstone.
+    fn log(&mut self, record: Record, frees_bytes: u64) {
         let view = &mut self.store.view;
-        let bytes = record_bytes(&record);
-        let replaced = view.get(record.key()).map_or(0, record_bytes);
-        let buried = if record.is_tombstone() { bytes } else { 0 };
-        view.index.push(record.clone());
-        view.log.append(record.clone(), replaced + buried);
-        view.sizes.grow(bytes);
+        view.sizes.grow(record_bytes(&record));
+        view.log.append(record.clone(), frees_bytes);
         self.events.push(Event { record });
     }
 }

@@ -128,7 +128,8 @@ impl<K: Ord + Clone, V: Clone + Weigh> Tree<K, V> {
         old
     }
 
-    /// Changes the value at a key in place; `None` when there is none, and then nothing is copied.
+    /// Changes the value at a key in place; `None` when there is none. Meant for keys that are
+    /// there: the way to the key is copied from snapshots before the key is found.
     pub(crate) fn update<Q: Ord + ?Sized, R>(
         &mut self,
         key: &Q,
@@ -137,7 +138,6 @@ impl<K: Ord + Clone, V: Clone + Weigh> Tree<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.get(key)?;
         let root = self.root.as_mut()?;
         let mut change = Sum::default();
         let result = Node::update(root, key, change_value, &mut change);

@@ -36,15 +36,19 @@ impl KeyIndex {
         self.keys.get(key)?.live_at(revision)
     }
 
-    /// Adds the newest change of a key.
+    /// Adds the newest change of a key that has a history.
     pub(crate) fn push(&mut self, record: Record) {
-        let pushed = self
+        let key = record.clone();
+        let pushed = self.keys.update(key.key(), |history| history.push(record));
+        assert!(pushed.is_some(), "a key with a history is in the index");
+    }
+
+    /// Adds the first change of a key.
+    pub(crate) fn insert(&mut self, record: Record) {
+        let before = self
             .keys
-            .update(record.key(), |history| history.push(record.clone()));
-        if pushed.is_none() {
-            self.keys
-                .insert(Arc::from(record.key()), History::new(record));
-        }
+            .insert(Arc::from(record.key()), History::new(record));
+        assert!(before.is_none(), "a first change has no history before it");
     }
 
     /// Forgets one change of a key, and the key with its last change.

@@ -168,6 +168,3 @@ fn has_revision_filter(request: &RangeRequest) -> bool {
         || request.min_create_revision != 0
         || request.max_create_revision != 0
 }
-
-#[cfg(test)]
-mod tests;

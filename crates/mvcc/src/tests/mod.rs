@@ -1,0 +1,5 @@
+//! The whole store against known answers and against a plain model.
+
+mod known_answers;
+mod model;
+mod random_histories;

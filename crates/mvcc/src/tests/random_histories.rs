@@ -1,0 +1,369 @@
+//! Random histories, compared with the model: at every revision that can be read, in every view
+//! that was ever taken.
+
+use bytes::Bytes;
+use kvorum_proto::etcdserverpb::{RangeRequest, RangeResponse};
+use kvorum_proto::ids::LeaseId;
+use proptest::prelude::*;
+use prost::Message;
+
+use super::model::{Change, Model};
+use crate::range::{Page, Pages};
+use crate::{EventBatch, HistoryBounds, Interval, ReadError, Record, Store, View, WriteTxn};
+
+#[derive(Clone, Debug)]
+enum Op {
+    Put {
+        key: Bytes,
+        value: Bytes,
+        lease: i64,
+    },
+    Delete {
+        interval: Interval,
+    },
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Txn(Vec<Op>),
+    /// Compacts this many revisions below the current one; `Remove` does a step of the removal.
+    Compact(i64),
+    Remove(usize),
+    View,
+    Defragment,
+}
+
+fn key() -> impl Strategy<Value = Bytes> {
+    prop::collection::vec(b'a'..=b'c', 1..=2).prop_map(Bytes::from)
+}
+
+fn interval() -> impl Strategy<Value = (Bytes, Bytes)> {
+    let end = prop_oneof![
+        2 => Just(Bytes::new()),
+        1 => Just(Bytes::from_static(b"\0")),
+        3 => key(),
+    ];
+    (key(), end)
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        5 => (key(), 0..4u8, 0..2i64).prop_map(|(key, value, lease)| {
+            let value = Bytes::from(vec![b'v'; value.into()]);
+            Op::Put { key, value, lease }
+        }),
+        2 => interval().prop_map(|(key, end)| Op::Delete { interval: Interval::from_wire(key, end) }),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => prop::collection::vec(op(), 0..4).prop_map(Step::Txn),
+        2 => (0..12i64).prop_map(Step::Compact),
+        3 => (1..9usize).prop_map(Step::Remove),
+        2 => Just(Step::View),
+        1 => Just(Step::Defragment),
+    ]
+}
+
+fn request() -> impl Strategy<Value = RangeRequest> {
+    let filters = prop::collection::vec(prop_oneof![4 => Just(0), 1 => 1..40i64], 4);
+    let flags = (any::<bool>(), prop::bool::weighted(0.1));
+    (interval(), -1..6i64, 0..3i32, 0..5i32, flags, filters).prop_map(
+        |((key, range_end), limit, sort_order, sort_target, (keys_only, count_only), filters)| {
+            RangeRequest {
+                key,
+                range_end,
+                limit,
+                sort_order,
+                sort_target,
+                keys_only,
+                count_only,
+                min_mod_revision: filters[0],
+                max_mod_revision: filters[1],
+                min_create_revision: filters[2],
+                max_create_revision: filters[3],
+                ..Default::default()
+            }
+        },
+    )
+}
+
+fn change(record: &Record) -> Change {
+    let revision = record.mod_revision();
+    Change {
+        main: revision.main,
+        sub: revision.sub,
+        key: record.key().to_vec(),
+        value: (!record.is_tombstone()).then(|| record.value().to_vec()),
+        lease: record.lease().0,
+        create: record.create_revision(),
+        version: record.version(),
+        stored: record.stored().to_vec(),
+    }
+}
+
+/// Applies one op to both and compares what it returns.
+fn apply(op: &Op, txn: &mut WriteTxn<'_>, model: &mut Model, main: i64, sub: &mut i64) {
+    match op {
+        Op::Put { key, value, lease } => {
+            let record = txn.put(key, value, LeaseId(*lease));
+            let before = model.pair(key, main);
+            let expected = Change {
+                main,
+                sub: *sub,
+                key: key.to_vec(),
+                value: Some(value.to_vec()),
+                lease: *lease,
+                create: before.map_or(main, |before| before.create),
+                version: before.map_or(1, |before| before.version + 1),
+                stored: record.stored().to_vec(),
+            };
+            assert_eq!(change(&record), expected);
+            model.push(expected);
+            *sub += 1;
+        }
+        Op::Delete { interval } => {
+            let deleted: Vec<Change> = txn.delete_range(interval).iter().map(change).collect();
+            assert_eq!(deleted, model.live(interval, main));
+            for before in deleted {
+                let stored = before.stored[..2 + before.key.len()].to_vec();
+                let (create, version, lease) = (0, 0, 0);
+                let key = before.key;
+                let sub_now = *sub;
+                model.push(Change {
+                    main,
+                    sub: sub_now,
+                    key,
+                    value: None,
+                    lease,
+                    create,
+                    version,
+                    stored,
+                });
+                *sub += 1;
+            }
+        }
+    }
+}
+
+fn run_txn(ops: &[Op], store: &mut Store, model: &mut Model) {
+    let main = store.current_revision() + 1;
+    let written = model.changes.len();
+    let mut sub = 0;
+    let mut txn = store.begin();
+    for op in ops {
+        apply(op, &mut txn, model, main, &mut sub);
+        assert_eq!(txn.revision(), model.current);
+        let all = RangeRequest {
+            key: Bytes::from_static(b"\0"),
+            range_end: Bytes::from_static(b"\0"),
+            ..Default::default()
+        };
+        let seen = txn.range(&all).expect("the newest revision can be read");
+        assert_eq!(
+            seen.records.iter().map(change).collect::<Vec<_>>(),
+            model.range(&all, main).pairs
+        );
+    }
+    let events: Vec<Change> = txn.finish().map_or(vec![], |batch| {
+        assert_eq!(batch.revision, main);
+        batch
+            .events
+            .iter()
+            .map(|event| change(&event.record))
+            .collect()
+    });
+    assert_eq!(events, model.changes[written..]);
+}
+
+fn check_range(view: &View, model: &Model, request: &RangeRequest, revision: i64) {
+    let expected = model.range(request, revision);
+    let reply = view
+        .range(&RangeRequest {
+            revision,
+            ..request.clone()
+        })
+        .expect("readable");
+    let pairs: Vec<Change> = reply.records.iter().map(change).collect();
+    assert_eq!(
+        (pairs, reply.more, reply.count),
+        (expected.pairs, expected.more, expected.count)
+    );
+    for header in [None, Some(&b"\x18\x07"[..])] {
+        let bytes = reply.encode(header);
+        assert_eq!(bytes.len(), reply.encoded_len(header));
+        let message = RangeResponse::decode(bytes).expect("a response decodes");
+        assert_eq!(message, reply.to_message(message.header));
+        assert_eq!(
+            message.header.map(|header| header.revision),
+            header.map(|_| 7)
+        );
+        for (pair, record) in message.kvs.iter().zip(&reply.records) {
+            let full = record.to_key_value();
+            let by_value = request.sort_target == 4;
+            let value = if request.keys_only {
+                Bytes::new()
+            } else {
+                full.value.clone()
+            };
+            let lease = if request.keys_only && !by_value {
+                0
+            } else {
+                full.lease
+            };
+            assert_eq!(
+                pair,
+                &kvorum_proto::mvccpb::KeyValue {
+                    value,
+                    lease,
+                    ..full
+                }
+            );
+        }
+    }
+}
+
+/// A stream returns what one range returns, whatever the sizes of its chunks.
+fn check_pages(view: &View, request: &RangeRequest, revision: i64) {
+    let request = RangeRequest {
+        revision,
+        ..request.clone()
+    };
+    for target in [8, 1 << 20] {
+        let Ok(pages) = Pages::new(view.clone(), &request, target) else {
+            return;
+        };
+        let pages: Vec<Page> = pages.collect();
+        let (last, front) = pages.split_last().expect("there is a last message");
+        assert!(last.last && front.iter().all(|page| !page.last && page.reply.count == 0));
+        assert!(pages[0].reply.records.len() <= 10);
+        let mut joined = last.reply.clone();
+        joined.records = pages
+            .iter()
+            .flat_map(|page| page.reply.records.clone())
+            .collect();
+        let whole = view.range(&RangeRequest {
+            sort_target: 0,
+            ..request.clone()
+        });
+        let content = joined.content;
+        assert_eq!(
+            Ok(joined),
+            whole.map(|whole| crate::RangeReply { content, ..whole })
+        );
+    }
+}
+
+fn check_history(view: &View, model: &Model, from: i64, revisions_max: usize, bytes_max: usize) {
+    let bounds = HistoryBounds {
+        revisions_max,
+        bytes_max,
+    };
+    let (mut next, mut batches) = (from, Vec::<EventBatch>::new());
+    while next <= model.current {
+        let history = view.history(next, bounds).expect("not compacted");
+        assert!(history.batches.len() <= revisions_max && history.next_revision > next);
+        batches.extend(history.batches);
+        next = history.next_revision;
+    }
+    let mut events = Vec::new();
+    for batch in &batches {
+        for event in batch.events.iter() {
+            assert_eq!(event.record.mod_revision().main, batch.revision);
+            let seen = change(&event.record);
+            assert_eq!(
+                view.previous(event).map(change).as_ref(),
+                model.previous(&seen),
+                "{event:?}"
+            );
+            events.push(seen);
+        }
+    }
+    let rows: Vec<_> = model
+        .rows
+        .iter()
+        .filter(|row| row.main >= from)
+        .cloned()
+        .collect();
+    assert_eq!(events, rows);
+}
+
+fn check_view(view: &View, model: &Model, requests: &[RangeRequest]) {
+    assert_eq!(view.current_revision(), model.current);
+    assert_eq!(view.compact_revision(), model.compacted);
+    assert_eq!(view.records().map(change).collect::<Vec<_>>(), model.rows);
+    for revision in model.compacted.max(1)..=model.current {
+        for request in requests {
+            check_range(view, model, request, revision);
+            check_pages(view, request, revision);
+        }
+        assert_eq!(view.hash_kv(revision), Ok(model.hash_kv(revision)));
+        check_history(view, model, revision, 1 + revision as usize % 3, 40);
+    }
+    check_history(view, model, model.compacted, 1000, usize::MAX);
+    for asked in [model.compacted - 1, 1] {
+        if (1..model.compacted).contains(&asked) {
+            let compacted = ReadError::Compacted {
+                asked,
+                compacted: model.compacted,
+            };
+            assert_eq!(view.readable(asked), Err(compacted));
+            let kept = model.hashes.iter().find(|hash| hash.revision == asked);
+            assert_eq!(view.hash_kv(asked), kept.copied().ok_or(compacted));
+        }
+    }
+    let asked = model.current + 1;
+    let future = ReadError::Future {
+        asked,
+        current: model.current,
+    };
+    assert_eq!(view.hash_kv(asked), Err(future));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn a_random_history_reads_like_the_model(
+        steps in prop::collection::vec(step(), 0..45),
+        requests in prop::collection::vec(request(), 4..8),
+    ) {
+        let mut store = Store::new();
+        let mut model = Model::new();
+        let mut views = Vec::new();
+        for step in &steps {
+            match step {
+                Step::Txn(ops) => run_txn(ops, &mut store, &mut model),
+                Step::Compact(below) => {
+                    let revision = model.current - below;
+                    let accepted = store.compact(revision).is_ok();
+                    prop_assert_eq!(accepted, revision > model.compacted);
+                    if accepted {
+                        model.compact(revision);
+                    }
+                }
+                Step::Remove(budget) => {
+                    if let Some(finished) = store.compact_step(*budget).finished {
+                        let kept = model.hashes.iter().find(|h| h.revision == finished.revision);
+                        prop_assert!(kept.is_none_or(|kept| *kept == finished.hash));
+                    }
+                }
+                Step::View => views.push((store.view(), model.clone())),
+                Step::Defragment => {
+                    store.defragment();
+                    let sizes = store.view().sizes();
+                    prop_assert_eq!(sizes.total_bytes, sizes.in_use_bytes);
+                }
+            }
+            store.check_invariants();
+        }
+        check_view(&store.view(), &model, &requests);
+        while store.compact_step(3).pending {}
+        store.check_invariants();
+        views.push((store.view(), model));
+        for (view, model) in &views {
+            check_view(view, model, &requests);
+        }
+    }
+}
