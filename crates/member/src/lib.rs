@@ -3,6 +3,7 @@
 pub mod alarm;
 pub mod apply;
 pub mod auth;
+pub mod check;
 pub mod cluster;
 pub mod consensus;
 pub mod lease;

@@ -50,7 +50,6 @@ mod size;
 mod store;
 mod view;
 mod view_cell;
-pub mod watch;
 mod write_txn;
 
 #[cfg(test)]

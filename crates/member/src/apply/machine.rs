@@ -1,0 +1,382 @@
+//! The machine: committed entries in, effects out.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+
+use kvorum_mvcc::{Counts, ReadError, Sizes};
+use kvorum_proto::etcdserverpb::InternalRaftRequest;
+use kvorum_proto::etcdserverpb::internal_raft_request::Payload;
+use kvorum_proto::ids::{LeaseId, LogIndex, MemberId, RequestId, Term};
+use kvorum_proto::raftpb::{self, EntryType};
+use prost::Message as _;
+
+use super::compaction::{self, Removal};
+use super::response::Range;
+use super::state::State;
+use super::txn::Plan;
+use super::{
+    ClusterState, Digest, Effect, ReadView, RequestError, Response, alarm, cluster, delete_range,
+    lease, put,
+};
+use crate::consensus::ReadToken;
+use crate::lease::Grants;
+
+/// What applying is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// These entries are committed. They follow each other and the last one applied.
+    Committed(Vec<raftpb::Entry>),
+    /// These reads may run once `index` is applied.
+    ReadAt {
+        /// The reads.
+        tokens: Vec<ReadToken>,
+        /// What they must see.
+        index: LogIndex,
+    },
+    /// Do a bounded part of the removal of compacted history.
+    CompactStep {
+        /// Most records to visit; 0 counts as 1.
+        records_max: usize,
+    },
+    /// Let the reported size follow what is in use. Changes nothing that is replicated.
+    Defragment,
+}
+
+/// What this member is, for the effects that are for it alone. The state never depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// This member.
+    pub member: MemberId,
+    /// The first request id of this run. Requests are numbered upwards from it, and the upper
+    /// [`MEMBER_BITS`] bits of all of them say which member numbered them.
+    pub first_request: RequestId,
+}
+
+/// How many upper bits of a request id name the member.
+pub const MEMBER_BITS: u32 = 16;
+
+/// Why an entry stops the process that holds none of the requests below.
+const UNKNOWN: &str = "the request is unknown to this release";
+
+impl Local {
+    /// Whether a request was proposed here in this run, so that somebody may wait for it.
+    pub fn waits_for(&self, id: RequestId) -> bool {
+        let member = |id: RequestId| id.0 >> (u64::BITS - MEMBER_BITS);
+        member(id) == member(self.first_request) && id >= self.first_request
+    }
+}
+
+/// Why an entry has no response.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// The same on every member.
+    Request(RequestError),
+    /// No correct member proposes this.
+    Broken(String),
+    /// It was carried out, and the response is kept back.
+    Later,
+}
+
+impl Refused {
+    pub(super) fn broken(reason: &dyn fmt::Display) -> Self {
+        Self::Broken(reason.to_string())
+    }
+}
+
+impl From<RequestError> for Refused {
+    fn from(error: RequestError) -> Self {
+        Self::Request(error)
+    }
+}
+
+impl From<ReadError> for RequestError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Compacted { asked, compacted } => Self::Compacted { asked, compacted },
+            ReadError::Future { asked, current } => Self::FutureRevision { asked, current },
+        }
+    }
+}
+
+/// Applies committed entries to the replicated state.
+#[derive(Debug)]
+pub struct Apply {
+    local: Local,
+    state: State,
+    /// Reads whose index is not applied yet.
+    reads: BTreeMap<LogIndex, Vec<ReadToken>>,
+    removal: Removal,
+    /// After a broken invariant nothing is taken any more.
+    stopped: bool,
+    effects: VecDeque<Effect>,
+}
+
+impl Apply {
+    /// With the state before the first entry.
+    pub fn new(local: Local) -> Self {
+        Self {
+            local,
+            state: State::default(),
+            reads: BTreeMap::new(),
+            removal: Removal::default(),
+            stopped: false,
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// Takes one input.
+    pub fn input(&mut self, input: Input) {
+        if self.stopped {
+            return;
+        }
+        match input {
+            Input::Committed(entries) => self.committed(entries),
+            Input::ReadAt { tokens, index } => {
+                self.reads.entry(index).or_default().extend(tokens);
+                self.release_reads();
+            }
+            Input::CompactStep { records_max } => {
+                self.effects
+                    .extend(self.removal.step(&mut self.state, records_max));
+            }
+            Input::Defragment => {
+                self.state.store.defragment();
+                self.effects
+                    .push_back(Effect::Published(self.state.read_view()));
+            }
+        }
+    }
+
+    /// The next effect, if there is one.
+    pub fn take_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// The state for readers, as of the last entry applied.
+    pub fn read_view(&self) -> ReadView {
+        self.state.read_view()
+    }
+
+    /// What is not keys and not leases.
+    pub fn cluster(&self) -> &ClusterState {
+        self.state.cluster()
+    }
+
+    /// The leases and the keys that hang on them.
+    pub fn grants(&self) -> &Grants {
+        &self.state.grants
+    }
+
+    /// The last entry applied; 0 before the first.
+    pub fn applied(&self) -> LogIndex {
+        self.state.applied
+    }
+
+    /// How much is stored.
+    pub fn sizes(&self) -> Sizes {
+        self.state.store.view().sizes()
+    }
+
+    /// What the store has done.
+    pub fn counts(&self) -> Counts {
+        self.state.store.counts()
+    }
+
+    /// Whether compacted history waits to be removed by [`Input::CompactStep`].
+    pub fn compaction_pending(&self) -> bool {
+        self.removal.pending
+    }
+
+    /// Hashes the replicated state. Looks at everything: for tests and the simulator.
+    pub fn digest(&self) -> Digest {
+        self.state.digest()
+    }
+
+    /// Panics when an invariant is broken. Looks at everything: for tests and the simulator.
+    pub fn check_invariants(&self) {
+        self.state.check_invariants();
+        let next = self.reads.keys().next();
+        assert!(
+            next.is_none_or(|index| *index > self.state.applied),
+            "reads wait for the future"
+        );
+    }
+
+    fn committed(&mut self, entries: Vec<raftpb::Entry>) {
+        let mut effects = Vec::new();
+        let mut broken = None;
+        for entry in entries {
+            let index = entry.index();
+            if let Err(reason) = self.entry(entry, &mut effects) {
+                broken = Some(format!("log entry {index}: {reason}"));
+                break;
+            }
+        }
+        self.effects
+            .push_back(Effect::Published(self.state.read_view()));
+        self.effects.extend(effects);
+        self.release_reads();
+        self.effects.push_back(Effect::Applied(self.state.applied));
+        if let Some(reason) = broken {
+            self.stopped = true;
+            self.effects.push_back(Effect::Stop(reason));
+        }
+    }
+
+    /// Hands out the reads whose index is applied. The view they run on is published before.
+    fn release_reads(&mut self) {
+        while let Some(first) = self.reads.first_entry() {
+            if *first.key() > self.state.applied {
+                break;
+            }
+            self.effects.push_back(Effect::ReadReady(first.remove()));
+        }
+    }
+
+    fn entry(&mut self, entry: raftpb::Entry, effects: &mut Vec<Effect>) -> Result<(), String> {
+        let (index, expected) = (entry.index(), self.state.applied.0 + 1);
+        if index != expected {
+            return Err(format!("entry {expected} should come next"));
+        }
+        let kind = entry.r#type.unwrap_or_default();
+        let (term, data) = (Term(entry.term()), entry.data.unwrap_or_default());
+        let (id, result) = match EntryType::try_from(kind) {
+            // What a leader begins its term with.
+            Ok(EntryType::EntryNormal) if data.is_empty() => (RequestId(0), None),
+            Ok(EntryType::EntryNormal) => {
+                let request = InternalRaftRequest::decode(data)
+                    .map_err(|error| format!("request does not decode: {error}"))?;
+                let in_header = || request.header.as_ref().map_or(0, |header| header.id);
+                let id = RequestId(if request.id == 0 {
+                    in_header()
+                } else {
+                    request.id
+                });
+                (id, Some(self.request(id, request.payload, effects)))
+            }
+            Ok(EntryType::EntryConfChange) => {
+                let change = raftpb::ConfChange::decode(data)
+                    .map_err(|error| format!("configuration change does not decode: {error}"))?;
+                let id = RequestId(change.id());
+                let this = self.local.member;
+                (
+                    id,
+                    Some(cluster::conf_change(&mut self.state, change, this, effects)),
+                )
+            }
+            Ok(EntryType::EntryConfChangeV2) | Err(_) => {
+                return Err(format!("kind {kind} of entry is unknown"));
+            }
+        };
+        if let Some(result) = result {
+            self.reply(id, result, effects)?;
+        }
+        self.state.applied = LogIndex(index);
+        self.state.term = term;
+        Ok(())
+    }
+
+    fn reply(
+        &mut self,
+        id: RequestId,
+        result: Result<Response, Refused>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), String> {
+        let result = match result {
+            Ok(response) => Ok(response),
+            Err(Refused::Request(error)) => Err(error),
+            Err(Refused::Broken(reason)) => return Err(reason),
+            Err(Refused::Later) => return Ok(()),
+        };
+        if self.local.waits_for(id) {
+            effects.push(Effect::Reply { id, result });
+        }
+        Ok(())
+    }
+
+    fn request(
+        &mut self,
+        id: RequestId,
+        payload: Option<Payload>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Response, Refused> {
+        let payload = payload.ok_or_else(|| Refused::broken(&UNKNOWN))?;
+        alarm::check(&self.state.cluster().alarms, &payload)?;
+        let waits = self.local.waits_for(id);
+        let state = &mut self.state;
+        match payload {
+            Payload::Range(_) | Payload::Put(_) | Payload::DeleteRange(_) | Payload::Txn(_) => {
+                self.keys(payload, waits, effects)
+            }
+            Payload::Compaction(request) => {
+                let response = compaction::execute(state, &request, effects)?;
+                self.removal.pending = true;
+                if request.physical && waits {
+                    self.removal.wait(request.revision, id, response);
+                    return Err(Refused::Later);
+                }
+                Ok(response)
+            }
+            Payload::LeaseGrant(request) => lease::grant(state, &request, effects),
+            Payload::LeaseRevoke(request) => lease::revoke(state, LeaseId(request.id), effects),
+            Payload::LeaseCheckpoint(request) => lease::checkpoint(state, &request, effects),
+            Payload::Alarm(request) => Ok(alarm::execute(state, &request, effects)),
+            Payload::AuthStatus(_) => Ok(Response::AuthStatus {
+                revision: state.store.current_revision(),
+                status: state.cluster().auth,
+            }),
+            Payload::ClusterMemberAttrSet(request) => cluster::publish(state, request, effects),
+            Payload::ClusterVersionSet(request) => cluster::set_version(state, &request, effects),
+            Payload::DowngradeInfoSet(request) => Ok(cluster::set_downgrade(state, request)),
+            Payload::DowngradeVersionTest(_) => Ok(cluster::done(state)),
+            _ => Err(Refused::broken(&UNKNOWN)),
+        }
+    }
+
+    /// Requests that read or write keys and nothing else.
+    fn keys(
+        &mut self,
+        payload: Payload,
+        waits: bool,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Response, Refused> {
+        let state = &mut self.state;
+        match payload {
+            Payload::Range(request) => {
+                let reply = state
+                    .store
+                    .view()
+                    .range(&request)
+                    .map_err(RequestError::from)?;
+                Ok(Response::Range(Range {
+                    revision: state.store.current_revision(),
+                    reply,
+                }))
+            }
+            Payload::Put(request) => {
+                put::check(&state.store.view(), &state.grants, &request)?;
+                let (put, events) = state.write(|writer| put::execute(writer, &request));
+                effects.extend(events.map(Effect::Events));
+                Ok(put.into())
+            }
+            Payload::DeleteRange(request) => {
+                let (delete, events) =
+                    state.write(|writer| delete_range::execute(writer, &request));
+                effects.extend(events.map(Effect::Events));
+                Ok(delete.into())
+            }
+            Payload::Txn(request) => {
+                let view = state.store.view();
+                let plan = Plan::new(&view, &request);
+                plan.check(&view, &state.grants)?;
+                // The writes below copy what a view still holds.
+                drop(view);
+                let (txn, events) = state.write(|writer| plan.execute(writer, waits));
+                effects.extend(events.map(Effect::Events));
+                let broken = |error| Refused::broken(&format_args!("a checked range: {error}"));
+                Ok(txn.map_err(broken)?.into())
+            }
+            _ => Err(Refused::broken(&"not a request about keys")),
+        }
+    }
+}

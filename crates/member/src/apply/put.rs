@@ -1,0 +1,68 @@
+//! Puts.
+//!
+//! Source: etcd v3.7.1 server/etcdserver/txn/put.go.
+
+use kvorum_mvcc::{Record, View};
+use kvorum_proto::etcdserverpb::PutRequest;
+use kvorum_proto::ids::LeaseId;
+
+use super::response::Put;
+use super::writer::Writer;
+use super::{RequestError, Response};
+use crate::lease::Grants;
+
+/// Says whether a put can be carried out.
+///
+/// # Errors
+/// `LeaseNotFound`, or `KeyNotFound` when there is no pair to keep the value or lease of.
+pub(super) fn check(view: &View, grants: &Grants, put: &PutRequest) -> Result<(), RequestError> {
+    check_lease(grants, put)?;
+    if keeps_something(put) && view.get(&put.key).is_none() {
+        return Err(RequestError::KeyNotFound);
+    }
+    Ok(())
+}
+
+/// # Errors
+/// `LeaseNotFound`.
+pub(super) fn check_lease(grants: &Grants, put: &PutRequest) -> Result<(), RequestError> {
+    let lease = LeaseId(put.lease);
+    if lease != LeaseId(0) && grants.lease(lease).is_none() {
+        return Err(RequestError::LeaseNotFound);
+    }
+    Ok(())
+}
+
+/// Whether a put needs a pair to take its value or lease from.
+pub(super) fn keeps_something(put: &PutRequest) -> bool {
+    put.ignore_value || put.ignore_lease
+}
+
+/// Carries out a put that was checked.
+pub(super) fn execute(writer: &mut Writer<'_>, put: &PutRequest) -> Put {
+    let previous = if keeps_something(put) || put.prev_kv {
+        writer.view().get(&put.key).cloned()
+    } else {
+        None
+    };
+    let kept = previous.as_ref();
+    let value = match kept {
+        Some(kept) if put.ignore_value => kept.value(),
+        _ => &put.value,
+    };
+    let lease = match kept {
+        Some(kept) if put.ignore_lease => kept.lease(),
+        _ => LeaseId(put.lease),
+    };
+    writer.put(&put.key, value, lease);
+    Put {
+        revision: writer.revision(),
+        previous: previous.filter(|_: &Record| put.prev_kv),
+    }
+}
+
+impl From<Put> for Response {
+    fn from(put: Put) -> Self {
+        Self::Put(put)
+    }
+}

@@ -1,0 +1,274 @@
+//! Transactions.
+//!
+//! Three passes over the request. First all comparisons, those of nested transactions too, are
+//! made against the state before the transaction; they say which branches run. Then every
+//! operation of those branches is checked. Then they are executed in order, where a later
+//! operation sees what an earlier one did. Only the third pass writes, and it cannot fail.
+//!
+//! ```text
+//! if a = 1 then [put b, (if b = 2 then [put c])]      with a = 1, b = 2 before
+//! plan:    take then, nested: take then (b is compared as it was before)
+//! ```
+//!
+//! Source: etcd v3.7.1 server/etcdserver/txn/txn.go (compareToPath, checkTxn, executeTxn).
+
+use std::cmp::Ordering;
+
+use bytes::Bytes;
+use kvorum_mvcc::{Interval, Record, View};
+use kvorum_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use kvorum_proto::etcdserverpb::request_op::Request;
+use kvorum_proto::etcdserverpb::{Compare, PutRequest, RangeRequest, RequestOp, TxnRequest};
+
+use super::response::{Operation, Range, Txn};
+use super::writer::Writer;
+use super::{RequestError, Response, delete_range, put};
+use crate::lease::Grants;
+
+/// A transaction whose comparisons are made.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    succeeded: bool,
+    steps: Vec<Step<'a>>,
+}
+
+/// An operation of the branch that is taken.
+#[derive(Debug)]
+enum Step<'a> {
+    Plain(&'a Request),
+    Nested(Plan<'a>),
+    Empty,
+}
+
+impl<'a> Plan<'a> {
+    /// Makes all comparisons.
+    pub(super) fn new(view: &View, txn: &'a TxnRequest) -> Self {
+        let succeeded = txn.compare.iter().all(|compare| holds(view, compare));
+        let branch = if succeeded {
+            &txn.success
+        } else {
+            &txn.failure
+        };
+        let step = |operation: &'a RequestOp| match &operation.request {
+            Some(Request::RequestTxn(nested)) => Step::Nested(Self::new(view, nested)),
+            Some(request) => Step::Plain(request),
+            None => Step::Empty,
+        };
+        Self {
+            succeeded,
+            steps: branch.iter().map(step).collect(),
+        }
+    }
+
+    /// Checks every operation against the state before the transaction.
+    ///
+    /// # Errors
+    /// What the first operation that cannot be carried out is refused with.
+    pub(super) fn check(&self, view: &View, grants: &Grants) -> Result<(), RequestError> {
+        self.check_after(view, grants, &mut Vec::new())
+    }
+
+    /// `earlier` are the writes that come before in the order of execution.
+    fn check_after(
+        &self,
+        view: &View,
+        grants: &Grants,
+        earlier: &mut Vec<&'a Request>,
+    ) -> Result<(), RequestError> {
+        for step in &self.steps {
+            match step {
+                Step::Plain(Request::RequestRange(range)) => check_range(view, range)?,
+                Step::Plain(Request::RequestPut(put)) => {
+                    put::check_lease(grants, put)?;
+                    if put::keeps_something(put) && !exists_after(view, earlier, put) {
+                        return Err(RequestError::KeyNotFound);
+                    }
+                }
+                Step::Nested(plan) => plan.check_after(view, grants, earlier)?,
+                Step::Plain(_) | Step::Empty => {}
+            }
+            if let Step::Plain(write) = step {
+                earlier.push(write);
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out a plan that was checked. Ranges are executed when somebody waits for the
+    /// answer.
+    ///
+    /// # Errors
+    /// The range that could not be read although it was checked: a broken invariant.
+    pub(super) fn execute(
+        &self,
+        writer: &mut Writer<'_>,
+        somebody_waits: bool,
+    ) -> Result<Txn, RequestError> {
+        let mut txn = self.execute_nested(writer, somebody_waits)?;
+        txn.revision = writer.revision();
+        Ok(txn)
+    }
+
+    fn execute_nested(
+        &self,
+        writer: &mut Writer<'_>,
+        somebody_waits: bool,
+    ) -> Result<Txn, RequestError> {
+        let mut responses = Vec::with_capacity(self.steps.len());
+        for step in &self.steps {
+            responses.push(match step {
+                Step::Plain(Request::RequestRange(_)) if !somebody_waits => Operation::Range(None),
+                Step::Plain(Request::RequestRange(range)) => {
+                    let reply = writer.txn().range(range)?;
+                    Operation::Range(Some(Range {
+                        revision: writer.revision(),
+                        reply,
+                    }))
+                }
+                Step::Plain(Request::RequestPut(put)) => Operation::Put(put::execute(writer, put)),
+                Step::Plain(Request::RequestDeleteRange(delete)) => {
+                    Operation::DeleteRange(delete_range::execute(writer, delete))
+                }
+                Step::Nested(plan) => Operation::Txn(plan.execute_nested(writer, somebody_waits)?),
+                Step::Plain(Request::RequestTxn(_)) | Step::Empty => Operation::Empty,
+            });
+        }
+        Ok(Txn {
+            revision: 0,
+            succeeded: self.succeeded,
+            responses,
+        })
+    }
+}
+
+/// Answers a transaction that only reads, at a view and without the log. The request went
+/// through [`crate::check::txn`] and [`crate::check::txn_route`].
+///
+/// # Errors
+/// As at apply: a range's revision that cannot be read.
+pub fn read(view: &View, txn: &TxnRequest) -> Result<Txn, RequestError> {
+    let plan = Plan::new(view, txn);
+    plan.check(view, &Grants::new())?;
+    let revision = view.current_revision();
+    let mut responses = Vec::with_capacity(plan.steps.len());
+    for step in &plan.steps {
+        responses.push(match step {
+            Step::Plain(Request::RequestRange(range)) => Operation::Range(Some(Range {
+                revision,
+                reply: view.range(range)?,
+            })),
+            _ => Operation::Empty,
+        });
+    }
+    Ok(Txn {
+        revision,
+        succeeded: plan.succeeded,
+        responses,
+    })
+}
+
+/// Unlike in a range of its own, a negative revision is checked too.
+fn check_range(view: &View, range: &RangeRequest) -> Result<(), RequestError> {
+    let (asked, current, compacted) = (
+        range.revision,
+        view.current_revision(),
+        view.compact_revision(),
+    );
+    if asked > current {
+        return Err(RequestError::FutureRevision { asked, current });
+    }
+    if asked != 0 && asked < compacted {
+        return Err(RequestError::Compacted { asked, compacted });
+    }
+    Ok(())
+}
+
+/// Whether a put's key has a pair when its turn comes. Official members look only at the state
+/// before the transaction, and fall over when a delete in front of the put took the pair away;
+/// the check for duplicate keys lets such a transaction through when the delete is unbounded.
+fn exists_after(view: &View, earlier: &[&Request], put: &PutRequest) -> bool {
+    for write in earlier.iter().rev() {
+        match write {
+            Request::RequestPut(before) if before.key == put.key => return true,
+            Request::RequestDeleteRange(delete) => {
+                let interval = Interval::from_wire(delete.key.clone(), delete.range_end.clone());
+                if interval.contains(&put.key) {
+                    return false;
+                }
+            }
+            _ => {}
+        }
+    }
+    view.get(&put.key).is_some()
+}
+
+/// Whether a comparison holds: for every pair of its interval, or for the zero pair when there
+/// is none.
+fn holds(view: &View, compare: &Compare) -> bool {
+    let interval = Interval::from_wire(compare.key.clone(), compare.range_end.clone());
+    let mut pairs = view.live(&interval).peekable();
+    if pairs.peek().is_none() {
+        return compare.target != CompareTarget::Value as i32 && relation(compare, None);
+    }
+    pairs.all(|pair| relation(compare, Some(pair)))
+}
+
+/// Compares one pair. A given value of another kind than the target counts as zero, an unknown
+/// target as equal, an unknown relation as true.
+fn relation(compare: &Compare, pair: Option<&Record>) -> bool {
+    let union = compare.target_union.as_ref();
+    let number = |stored: Option<i64>, given: Option<i64>| {
+        stored.unwrap_or_default().cmp(&given.unwrap_or_default())
+    };
+    let order = match CompareTarget::try_from(compare.target) {
+        Ok(CompareTarget::Version) => {
+            let given = union.and_then(|given| match given {
+                TargetUnion::Version(given) => Some(*given),
+                _ => None,
+            });
+            number(pair.map(Record::version), given)
+        }
+        Ok(CompareTarget::Create) => {
+            let given = union.and_then(|given| match given {
+                TargetUnion::CreateRevision(given) => Some(*given),
+                _ => None,
+            });
+            number(pair.map(Record::create_revision), given)
+        }
+        Ok(CompareTarget::Mod) => {
+            let given = union.and_then(|given| match given {
+                TargetUnion::ModRevision(given) => Some(*given),
+                _ => None,
+            });
+            number(pair.map(|pair| pair.mod_revision().main), given)
+        }
+        Ok(CompareTarget::Lease) => {
+            let given = union.and_then(|given| match given {
+                TargetUnion::Lease(given) => Some(*given),
+                _ => None,
+            });
+            number(pair.map(|pair| pair.lease().0), given)
+        }
+        Ok(CompareTarget::Value) => {
+            let given = match union {
+                Some(TargetUnion::Value(given)) => given.clone(),
+                _ => Bytes::new(),
+            };
+            pair.map_or(&[][..], Record::value).cmp(&given)
+        }
+        Err(_) => Ordering::Equal,
+    };
+    match CompareResult::try_from(compare.result) {
+        Ok(CompareResult::Equal) => order.is_eq(),
+        Ok(CompareResult::NotEqual) => order.is_ne(),
+        Ok(CompareResult::Greater) => order.is_gt(),
+        Ok(CompareResult::Less) => order.is_lt(),
+        Err(_) => true,
+    }
+}
+
+impl From<Txn> for Response {
+    fn from(txn: Txn) -> Self {
+        Self::Txn(txn)
+    }
+}
