@@ -50,6 +50,7 @@ mod size;
 mod store;
 mod view;
 mod view_cell;
+pub mod watch;
 mod write_txn;
 
 #[cfg(test)]

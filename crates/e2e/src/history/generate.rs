@@ -46,7 +46,7 @@ pub fn history(seed: u64, length: usize) -> Vec<Step> {
 
 struct Generator {
     dice: Dice,
-    /// Upper bound of the revision that the store may have by now.
+    /// About the revision that the store may have by now.
     changes: u64,
 }
 
@@ -58,15 +58,15 @@ impl Generator {
                 Step::Put(self.put())
             }
             30..38 => {
-                self.changes += 1;
+                self.changes += self.dice.below(2);
                 Step::Delete(self.delete())
             }
             38..58 => {
-                self.changes += 1;
+                self.changes += self.dice.below(2);
                 Step::Txn(self.transaction(2))
             }
             58..78 => Step::Range(self.range()),
-            78..82 => Step::RangeStream(self.range()),
+            78..82 => Step::RangeStream(self.streamed_range()),
             82..84 => Step::Compact(CompactionRequest {
                 revision: self.revision(),
                 physical: self.dice.once_in(2),
@@ -116,7 +116,7 @@ impl Generator {
             0..9 => 0,
             9 => -1,
             // Rather late ones: after a compaction the early ones all answer alike.
-            10..16 => (self.changes - self.dice.below(self.changes.min(20))) as i64,
+            10..18 => (self.changes - self.dice.below(self.changes.min(40))) as i64,
             _ => self.dice.below(self.changes + 2) as i64,
         }
     }
@@ -200,6 +200,23 @@ impl Generator {
             max_mod_revision: self.bound(),
             min_create_revision: self.bound(),
             max_create_revision: self.bound(),
+        }
+    }
+
+    /// Mostly one that a stream can answer: in key order and without bounds.
+    fn streamed_range(&mut self) -> RangeRequest {
+        let range = self.range();
+        if self.dice.once_in(4) {
+            return range;
+        }
+        RangeRequest {
+            sort_order: 0,
+            sort_target: 0,
+            min_mod_revision: 0,
+            max_mod_revision: 0,
+            min_create_revision: 0,
+            max_create_revision: 0,
+            ..range
         }
     }
 

@@ -31,7 +31,7 @@ impl Events {
         let own = OWN_TARGETS
             .iter()
             .any(|target| metadata.target().starts_with(target));
-        metadata.is_event() && level >= self.lowest && (own || level >= Level::Warn)
+        !metadata.is_span() && level >= self.lowest && (own || level >= Level::Warn)
     }
 }
 
