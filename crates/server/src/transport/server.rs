@@ -1,70 +1,253 @@
-//! Listeners and the loop that accepts connections.
+//! Accepting connections, and ending them.
 
+use std::future::{Future, poll_fn};
 use std::io;
-use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 
-use super::{Address, ListenerConfig, Settings};
+use super::connection::{Connection, Shared};
+use super::routes::Routes;
+use super::sniff::{self, Protocol};
+use super::socket::{Rewound, Socket};
+use super::wire::Wire;
+use super::{HttpHandler, Listener, Peer, Settings, http1};
 
-/// A bound socket that does not accept yet.
-pub struct Listener {
-    socket: Socket,
-    config: ListenerConfig,
-}
+/// Pause after a failed accept, so that a lack of file descriptors does not turn into a busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-enum Socket {
-    Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
-}
+/// Time a client gets to read the last words of a connection before it is closed.
+const LINGER: Duration = Duration::from_millis(500);
 
-impl Listener {
-    /// Binds the socket. Connections wait in its backlog until [`Server::start`]. Needs a tokio runtime around it.
-    ///
-    /// # Errors
-    /// Those of the operating system, and an address that does not resolve.
-    pub fn bind(config: ListenerConfig) -> io::Result<Self> {
-        let socket = match &config.address {
-            Address::Tcp(address) => {
-                let listener = std::net::TcpListener::bind(address.as_str())?;
-                listener.set_nonblocking(true)?;
-                Socket::Tcp(TcpListener::from_std(listener)?)
-            }
-            Address::Unix(path) => Socket::Unix(UnixListener::bind(path)?, path.clone()),
-        };
-        Ok(Self { socket, config })
-    }
+/// HTTP/2 receive window of a connection and of a stream, in bytes.
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+const STREAM_WINDOW: u32 = 1024 * 1024;
 
-    /// The address bound, with the real port.
-    #[must_use]
-    pub fn local_address(&self) -> Address {
-        match &self.socket {
-            Socket::Tcp(listener) => match listener.local_addr() {
-                Ok(address) => Address::Tcp(address.to_string()),
-                Err(_) => self.config.address.clone(),
-            },
-            Socket::Unix(_, path) => Address::Unix(path.clone()),
-        }
-    }
-}
+/// Largest sum of the headers of a request, in bytes. Larger ones are answered with HTTP status 431.
+const HEADER_BYTES_MAX: u32 = 256 * 1024;
+
+/// Data that waits in HTTP/2 for one stream to be writable, in bytes.
+const SEND_BUFFER_BYTES: usize = 128 * 1024;
+
+/// Budget for the overhead of small DATA frames that arrived together. A thousand puts sent at once are ordinary;
+/// the library's default would take them for an attack.
+const DATA_FRAME_BUDGET: usize = 64 * 1024 * 1024;
+
+/// Streams that a client may open and reset before they are even looked at. More is taken for an attack.
+const RESETS_BEFORE_ACCEPT_MAX: usize = 1024;
+
+/// Streams that the server may have to reset for errors of the client before the connection is closed.
+const ERROR_RESETS_MAX: usize = 1024;
+
+/// Streams remembered after the server reset them, so that late frames are not taken for errors.
+const RESET_STREAMS_KEPT: usize = 64;
 
 /// The running listeners and their connections.
 #[derive(Debug)]
 pub struct Server {
+    stop: watch::Sender<bool>,
+    accepting: JoinSet<()>,
+    drain_timeout: Duration,
+}
+
+/// What the connections of one listener share.
+struct Endpoint {
+    grpc: Option<Arc<Shared>>,
+    http: Option<Arc<dyn HttpHandler>>,
     settings: Settings,
+    stop: watch::Receiver<bool>,
 }
 
 impl Server {
     /// Starts accepting on all listeners. Needs a tokio runtime around it.
     #[must_use]
     pub fn start(listeners: Vec<Listener>, settings: Settings) -> Self {
-        drop(listeners);
-        Self { settings }
+        let (stop, stopped) = watch::channel(false);
+        let places = Arc::new(Semaphore::new(
+            settings.max_connections.min(Semaphore::MAX_PERMITS),
+        ));
+        let mut accepting = JoinSet::new();
+        for listener in listeners {
+            let grpc = listener.config.service.as_ref().map(|service| {
+                Arc::new(Shared {
+                    service: Arc::clone(service),
+                    routes: Routes::new(&**service),
+                    settings: settings.clone(),
+                    metrics: settings.metrics.grpc(service.methods()),
+                })
+            });
+            let endpoint = Arc::new(Endpoint {
+                grpc,
+                http: listener.config.http.clone(),
+                settings: settings.clone(),
+                stop: stopped.clone(),
+            });
+            accepting.spawn(accept_all(listener, endpoint, Arc::clone(&places)));
+        }
+        Self {
+            stop,
+            accepting,
+            drain_timeout: settings.drain_timeout,
+        }
     }
 
     /// Stops accepting, tells every connection to go away, waits for calls in flight at most
     /// [`Settings::drain_timeout`] and cuts what is left.
-    pub async fn shutdown(self) {
-        drop(self.settings);
+    pub async fn shutdown(mut self) {
+        self.stop.send_replace(true);
+        let drained = async { while self.accepting.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.drain_timeout, drained)
+            .await
+            .is_err()
+        {
+            // Connections live in the accepting tasks' sets, so this cuts them as well.
+            self.accepting.shutdown().await;
+        }
     }
+}
+
+/// Accepts until the server stops, then waits for the connections. Dropping it cuts them.
+async fn accept_all(listener: Listener, endpoint: Arc<Endpoint>, places: Arc<Semaphore>) {
+    let mut connections = JoinSet::new();
+    let mut stop = endpoint.stop.clone();
+    loop {
+        let accepted = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => break,
+            Some(_) = connections.join_next() => {}
+            (place, accepted) = accepted => match accepted {
+                Ok((socket, address)) => {
+                    let endpoint = Arc::clone(&endpoint);
+                    connections.spawn(async move {
+                        serve(socket, address, &endpoint).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "failed to accept a client connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// Waits until the server stops.
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // Fails when the server is dropped, which stops it too.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Finds out what a connection speaks and serves it.
+async fn serve(socket: Socket, address: String, endpoint: &Endpoint) {
+    let mut stop = endpoint.stop.clone();
+    let sniffed = tokio::select! {
+        sniffed = tokio::time::timeout(endpoint.settings.sniff_timeout, sniff::sniff(&socket)) => sniffed,
+        () = stopped(&mut stop) => return,
+    };
+    let (protocol, first) = match sniffed {
+        Ok(Ok(Some(sniffed))) => sniffed,
+        // Load balancers look whether a port is open in just this way: no reason for a log line.
+        Ok(Ok(None) | Err(_)) => return,
+        Err(_) => return reject(&address, "no request arrived in time"),
+    };
+    match (protocol, &endpoint.grpc, &endpoint.http) {
+        (Protocol::Http2, Some(shared), _) => {
+            let wire = Wire::new(socket, first, endpoint.settings.keepalive_min_time);
+            serve_http2(wire, address, Arc::clone(shared), stop).await;
+        }
+        (Protocol::Http1, _, Some(handler)) => {
+            let io = Rewound { first, socket };
+            http1::serve(
+                io,
+                Arc::clone(handler),
+                endpoint.settings.header_timeout,
+                stop,
+            )
+            .await;
+        }
+        (Protocol::Http2, None, _) => reject(&address, "gRPC is not served here"),
+        (Protocol::Http1, _, None) => reject(&address, "HTTP/1 is not served here"),
+        (Protocol::Tls, ..) => reject(&address, "TLS handshake on a port without TLS"),
+        (Protocol::Unknown, ..) => reject(&address, "neither HTTP/1 nor HTTP/2"),
+    }
+}
+
+fn reject(address: &str, error: &str) {
+    tracing::warn!(
+        "remote-addr" = address,
+        error,
+        "rejected connection on client endpoint"
+    );
+}
+
+async fn serve_http2(
+    mut wire: Wire,
+    address: String,
+    shared: Arc<Shared>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let settings = &shared.settings;
+    let mut builder = h2::server::Builder::new();
+    builder
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_window_size(STREAM_WINDOW)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .max_send_buffer_size(SEND_BUFFER_BYTES)
+        .data_frame_budget(DATA_FRAME_BUDGET)
+        .max_pending_accept_reset_streams(RESETS_BEFORE_ACCEPT_MAX)
+        .max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
+        .max_concurrent_reset_streams(RESET_STREAMS_KEPT);
+    if settings.max_concurrent_streams < u32::MAX {
+        builder.max_concurrent_streams(settings.max_concurrent_streams);
+    }
+    let sniff_timeout = settings.sniff_timeout;
+    let handshake = builder.handshake(wire.clone());
+    tokio::pin!(handshake);
+    let flushed_handshake = poll_fn(|cx| {
+        let opened = handshake.as_mut().poll(cx);
+        // The HTTP/2 library leaves flushing to us.
+        match wire.poll_flush_turn(cx) {
+            Poll::Ready(Err(_)) => Poll::Ready(None),
+            _ => opened.map(Result::ok),
+        }
+    });
+    let Ok(Some(http2)) = tokio::time::timeout(sniff_timeout, flushed_handshake).await else {
+        return;
+    };
+    let peer = Arc::new(Peer {
+        address,
+        certificate_name: None,
+    });
+    let mut connection = Connection::new(http2, wire.clone(), shared, peer);
+    tokio::select! {
+        biased;
+        () = &mut connection => {}
+        () = stopped(&mut stop) => {
+            connection.start_shutdown();
+            (&mut connection).await;
+        }
+    }
+    drop(connection);
+    // A socket closed with unread bytes takes the last frames with it; so the client is heard out for a moment.
+    let _ = tokio::time::timeout(LINGER, linger(&mut wire)).await;
+}
+
+async fn linger(wire: &mut Wire) -> io::Result<()> {
+    let mut wire = Pin::new(wire);
+    wire.shutdown().await?;
+    let mut rest = [0; 1024];
+    while wire.read(&mut rest).await? > 0 {}
+    Ok(())
 }

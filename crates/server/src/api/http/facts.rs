@@ -54,6 +54,15 @@ impl ProbeSink {
     }
 }
 
+/// Reads through the member. The error is the text that health answers show.
+pub(super) async fn probe(facts: &dyn HealthFacts, read: ProbeRead) -> Result<(), String> {
+    let (sink, outcome) = ProbeSink::new();
+    facts.probe(read, sink);
+    outcome
+        .await
+        .unwrap_or_else(|_| Err("etcdserver: server stopped".to_owned()))
+}
+
 /// What the HTTP handlers ask of the member. Every method returns at once.
 pub trait HealthFacts: Send + Sync + 'static {
     /// Active alarms of the whole cluster.
@@ -74,4 +83,9 @@ pub trait HealthFacts: Send + Sync + 'static {
 
     /// Storage version such as `3.7.0`; `None` when not set.
     fn storage_version(&self) -> Option<String>;
+
+    /// The state of consensus as a JSON object, for `/debug/vars`.
+    fn raft_status_json(&self) -> String {
+        "{}".to_owned()
+    }
 }

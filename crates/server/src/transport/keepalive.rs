@@ -1,0 +1,83 @@
+//! Pings from the server to find dead clients.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use h2::{Ping, PingPong};
+use tokio::time::{Instant, Sleep};
+
+use super::Settings;
+
+/// Pings a client that was silent for an interval and gives up when nothing comes in time.
+///
+/// The clock is read only when the timer fires, so a busy connection pays nothing; a client is found dead after at
+/// most two intervals and the time-out.
+pub(super) struct Keepalive {
+    /// `None`: switched off.
+    active: Option<Active>,
+}
+
+struct Active {
+    pings: PingPong,
+    timer: Pin<Box<Sleep>>,
+    interval: Duration,
+    timeout: Duration,
+    /// Something arrived since the timer was set.
+    heard: bool,
+    /// A ping is on its way and nothing arrived since.
+    waits: bool,
+}
+
+impl Keepalive {
+    pub(super) fn new(pings: Option<PingPong>, settings: &Settings) -> Self {
+        let (interval, timeout) = (settings.keepalive_interval, settings.keepalive_timeout);
+        if interval.is_zero() || timeout.is_zero() {
+            return Self { active: None };
+        }
+        let active = pings.map(|pings| Active {
+            pings,
+            timer: Box::pin(tokio::time::sleep(interval)),
+            interval,
+            timeout,
+            heard: false,
+            waits: false,
+        });
+        Self { active }
+    }
+
+    /// Ready: the client is dead. `heard` says whether it sent anything since the last call.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, heard: bool) -> Poll<()> {
+        let Some(active) = &mut self.active else {
+            return Poll::Pending;
+        };
+        active.heard |= heard;
+        if active.heard && active.waits {
+            active.waits = false;
+            active
+                .timer
+                .as_mut()
+                .reset(Instant::now() + active.interval);
+        }
+        while active.timer.as_mut().poll(cx).is_ready() {
+            if active.waits {
+                return Poll::Ready(());
+            }
+            let heard = std::mem::take(&mut active.heard);
+            let pause = if heard {
+                active.interval
+            } else {
+                active.timeout
+            };
+            active.timer.as_mut().reset(Instant::now() + pause);
+            if !heard {
+                // Takes an answer that came late, which a new ping needs; one still missing is waited for instead.
+                let _ = active.pings.poll_pong(cx);
+                let _ = active.pings.send_ping(Ping::opaque());
+                active.waits = true;
+            }
+        }
+        Poll::Pending
+    }
+}
