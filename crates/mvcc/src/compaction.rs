@@ -2,7 +2,7 @@
 //!
 //! A compaction at C takes effect at once: reads below C are refused, and a record at or below C
 //! exists only if it is the newest of its key there and not a tombstone, unless the tombstone lies
-//! exactly at C ([`is_kept`]). Everything that looks at records asks that question, so nothing
+//! exactly at C (`History::keeps`). Everything that looks at records asks that question, so nothing
 //! visible depends on when the records are taken out of memory.
 //!
 //! The taking out is a *pass*: it walks the records from the oldest up to C in bounded steps,
@@ -14,21 +14,9 @@
 //! `server/storage/mvcc/kvstore_compaction.go`.
 
 use crate::hash::Hasher;
-use crate::index::History;
 use crate::size::record_bytes;
 use crate::store::Store;
 use crate::{CompactError, Record, Revision, View};
-
-/// Whether a record still exists in a store compacted at `compacted`.
-pub(crate) fn is_kept(record: &Record, history: &History, compacted: i64) -> bool {
-    let revision = record.mod_revision();
-    if revision.main > compacted {
-        return true;
-    }
-    let newest = history.floor(Revision::end_of(compacted));
-    newest.is_some_and(|newest| newest.mod_revision() == revision)
-        && (!record.is_tombstone() || revision.main == compacted)
-}
 
 /// The removal of what one compaction made superfluous.
 #[derive(Debug)]
@@ -84,15 +72,15 @@ impl Store {
                 current,
             });
         }
-        let (index, log) = (self.view.index.clone(), self.view.log.clone());
-        self.view.hashes.begin(revision, compacted, index, log);
+        let hasher = Hasher::new(revision, compacted, true);
+        self.view.hashes.begin(hasher.clone());
         self.free_bytes(revision);
         self.view.compacted = revision;
         self.passes.push_back(Pass {
             compacted: revision,
             next: Revision::default(),
             removed: 0,
-            hasher: Hasher::new(revision, compacted, true),
+            hasher,
         });
         Ok(())
     }
@@ -127,6 +115,7 @@ impl Store {
             Some(last) if visited.len() == budget.max(1) => {
                 let Revision { main, sub } = last.mod_revision();
                 pass.next = Revision { main, sub: sub + 1 };
+                self.view.hashes.advance(&pass.hasher, pass.next);
                 self.passes.push_front(pass);
             }
             _ => {
@@ -156,9 +145,9 @@ impl Store {
 
     /// Hashes a record and removes it if it no longer exists; returns how many were removed.
     fn visit(&mut self, record: &Record, pass: &mut Pass) -> u64 {
-        pass.hasher.offer(record, &self.view.index);
-        let history = self.view.index.history(record.key());
-        if history.is_some_and(|history| is_kept(record, history, pass.compacted)) {
+        let history = self.view.index.of_logged(record);
+        pass.hasher.offer(record, || history);
+        if history.keeps(record, pass.compacted) {
             return 0;
         }
         self.view.index.remove(record.key(), record.mod_revision());
@@ -187,11 +176,7 @@ fn lingering_tombstone_bytes(view: &View, revision: i64) -> u64 {
         .from(Revision::start_of(revision))
         .take_while(|record| record.mod_revision().main == revision)
         .filter(|record| record.is_tombstone())
-        .filter(|record| {
-            view.index
-                .history(record.key())
-                .is_some_and(|h| is_kept(record, h, revision))
-        })
+        .filter(|record| view.index.keeps(record, revision))
         .map(record_bytes)
         .sum()
 }

@@ -9,9 +9,9 @@
 //!
 //! Every compaction also yields the hash at its revision with the compacted revision from *before*
 //! it. The last ten are kept, so that members which compacted at different moments can still be
-//! compared at a compaction revision. Until the records are physically gone that hash is computed
-//! from the state before the compaction on demand, so an answer never depends on how far removal
-//! has come.
+//! compared at a compaction revision. While a pass still removes records, a view holds how far it
+//! has come with its hash, and takes the rest from its own records when asked: the answer is the
+//! same before, during and after the removal, and nothing is pinned for it.
 //!
 //! Source: etcd v3.7.1, `server/storage/mvcc/hash.go`; the definition with its test vectors was
 //! checked against running releases.
@@ -19,7 +19,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::compaction::is_kept;
 use crate::index::{History, KeyIndex};
 use crate::record_log::RecordLog;
 use crate::{Record, Revision};
@@ -66,16 +65,15 @@ impl Hasher {
         }
     }
 
-    /// Takes the next record, at or below the revision of the hash.
-    pub(crate) fn offer(&mut self, record: &Record, index: &KeyIndex) {
+    /// Takes the next record, at or below the revision of the hash. Its history is asked for only
+    /// when it matters.
+    pub(crate) fn offer<'a>(&mut self, record: &Record, history: impl FnOnce() -> &'a History) {
         let main = record.mod_revision().main;
         let old = main <= self.compacted;
         let mut seen = false;
         if old || self.if_none_seen.is_some() {
-            let history = index
-                .history(record.key())
-                .expect("a kept record is in the index");
-            if !is_kept(record, history, self.compacted) {
+            let history = history();
+            if !history.keeps(record, self.compacted) {
                 return;
             }
             seen = self.sees(record, history);
@@ -111,14 +109,19 @@ impl Hasher {
     }
 }
 
-/// Hashes a whole history.
-pub(crate) fn hash_history(mut hasher: Hasher, index: &KeyIndex, log: &RecordLog) -> HashKv {
+/// Hashes a history from a place on, below which the hasher has taken everything.
+pub(crate) fn hash_rest(
+    mut hasher: Hasher,
+    next: Revision,
+    index: &KeyIndex,
+    log: &RecordLog,
+) -> HashKv {
     let end = Revision::end_of(hasher.revision);
     for record in log
-        .from(Revision::default())
-        .take_while(|r| r.mod_revision() <= end)
+        .from(next)
+        .take_while(|record| record.mod_revision() <= end)
     {
-        hasher.offer(record, index);
+        hasher.offer(record, || index.of_logged(record));
     }
     hasher.finish()
 }
@@ -145,12 +148,10 @@ pub(crate) struct KeptHashes(Arc<VecDeque<KeptHash>>);
 #[derive(Clone, Debug)]
 enum KeptHash {
     Known(HashKv),
-    /// The records are still being removed; this is the state before the compaction.
+    /// The pass of the compaction has taken everything below `next`.
     Pending {
-        revision: i64,
-        compacted: i64,
-        index: KeyIndex,
-        log: RecordLog,
+        hasher: Hasher,
+        next: Revision,
     },
 }
 
@@ -158,48 +159,56 @@ impl KeptHash {
     fn revision(&self) -> i64 {
         match self {
             KeptHash::Known(hash) => hash.revision,
-            KeptHash::Pending { revision, .. } => *revision,
+            KeptHash::Pending { hasher, .. } => hasher.revision,
         }
     }
 }
 
 impl KeptHashes {
-    /// Notes a compaction that begins, with the state before it.
-    pub(crate) fn begin(&mut self, revision: i64, compacted: i64, index: KeyIndex, log: RecordLog) {
+    /// Notes a compaction whose pass has not begun.
+    pub(crate) fn begin(&mut self, hasher: Hasher) {
         let hashes = Arc::make_mut(&mut self.0);
         hashes.push_back(KeptHash::Pending {
-            revision,
-            compacted,
-            index,
-            log,
+            hasher,
+            next: Revision::default(),
         });
         if hashes.len() > HASHES_KEPT_MAX {
             hashes.pop_front();
         }
     }
 
-    /// Puts the computed hash in the place of the state it was computed from.
+    /// Notes how far the pass has come.
+    pub(crate) fn advance(&mut self, hasher: &Hasher, next: Revision) {
+        self.replace(KeptHash::Pending {
+            hasher: hasher.clone(),
+            next,
+        });
+    }
+
+    /// Notes the hash of a finished pass.
     pub(crate) fn finish(&mut self, hash: HashKv) {
-        let kept = Arc::make_mut(&mut self.0);
-        if let Some(kept) = kept
+        self.replace(KeptHash::Known(hash));
+    }
+
+    fn replace(&mut self, by: KeptHash) {
+        let hashes = Arc::make_mut(&mut self.0);
+        // With many compactions waiting, this one may have left the list already.
+        if let Some(kept) = hashes
             .iter_mut()
-            .find(|kept| kept.revision() == hash.revision)
+            .find(|kept| kept.revision() == by.revision())
         {
-            *kept = KeptHash::Known(hash);
+            *kept = by;
         }
     }
 
-    /// The hash of the compaction at exactly this revision.
-    pub(crate) fn at(&self, revision: i64) -> Option<HashKv> {
-        let kept = self.0.iter().find(|kept| kept.revision() == revision)?;
-        Some(match kept {
-            KeptHash::Known(hash) => *hash,
-            KeptHash::Pending {
-                revision,
-                compacted,
-                index,
-                log,
-            } => hash_history(Hasher::new(*revision, *compacted, true), index, log),
-        })
+    /// The hash of the compaction at exactly this revision. `index` and `log` are those of the view
+    /// that holds the list.
+    pub(crate) fn at(&self, revision: i64, index: &KeyIndex, log: &RecordLog) -> Option<HashKv> {
+        Some(
+            match self.0.iter().find(|kept| kept.revision() == revision)? {
+                KeptHash::Known(hash) => *hash,
+                KeptHash::Pending { hasher, next } => hash_rest(hasher.clone(), *next, index, log),
+            },
+        )
     }
 }

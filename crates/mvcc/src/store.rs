@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use crate::compaction::{Pass, is_kept};
+use crate::compaction::Pass;
 use crate::size::{STORE_BASE_BYTES, record_bytes};
 use crate::{Counts, View, WriteTxn};
 
@@ -124,15 +124,10 @@ impl Store {
             "what is in use is part of the total"
         );
         let compacted = self.view.compacted;
-        let lingering = self.view.records().filter(|record| {
-            record.is_tombstone()
-                && record.mod_revision().main == compacted
-                && self
-                    .view
-                    .index
-                    .history(record.key())
-                    .is_some_and(|h| is_kept(record, h, compacted))
-        });
+        let lingering = self
+            .view
+            .records()
+            .filter(|record| record.is_tombstone() && record.mod_revision().main == compacted);
         let lingering: u64 = lingering.map(record_bytes).sum();
         assert_eq!(
             self.lingering_tombstone_bytes, lingering,

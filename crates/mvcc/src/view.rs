@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use kvorum_proto::etcdserverpb::RangeRequest;
 
-use crate::compaction::is_kept;
-use crate::hash::{Hasher, KeptHashes, hash_history};
+use crate::hash::{Hasher, KeptHashes, hash_rest};
 use crate::index::KeyIndex;
 use crate::range::{self, RangeReply, Reader};
 use crate::record_log::RecordLog;
@@ -231,13 +230,9 @@ impl View {
     }
 
     fn records_from(&self, start: Revision) -> impl Iterator<Item = &Record> {
-        self.log.from(start).filter(|record| {
-            record.mod_revision().main > self.compacted
-                || self
-                    .index
-                    .history(record.key())
-                    .is_some_and(|history| is_kept(record, history, self.compacted))
-        })
+        self.log
+            .from(start)
+            .filter(|record| self.index.keeps(record, self.compacted))
     }
 
     /// Hashes the history up to a revision, 0 for the newest. At the revision of one of the last
@@ -247,15 +242,25 @@ impl View {
     ///
     /// [`ReadError`] when the revision is below the compacted or above the current one.
     pub fn hash_kv(&self, revision: i64) -> Result<HashKv, ReadError> {
-        if let Some(kept) = self.hashes.at(revision).filter(|_| revision != 0) {
+        if let Some(kept) = self.kept_hash(revision) {
             return Ok(kept);
         }
         let revision = self.readable(revision)?;
-        Ok(hash_history(
-            Hasher::new(revision, self.compacted, false),
+        let hasher = Hasher::new(revision, self.compacted, false);
+        Ok(hash_rest(
+            hasher,
+            Revision::default(),
             &self.index,
             &self.log,
         ))
+    }
+
+    fn kept_hash(&self, revision: i64) -> Option<HashKv> {
+        // 0 asks for the newest revision, even after a compaction at 0.
+        if revision == 0 {
+            return None;
+        }
+        self.hashes.at(revision, &self.index, &self.log)
     }
 }
 

@@ -77,6 +77,19 @@ impl History {
             .filter(|record| !record.is_tombstone())
     }
 
+    /// Whether a change of this key still exists in a store compacted at `compacted`.
+    ///
+    /// Source: etcd v3.7.1, `server/storage/mvcc/key_index.go` (`compact`).
+    pub(crate) fn keeps(&self, change: &Record, compacted: i64) -> bool {
+        let revision = change.mod_revision();
+        if revision.main > compacted {
+            return true;
+        }
+        let newest = self.floor(Revision::end_of(compacted));
+        newest.is_some_and(|newest| newest.mod_revision() == revision)
+            && (!change.is_tombstone() || revision.main == compacted)
+    }
+
     /// Adds a change after all others.
     pub(crate) fn push(&mut self, record: Record) {
         assert!(

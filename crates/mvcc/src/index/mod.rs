@@ -31,6 +31,18 @@ impl KeyIndex {
         self.keys.get(key)
     }
 
+    /// The history that a record of the log is part of.
+    pub(crate) fn of_logged(&self, record: &Record) -> &History {
+        self.keys
+            .get(record.key())
+            .expect("index and log hold the same records")
+    }
+
+    /// Whether a record of the log still exists in a store compacted at `compacted`.
+    pub(crate) fn keeps(&self, record: &Record, compacted: i64) -> bool {
+        record.mod_revision().main > compacted || self.of_logged(record).keeps(record, compacted)
+    }
+
     /// The pair a read sees at a store revision.
     pub(crate) fn live_at(&self, key: &[u8], revision: i64) -> Option<&Record> {
         self.keys.get(key)?.live_at(revision)

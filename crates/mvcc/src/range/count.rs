@@ -33,10 +33,7 @@ fn count_back(view: &View, interval: &Interval, revision: i64) -> i64 {
         if !interval.contains(change.key()) {
             continue;
         }
-        let history = view
-            .index
-            .history(change.key())
-            .expect("a logged change is in the index");
+        let history = view.index.of_logged(change);
         if history.newest().mod_revision() == change.mod_revision() {
             count += i64::from(history.live_at(revision).is_some());
             count -= i64::from(!change.is_tombstone());

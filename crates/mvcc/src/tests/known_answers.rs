@@ -319,6 +319,24 @@ fn chunks_of_a_stream_grow_while_they_are_small() {
     assert_eq!(sizes(64)[..4], [10, 5, 5, 5]);
 }
 
+#[test]
+fn a_chunk_goes_on_with_the_very_next_key() {
+    let mut store = Store::new();
+    for key in [
+        "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "9\0", "9\0\0", "9\x01",
+    ] {
+        put(&mut store, key, "");
+    }
+    let request = RangeRequest {
+        key: Bytes::from_static(b"0"),
+        range_end: Bytes::from_static(b"\0"),
+        ..Default::default()
+    };
+    let pages = Pages::new(store.view(), &request, 1024).expect("can be streamed");
+    let sizes: Vec<usize> = pages.map(|page| page.reply.records.len()).collect();
+    assert_eq!(sizes, [10, 3]);
+}
+
 /// The size test of official suites: a quota of 13 pages takes a small put, then a few of 4 KiB,
 /// and compaction with defragmentation brings the room back.
 #[test]

@@ -302,15 +302,17 @@ fn check_view(view: &View, model: &Model, requests: &[RangeRequest]) {
         check_history(view, model, revision, 1 + revision as usize % 3, 40);
     }
     check_history(view, model, model.compacted, 1000, usize::MAX);
-    for asked in [model.compacted - 1, 1] {
-        if (1..model.compacted).contains(&asked) {
-            let compacted = ReadError::Compacted {
-                asked,
-                compacted: model.compacted,
-            };
-            assert_eq!(view.readable(asked), Err(compacted));
-            let kept = model.hashes.iter().find(|hash| hash.revision == asked);
-            assert_eq!(view.hash_kv(asked), kept.copied().ok_or(compacted));
+    for hash in model.hashes.iter().filter(|hash| hash.revision != 0) {
+        assert_eq!(view.hash_kv(hash.revision), Ok(*hash));
+    }
+    for asked in 1..model.compacted {
+        let (compacted, kept) = (model.compacted, |hash: &crate::HashKv| {
+            hash.revision == asked
+        });
+        let refused = ReadError::Compacted { asked, compacted };
+        assert_eq!(view.readable(asked), Err(refused));
+        if !model.hashes.iter().any(kept) {
+            assert_eq!(view.hash_kv(asked), Err(refused));
         }
     }
     let asked = model.current + 1;
