@@ -1,4 +1,6 @@
 //! One member of a cluster as deterministic machines.
+//!
+//! [`core::Core`] holds them and the queues between them; [`router`] says what goes where.
 
 pub mod alarm;
 pub mod apply;
@@ -6,5 +8,7 @@ pub mod auth;
 pub mod check;
 pub mod cluster;
 pub mod consensus;
+pub mod core;
 pub mod lease;
 pub mod quota;
+mod router;

@@ -255,7 +255,7 @@ impl Operation {
             }
             Self::DeleteRange(delete) => {
                 out.message(3, &|out| {
-                    delete.write(&revision_header(delete.revision), out)
+                    delete.write(&revision_header(delete.revision), out);
                 });
             }
             Self::Txn(txn) => out.message(4, &|out| txn.write(&revision_header(txn.revision), out)),

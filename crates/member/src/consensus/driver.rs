@@ -45,6 +45,8 @@ pub struct Consensus {
     birth: Option<Ticket>,
     /// Set until the log was replayed and, by a lone voter, the first campaign begun.
     starting: bool,
+    /// Whether the first poll was made: the start itself is its work.
+    polled: bool,
     outputs: VecDeque<Output>,
 }
 
@@ -152,6 +154,7 @@ impl Consensus {
             replay_end: commit,
             birth: None,
             starting: true,
+            polled: false,
             outputs: VecDeque::new(),
         };
         consensus.leadership = consensus.current_leadership();
@@ -183,6 +186,7 @@ impl Consensus {
 
     /// Does what the inputs made possible.
     pub fn poll(&mut self) {
+        self.polled = true;
         if self.birth.is_some() {
             return;
         }
@@ -204,6 +208,11 @@ impl Consensus {
         while let Some(batch) = self.flow.next_batch() {
             self.outputs.push_back(Output::Commit(batch));
         }
+    }
+
+    /// Whether [`poll`](Self::poll) would do something although no input came: only right after a start.
+    pub fn has_work(&self) -> bool {
+        !self.polled
     }
 
     /// The next thing to be done, in order; `None` when there is no more.

@@ -1,0 +1,514 @@
+//! The machines of one member and the queues between them.
+//!
+//! [`Core`] is what the server's core thread and the simulator's scheduler both turn. It decides nothing:
+//! the machines decide, the router says where an output goes, and the queues here hold it until its
+//! machine is stepped. The server steps until nothing is left ([`Core::run`]); the simulator chooses.
+//!
+//! # The life of a put
+//!
+//! 1. A client's put arrives as [`Input::Propose`] with a request id and the encoded request.
+//! 2. *Consensus* gives it an index and a term and asks for an append under a ticket.
+//! 3. *Log* gathers appends into one group and asks for a [`Output::Job`]; the shell writes and syncs it
+//!    and comes back with [`Input::JobDone`]. Appends that came meanwhile are the next group.
+//! 4. The ticket is persisted: *consensus* counts this member's copy, finds the entry committed (a lone
+//!    member needs nobody else) and hands it out.
+//! 5. *Apply* changes the state, publishes a view of it and only then lets the reply go:
+//!    [`Output::Reply`]. The events of the change go to [`Output::Watch`].
+//! 6. Apply's progress goes back to consensus as a watermark, which trims the log in memory.
+//!
+//! # The life of a read
+//!
+//! 1. [`Input::Read`] with a token. *Consensus* asks, once for all reads that wait, which index a
+//!    linearizable read must see; a lone member that has committed in its term knows at once.
+//! 2. *Apply* holds the token until it has applied that index: [`Output::ReadReady`].
+//! 3. The shell reads the newest published view in the request's own thread.
+//!
+//! # Why nothing can wait for itself
+//!
+//! Only inputs from outside queue without bound here, and the machines refuse them beyond theirs. Persisted
+//! and applied positions are watermarks in one slot each. Committed entries flow by credit. A proposal that
+//! a machine wants is an intent that may be lost. So every step ends, and [`Core::run`] does.
+//!
+//! # Replay
+//!
+//! After a restart the entries that were committed before it are applied again. Their outputs towards the
+//! outside are dropped: whoever waited is gone. [`Core::replay`] tells how far it is.
+
+use std::collections::VecDeque;
+
+use kvorum_mvcc::watch;
+use kvorum_proto::ids::{LeaseId, LogIndex, MemberId, Moment, RequestId};
+use kvorum_proto::raftpb;
+use kvorum_storage::wal::{self, JobId, Ticket};
+
+use crate::apply::{self, Apply, Effect, ReadView, RequestError, Response};
+use crate::consensus::{
+    self, Consensus, InitialMember, Leadership, Proposal, ReadToken, RestoreError, Status,
+};
+use crate::lease::{self, Deadlines};
+use crate::router::{Delivery, Router};
+
+/// How many records one background step of a compaction visits: well under a millisecond of work.
+const COMPACT_STEP_RECORDS: usize = 500;
+
+/// One of the machines of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Machine {
+    /// Orders requests.
+    Consensus,
+    /// Makes the order durable.
+    Log,
+    /// Carries requests out.
+    Apply,
+    /// Counts leases down.
+    Lease,
+    /// Apply's work in the background: removes compacted history, a bounded piece per step.
+    Compaction,
+}
+
+impl Machine {
+    /// All machines, in the order in which the server steps them: what gives the disk work first.
+    pub const ALL: [Machine; 5] = [
+        Machine::Consensus,
+        Machine::Log,
+        Machine::Apply,
+        Machine::Lease,
+        Machine::Compaction,
+    ];
+}
+
+/// What a member is told.
+#[derive(Debug)]
+pub enum Input {
+    /// One heartbeat interval has passed.
+    Tick,
+    /// Requests to be carried out, in this order.
+    Propose(Vec<Proposal>),
+    /// A membership change; its id is the request that waits for it.
+    ProposeConfChange(raftpb::ConfChange),
+    /// A linearizable read.
+    Read(ReadToken),
+    /// The disk has done a job. One that failed is never reported: the process stops.
+    JobDone(JobId),
+    /// Somebody keeps a lease alive; answered by [`Output::Lease`].
+    KeepAlive {
+        /// For the answer.
+        token: lease::Token,
+        /// The lease.
+        id: LeaseId,
+    },
+    /// Somebody asks how long a lease has to live; answered by [`Output::Lease`].
+    TimeToLive {
+        /// For the answer.
+        token: lease::Token,
+        /// The lease.
+        id: LeaseId,
+    },
+    /// Nobody waits for this answer about a lease any more.
+    Forget(lease::Token),
+    /// A message from a peer.
+    Message(Box<raftpb::Message>),
+    /// Hand leadership over.
+    TransferLeader(MemberId),
+    /// Let the reported size of the store follow what is in use.
+    Defragment,
+    /// Write down what still waits in memory: the process is about to end.
+    Flush,
+}
+
+/// What a member wants done, in order.
+#[derive(Debug)]
+pub enum Output {
+    /// Have the disk do this and report it with [`Input::JobDone`]. When it fails, stop.
+    Job(wal::Job),
+    /// Readers see this from now on. Comes before everything that rests on it.
+    Publish(ReadView),
+    /// A request is decided. Comes once per request at most; one whose fate was lost with a leader never
+    /// gets an answer, and its caller's time runs out.
+    Reply {
+        /// The request.
+        id: RequestId,
+        /// Its result, or why it has none.
+        result: Result<Response, RequestError>,
+    },
+    /// These reads may run on the last published view.
+    ReadReady(Vec<ReadToken>),
+    /// This read cannot be confirmed.
+    ReadRefused {
+        /// The read.
+        token: ReadToken,
+        /// Why.
+        error: RequestError,
+    },
+    /// For the watch hub, which lives with the shell.
+    Watch(watch::Input),
+    /// An answer of the lease deadlines.
+    Lease(lease::Output),
+    /// For the peer named in it.
+    Send(Box<raftpb::Message>),
+    /// Term, leader or role changed.
+    Leadership(Leadership),
+    /// Something that operators or metrics want to hear of; the published view has it already.
+    Notice(Effect),
+    /// The process must stop and say why.
+    Stop {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How far the replay after a restart is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replay {
+    /// The last entry applied.
+    pub applied: LogIndex,
+    /// The last entry that was committed before the restart.
+    pub end: LogIndex,
+}
+
+/// One member; see the module.
+#[derive(Debug)]
+pub struct Core {
+    consensus: Consensus,
+    log: wal::Log,
+    apply: Apply,
+    lease: Deadlines,
+    router: Router,
+    queues: Queues,
+    outputs: VecDeque<Output>,
+}
+
+/// What waits for each machine.
+#[derive(Debug, Default)]
+struct Queues {
+    consensus: VecDeque<consensus::Input>,
+    persisted: Option<Ticket>,
+    applied: Option<LogIndex>,
+    appends: VecDeque<wal::Append>,
+    jobs_done: VecDeque<JobId>,
+    flush: bool,
+    apply: VecDeque<apply::Input>,
+    lease: VecDeque<lease::Input>,
+}
+
+impl Core {
+    /// The first start of a member of a new cluster, on an empty log.
+    ///
+    /// # Errors
+    /// When the settings do not fit together.
+    pub fn bootstrap(
+        config: consensus::Config,
+        members: &[InitialMember],
+        log: wal::Log,
+        apply: Apply,
+        lease: Deadlines,
+    ) -> Result<Self, RestoreError> {
+        Ok(Self::new(
+            Consensus::bootstrap(config, members)?,
+            log,
+            apply,
+            lease,
+        ))
+    }
+
+    /// A later start. `apply` stands at the snapshot of what was recovered.
+    ///
+    /// # Errors
+    /// When the log cannot be taken up; [`RestoreError::Unfinished`] asks for a bootstrap on the same log.
+    pub fn restore(
+        config: consensus::Config,
+        recovered: wal::Recovered,
+        log: wal::Log,
+        apply: Apply,
+        lease: Deadlines,
+    ) -> Result<Self, RestoreError> {
+        let wal::Recovered {
+            snapshot,
+            hard_state,
+            entries,
+            ..
+        } = recovered;
+        let consensus = Consensus::restore(config, &snapshot, hard_state, entries)?;
+        Ok(Self::new(consensus, log, apply, lease))
+    }
+
+    fn new(consensus: Consensus, log: wal::Log, apply: Apply, lease: Deadlines) -> Self {
+        let router = Router::new(apply.read_view().keys);
+        let mut core = Core {
+            consensus,
+            log,
+            apply,
+            lease,
+            router,
+            queues: Queues::default(),
+            outputs: VecDeque::new(),
+        };
+        core.drain_log();
+        core
+    }
+
+    /// Takes an input in; its machine is then ready.
+    pub fn input(&mut self, input: Input) {
+        let consensus = match input {
+            Input::Tick => consensus::Input::Tick,
+            Input::Propose(proposals) => consensus::Input::Propose(proposals),
+            Input::ProposeConfChange(change) => consensus::Input::ProposeConfChange(change),
+            Input::Read(token) => consensus::Input::Read(token),
+            Input::Message(message) => consensus::Input::Message(message),
+            Input::TransferLeader(to) => consensus::Input::TransferLeader(to),
+            Input::JobDone(job) => return self.queues.jobs_done.push_back(job),
+            Input::Defragment => return self.queues.apply.push_back(apply::Input::Defragment),
+            Input::Flush => return self.queues.flush = true,
+            Input::KeepAlive { token, id } => {
+                return self
+                    .queues
+                    .lease
+                    .push_back(lease::Input::KeepAlive { token, id });
+            }
+            Input::TimeToLive { token, id } => {
+                return self
+                    .queues
+                    .lease
+                    .push_back(lease::Input::TimeToLive { token, id });
+            }
+            Input::Forget(token) => {
+                return self.queues.lease.push_back(lease::Input::Forget(token));
+            }
+        };
+        self.queues.consensus.push_back(consensus);
+    }
+
+    /// Whether a machine has something to do.
+    pub fn is_ready(&self, machine: Machine, now: Moment) -> bool {
+        let queues = &self.queues;
+        match machine {
+            Machine::Consensus => {
+                !queues.consensus.is_empty()
+                    || queues.persisted.is_some()
+                    || queues.applied.is_some()
+                    || self.consensus.has_work()
+            }
+            Machine::Log => {
+                !queues.appends.is_empty() || !queues.jobs_done.is_empty() || queues.flush
+            }
+            Machine::Apply => !queues.apply.is_empty(),
+            Machine::Lease => {
+                !queues.lease.is_empty()
+                    || self
+                        .lease
+                        .next_deadline()
+                        .is_some_and(|deadline| deadline <= now)
+            }
+            Machine::Compaction => self.apply.compaction_pending(),
+        }
+    }
+
+    /// The machines that have something to do, in the server's order.
+    pub fn ready(&self, now: Moment) -> impl Iterator<Item = Machine> {
+        Machine::ALL
+            .into_iter()
+            .filter(move |&machine| self.is_ready(machine, now))
+    }
+
+    /// Lets one machine work off what waits for it; apply takes one input at a time. Does nothing when
+    /// nothing waits.
+    pub fn step(&mut self, machine: Machine, now: Moment) {
+        match machine {
+            Machine::Consensus => self.step_consensus(),
+            Machine::Log => self.step_log(),
+            Machine::Apply => self.step_apply(),
+            Machine::Lease => self.step_lease(now),
+            Machine::Compaction => self.step_compaction(),
+        }
+    }
+
+    /// Steps until only the background has something to do, and that once.
+    pub fn run(&mut self, now: Moment) {
+        self.run_foreground(now);
+        if self.apply.compaction_pending() {
+            self.step(Machine::Compaction, now);
+            self.run_foreground(now);
+        }
+    }
+
+    fn run_foreground(&mut self, now: Moment) {
+        loop {
+            let foreground = |machine: &Machine| *machine != Machine::Compaction;
+            let Some(machine) = self.ready(now).find(foreground) else {
+                return;
+            };
+            self.step(machine, now);
+        }
+    }
+
+    /// The next thing to be done outside.
+    pub fn take_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`run`](Self::run) again if no input comes before; `None` for not at all. Ticks are
+    /// inputs and not counted.
+    pub fn deadline(&self) -> Option<Moment> {
+        if self.apply.compaction_pending() {
+            return Some(Moment::default());
+        }
+        self.lease.next_deadline()
+    }
+
+    /// How far the replay is; `None` when it is over or there was none.
+    pub fn replay(&self) -> Option<Replay> {
+        let replay = Replay {
+            applied: self.status().applied,
+            end: self.consensus.replay_end(),
+        };
+        (replay.applied < replay.end).then_some(replay)
+    }
+
+    /// Where consensus stands.
+    pub fn status(&self) -> Status {
+        self.consensus.status()
+    }
+
+    /// All leases as the deadlines know them.
+    pub fn leases(&self) -> &Deadlines {
+        &self.lease
+    }
+
+    /// The replicated state.
+    pub fn apply(&self) -> &Apply {
+        &self.apply
+    }
+
+    /// Panics with the rule that broke. For tests and the simulator: it looks at everything.
+    pub fn check_invariants(&self) {
+        self.consensus.check_invariants();
+        self.log.check_invariants();
+        self.apply.check_invariants();
+        self.lease.check_invariants();
+        self.check_log_follows_consensus();
+        self.check_apply_follows_consensus();
+    }
+
+    fn check_log_follows_consensus(&self) {
+        let last = self.status().last;
+        let queued = !self.queues.appends.is_empty();
+        assert!(
+            queued || self.log.last_index() <= last,
+            "the log holds what consensus gave it"
+        );
+    }
+
+    fn check_apply_follows_consensus(&self) {
+        let applied = self.apply.applied();
+        assert!(
+            self.status().applied <= applied,
+            "consensus learns of progress after it was made"
+        );
+        assert!(
+            applied <= self.status().committed,
+            "applied what is committed"
+        );
+    }
+}
+
+// One function per machine.
+impl Core {
+    fn step_consensus(&mut self) {
+        while let Some(input) = self.queues.consensus.pop_front() {
+            self.consensus.input(input);
+        }
+        // After the inputs: a membership change comes before the progress that covers it, and what
+        // becomes durable only now does not count against requests that were there before.
+        if let Some(index) = self.queues.applied.take() {
+            self.consensus.input(consensus::Input::Applied(index));
+        }
+        if let Some(ticket) = self.queues.persisted.take() {
+            self.consensus.input(consensus::Input::Persisted(ticket));
+        }
+        self.consensus.poll();
+        let mut deliveries = Vec::new();
+        while let Some(output) = self.consensus.take_output() {
+            self.router.route_consensus(output, &mut deliveries);
+        }
+        deliveries
+            .into_iter()
+            .for_each(|delivery| self.deliver(delivery));
+    }
+
+    fn step_log(&mut self) {
+        // Appends first, so that they are in the group that a finished job lets go.
+        while let Some(append) = self.queues.appends.pop_front() {
+            self.log.append(append);
+        }
+        while let Some(job) = self.queues.jobs_done.pop_front() {
+            self.log.done(job);
+        }
+        if std::mem::take(&mut self.queues.flush) {
+            self.log.flush();
+        }
+        self.drain_log();
+    }
+
+    fn drain_log(&mut self) {
+        while let Some(output) = self.log.take_output() {
+            let delivery = self.router.route_log(output);
+            self.deliver(delivery);
+        }
+    }
+
+    fn step_apply(&mut self) {
+        if let Some(input) = self.queues.apply.pop_front() {
+            let replayed = self.replay().is_some();
+            self.apply.input(input);
+            self.drain_apply(replayed);
+        }
+    }
+
+    fn step_compaction(&mut self) {
+        let records_max = COMPACT_STEP_RECORDS;
+        self.apply.input(apply::Input::CompactStep { records_max });
+        self.drain_apply(false);
+    }
+
+    fn drain_apply(&mut self, replayed: bool) {
+        while let Some(effect) = self.apply.take_effect() {
+            if let Some(delivery) = self.router.route_apply(effect, replayed) {
+                self.deliver(delivery);
+            }
+        }
+    }
+
+    fn step_lease(&mut self, now: Moment) {
+        while let Some(input) = self.queues.lease.pop_front() {
+            self.lease.input(now, input);
+        }
+        if self
+            .lease
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= now)
+        {
+            self.lease.input(now, lease::Input::Tick);
+        }
+        while let Some(output) = self.lease.take_output() {
+            let delivery = self.router.route_lease(output);
+            self.deliver(delivery);
+        }
+    }
+
+    fn deliver(&mut self, delivery: Delivery) {
+        let queues = &mut self.queues;
+        match delivery {
+            Delivery::Consensus(consensus::Input::Persisted(ticket)) => {
+                queues.persisted = queues.persisted.max(Some(ticket));
+            }
+            Delivery::Consensus(consensus::Input::Applied(index)) => {
+                queues.applied = queues.applied.max(Some(index));
+            }
+            Delivery::Consensus(input) => queues.consensus.push_back(input),
+            Delivery::Append(append) => queues.appends.push_back(append),
+            Delivery::Apply(input) => queues.apply.push_back(input),
+            Delivery::Lease(input) => queues.lease.push_back(input),
+            Delivery::Outside(output) => self.outputs.push_back(output),
+        }
+    }
+}

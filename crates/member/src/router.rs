@@ -1,0 +1,194 @@
+//! Which output of which machine is input to which other.
+//!
+//! The server and the simulator both go through here (by way of [`Core`](crate::core::Core)), so there is
+//! no second glue that could differ. A route is a function of one output; what the router remembers is
+//! only what a route depends on.
+//!
+//! ```text
+//!            Append                 Persisted
+//! consensus ────────► log      log ───────────► consensus
+//! consensus ─Commit, ReadReady► apply ─Applied, ConfChanged, intents► consensus
+//! consensus ─settled► lease    lease ─revokes─► consensus     apply ─grants─► lease
+//! log ─Job► outside   apply ─replies, events, views► outside   lease ─answers► outside
+//! ```
+
+use kvorum_mvcc::{View, watch};
+use kvorum_proto::etcdserverpb::{
+    InternalRaftRequest, LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest,
+    RequestHeader, internal_raft_request::Payload,
+};
+use kvorum_proto::ids::{LeaseId, MemberId, RequestId, Term};
+use kvorum_storage::wal;
+use prost::Message as _;
+
+use crate::apply::{self, Effect, RequestError};
+use crate::consensus::{self, Leadership, Proposal, Refusal};
+use crate::core::Output;
+use crate::lease;
+
+/// An output on its way to where it belongs.
+#[derive(Debug)]
+pub(crate) enum Delivery {
+    Consensus(consensus::Input),
+    Append(wal::Append),
+    Apply(apply::Input),
+    Lease(lease::Input),
+    Outside(Output),
+}
+
+/// The routes; see the module.
+#[derive(Debug)]
+pub(crate) struct Router {
+    /// Whether lease deadlines were told to count down.
+    primary: bool,
+    /// Whether the watch hub was told of a leader, and of which term.
+    watch_leadership: (Term, bool),
+    /// The store as last published: watchers read history from it.
+    keys: View,
+}
+
+impl Router {
+    pub(crate) fn new(keys: View) -> Self {
+        Router {
+            primary: false,
+            watch_leadership: (Term(0), false),
+            keys,
+        }
+    }
+
+    pub(crate) fn route_consensus(&mut self, output: consensus::Output, to: &mut Vec<Delivery>) {
+        use consensus::Output as From;
+        to.push(match output {
+            From::Append(append) => Delivery::Append(append),
+            From::Commit(entries) => Delivery::Apply(apply::Input::Committed(entries)),
+            From::ReadReady { tokens, index } => {
+                Delivery::Apply(apply::Input::ReadAt { tokens, index })
+            }
+            From::Refused {
+                id: RequestId(0), ..
+            } => return,
+            From::Refused { id, reason } => Delivery::Outside(Output::Reply {
+                id,
+                result: Err(refusal(reason)),
+            }),
+            From::ReadRefused { token, reason } => Delivery::Outside(Output::ReadRefused {
+                token,
+                error: refusal(reason),
+            }),
+            From::Send(message) => Delivery::Outside(Output::Send(message)),
+            From::Leadership(leadership) => return self.leadership(leadership, to),
+            From::Stop(reason) => Delivery::Outside(Output::Stop { reason }),
+        });
+    }
+
+    fn leadership(&mut self, leadership: Leadership, to: &mut Vec<Delivery>) {
+        if self.primary != leadership.settled {
+            self.primary = leadership.settled;
+            let told = if self.primary {
+                lease::Input::Promoted
+            } else {
+                lease::Input::Demoted
+            };
+            to.push(Delivery::Lease(told));
+        }
+        let (term, has_leader) = (leadership.term, leadership.leader != MemberId(0));
+        if self.watch_leadership != (term, has_leader) {
+            self.watch_leadership = (term, has_leader);
+            to.push(watch(watch::Input::Leadership { term, has_leader }));
+        }
+        to.push(Delivery::Outside(Output::Leadership(leadership)));
+    }
+
+    /// `replayed`: the entry was committed before this start. Then nobody waits for replies and there is
+    /// no watcher; everything else happens as it did the first time.
+    pub(crate) fn route_apply(&mut self, effect: Effect, replayed: bool) -> Option<Delivery> {
+        Some(match effect {
+            Effect::Published(view) => {
+                self.keys = view.keys.clone();
+                Delivery::Outside(Output::Publish(view))
+            }
+            Effect::Reply { .. } | Effect::Events(_) if replayed => return None,
+            Effect::Reply { id, result } => Delivery::Outside(Output::Reply { id, result }),
+            Effect::Events(batch) => watch(watch::Input::Events {
+                batch,
+                view: self.keys.clone(),
+            }),
+            Effect::ReadReady(tokens) => Delivery::Outside(Output::ReadReady(tokens)),
+            Effect::Lease(input) => Delivery::Lease(input),
+            Effect::ConfChanged(change) => {
+                Delivery::Consensus(consensus::Input::ConfChanged(change))
+            }
+            Effect::Applied(index) => Delivery::Consensus(consensus::Input::Applied(index)),
+            Effect::CompactionScheduled { .. } => watch(watch::Input::Compacted {
+                view: self.keys.clone(),
+            }),
+            Effect::Removed => Delivery::Outside(Output::Stop {
+                reason: "the member has been removed from the cluster".to_owned(),
+            }),
+            Effect::Stop(reason) => Delivery::Outside(Output::Stop { reason }),
+            notice @ (Effect::RosterChanged
+            | Effect::AlarmsChanged
+            | Effect::ClusterVersionChanged(_)
+            | Effect::CompactionFinished { .. }) => Delivery::Outside(Output::Notice(notice)),
+        })
+    }
+
+    pub(crate) fn route_log(&self, output: wal::Output) -> Delivery {
+        match output {
+            wal::Output::Job(job) => Delivery::Outside(Output::Job(job)),
+            wal::Output::Persisted(ticket) => {
+                Delivery::Consensus(consensus::Input::Persisted(ticket))
+            }
+        }
+    }
+
+    pub(crate) fn route_lease(&self, output: lease::Output) -> Delivery {
+        match output {
+            lease::Output::Revoke(id) => intent(revoke(id)),
+            lease::Output::ClearCheckpoint(id) => intent(clear_checkpoint(id)),
+            answer => Delivery::Outside(Output::Lease(answer)),
+        }
+    }
+}
+
+fn watch(input: watch::Input) -> Delivery {
+    Delivery::Outside(Output::Watch(input))
+}
+
+/// Proposes what no caller waits for. It may be dropped on the way: whoever wants it asks again.
+fn intent(payload: Payload) -> Delivery {
+    let request = InternalRaftRequest {
+        header: Some(RequestHeader::default()),
+        payload: Some(payload),
+        ..Default::default()
+    };
+    let proposal = Proposal {
+        id: RequestId(0),
+        data: request.encode_to_vec().into(),
+    };
+    Delivery::Consensus(consensus::Input::Propose(vec![proposal]))
+}
+
+fn revoke(id: LeaseId) -> Payload {
+    Payload::LeaseRevoke(LeaseRevokeRequest { id: id.0 })
+}
+
+fn clear_checkpoint(id: LeaseId) -> Payload {
+    let checkpoint = LeaseCheckpoint {
+        id: id.0,
+        remaining_ttl: 0,
+    };
+    Payload::LeaseCheckpoint(LeaseCheckpointRequest {
+        checkpoints: vec![checkpoint],
+    })
+}
+
+fn refusal(reason: Refusal) -> RequestError {
+    match reason {
+        Refusal::TooManyRequests => RequestError::TooManyRequests,
+        // etcd lets a request without a leader wait until its time is over.
+        Refusal::NoLeader => RequestError::Timeout,
+        Refusal::Removed => RequestError::Stopped,
+        Refusal::Malformed => RequestError::UnknownMethod,
+    }
+}
