@@ -91,8 +91,14 @@ pub fn init(config: &Config) -> Result<(), LogError> {
     LOGGER.set(logger).map_err(|_| LogError::Twice)?;
     let subscriber = tracing_subscriber::registry().with(Events { lowest });
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
-    std::panic::set_hook(Box::new(end_with_panic));
+    take_over_panics();
     Ok(())
+}
+
+/// Makes a panic a line of the log and the end of the process, with status 2. [`init`] does it
+/// too; a program calls it first of all, so that a panic before [`init`] is a line as well.
+pub fn take_over_panics() {
+    std::panic::set_hook(Box::new(end_with_panic));
 }
 
 impl Line {
