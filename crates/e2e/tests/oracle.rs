@@ -40,7 +40,7 @@ fn check(second: Side<'_>) {
     for seed in seeds() {
         match difference([ORACLE, second], seed) {
             None => return,
-            Some(None) => println!("seed {seed}: alike"),
+            Some(None) => eprintln!("seed {seed}: alike"),
             Some(Some(found)) => panic!("seed {seed}:\n{found}"),
         }
     }
