@@ -12,6 +12,8 @@
 //! Everything else may survive wholly, in 512-byte sectors, or not at all. `write_through` vouches
 //! for its own range only: bytes that `write_at` put elsewhere in the same file stay at risk.
 
+#[cfg(test)]
+pub(crate) mod crash_disk;
 mod os;
 
 use std::io;

@@ -204,3 +204,97 @@ fn reserve(file: &File, length: u64) -> io::Result<()> {
 fn reserve(_file: &File, _length: u64) -> io::Result<()> {
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::vfs::{DIRECTORY_MODE, FILE_MODE};
+
+    /// A directory of its own for one test; gone at the end.
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new() -> Self {
+            static NUMBER: AtomicU32 = AtomicU32::new(0);
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let name = format!("kvorum-vfs-{}-{number}", std::process::id());
+            let place = Self(std::env::temp_dir().join(name));
+            OsVfs::default()
+                .create_directory(&place.0, DIRECTORY_MODE)
+                .unwrap();
+            place
+        }
+
+        fn file(&self) -> PathBuf {
+            self.0.join("file")
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    const CREATE: OpenMode = OpenMode::CreateNew { mode: FILE_MODE };
+
+    #[test]
+    fn bytes_are_read_back_in_every_sync_mode() {
+        for sync in [SyncMode::Dsync, SyncMode::Fdatasync, SyncMode::Never] {
+            let place = Place::new();
+            let disk = OsVfs::new(sync);
+            let mut file = disk.open(&place.file(), CREATE).unwrap();
+            file.reserve(1 << 16).unwrap();
+            assert_eq!(file.length().unwrap(), 0, "taking space leaves the length");
+            file.write_through(4, b"durable").unwrap();
+            file.write_at(0, b"page").unwrap();
+            file.sync().unwrap();
+            disk.sync_directory(&place.0).unwrap();
+            let mut buffer = [0; 32];
+            let read = disk.open(&place.file(), OpenMode::Read).unwrap();
+            assert_eq!(read.read_at(0, &mut buffer).unwrap(), 11, "{sync:?}");
+            assert_eq!(&buffer[..11], b"pagedurable");
+            file.set_length(2).unwrap();
+            assert_eq!(read.read_at(1, &mut buffer).unwrap(), 1);
+            assert_eq!(read.read_at(9, &mut buffer).unwrap(), 0);
+        }
+    }
+
+    #[test]
+    fn only_the_owner_may_enter_and_read() {
+        let place = Place::new();
+        drop(OsVfs::default().open(&place.file(), CREATE).unwrap());
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&place.0), mode(&place.file())), (0o700, 0o600));
+    }
+
+    #[test]
+    fn lock_is_held_by_one_open_file_until_it_is_dropped() {
+        let place = Place::new();
+        let disk = OsVfs::default();
+        let mut first = disk.open(&place.file(), CREATE).unwrap();
+        let mut second = disk.open(&place.file(), OpenMode::ReadWrite).unwrap();
+        assert!(first.try_lock().unwrap());
+        assert!(!second.try_lock().unwrap());
+        drop(first);
+        assert!(second.try_lock().unwrap());
+    }
+
+    #[test]
+    fn names_are_taken_once_and_can_be_moved() {
+        let place = Place::new();
+        let disk = OsVfs::default();
+        drop(disk.open(&place.file(), CREATE).unwrap());
+        let again = disk.open(&place.file(), CREATE).map(drop);
+        assert_eq!(again.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        disk.rename(&place.file(), &place.0.join("moved")).unwrap();
+        assert_eq!(disk.list(&place.0).unwrap(), ["moved"]);
+        assert!(!disk.exists(&place.file()).unwrap());
+        disk.remove(&place.0.join("moved")).unwrap();
+        disk.remove_directory(&place.0).unwrap();
+    }
+}

@@ -227,8 +227,11 @@ impl Log {
         self.finish_append(ticket, true);
     }
 
-    /// Entries up to this index are no longer needed. Files that hold nothing else are removed,
-    /// but never below the number that [`Options::max_wals`] keeps.
+    /// Entries up to this index are no longer needed, because a snapshot record of this index or a
+    /// later one is durable. Files that hold nothing else are removed, but never below the number
+    /// that [`Options::max_wals`] keeps.
+    ///
+    /// Source: etcd v3.7.1, `server/storage/wal/wal.go`, `ReleaseLockTo`.
     pub fn release(&mut self, index: LogIndex) {
         self.released = self.released.max(index);
         self.advance();
@@ -568,7 +571,9 @@ impl Log {
     fn remove(&self) -> Option<Work> {
         let keep = self.options.max_wals;
         let (oldest, second) = (self.segments.front()?, self.segments.get(1)?);
-        let needless = second.first_index.0 <= self.released.0.saturating_add(1);
+        // The snapshot record that lets go of an index was written after the entry of that index.
+        // So the second file or a later one holds it, and replay still finds where to start.
+        let needless = second.first_index <= self.released;
         let busy = self.cut.is_some() || self.foreground_cut().is_some();
         (keep != 0 && self.segments.len() > keep && needless && !busy)
             .then_some(Work::Remove { segment: *oldest })

@@ -29,6 +29,8 @@ mod log;
 mod replay;
 mod segment;
 mod tear;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,173 @@
+//! Tests of the log as a whole: a random history against a plain model on a disk that crashes
+//! (`crash`), and damaged files (`damage`). What one file can show is tested there.
+
+mod crash;
+mod damage;
+mod history;
+
+use std::path::Path;
+
+use super::*;
+use crate::vfs::crash_disk::CrashDisk;
+use history::{History, METADATA, OPTIONS, entry};
+
+#[test]
+fn new_log_is_empty_and_opens_again() {
+    let disk = CrashDisk::new();
+    drop(create(&disk, Path::new("/wal"), METADATA, OPTIONS).unwrap());
+    let opened = open(&disk, Path::new("/wal"), OPTIONS).unwrap();
+    assert_eq!(opened.recovered.metadata, METADATA);
+    assert_eq!(opened.recovered.entries, []);
+    assert_eq!(opened.repair, None);
+}
+
+#[test]
+fn creating_over_a_log_is_refused() {
+    let disk = CrashDisk::new();
+    drop(create(&disk, Path::new("/wal"), METADATA, OPTIONS).unwrap());
+    let again = create(&disk, Path::new("/wal"), METADATA, OPTIONS);
+    assert!(matches!(again.err(), Some(WalError::Exists { .. })));
+}
+
+#[test]
+fn missing_log_is_told_from_a_broken_one() {
+    let disk = CrashDisk::new();
+    assert!(!exists(&disk, Path::new("/wal")).unwrap());
+    let opened = open(&disk, Path::new("/wal"), OPTIONS);
+    assert!(matches!(opened.err(), Some(WalError::Missing { .. })));
+}
+
+#[test]
+fn second_opener_is_told_that_the_log_is_locked() {
+    let disk = CrashDisk::new();
+    let owner = create(&disk, Path::new("/wal"), METADATA, OPTIONS).unwrap();
+    let second = open(&disk, Path::new("/wal"), OPTIONS);
+    assert!(matches!(second.err(), Some(WalError::Locked { .. })));
+    drop(owner);
+    assert!(open(&disk, Path::new("/wal"), OPTIONS).is_ok());
+}
+
+#[test]
+fn lock_moves_to_the_next_file() {
+    let disk = CrashDisk::new();
+    let mut history = History::create(&disk, 7).unwrap();
+    while history.counts().cuts == 0 {
+        history.append_entries(1, 300);
+        history.run_all().unwrap();
+    }
+    let second = open(&disk, Path::new("/wal"), OPTIONS);
+    assert!(matches!(second.err(), Some(WalError::Locked { .. })));
+}
+
+#[test]
+fn missing_file_in_the_middle_is_refused_by_name() {
+    let disk = CrashDisk::new();
+    let mut history = History::create(&disk, 7).unwrap();
+    while history.counts().cuts < 2 {
+        history.append_entries(1, 300);
+        history.run_all().unwrap();
+    }
+    drop(history);
+    let files = list_segments(&disk, Path::new("/wal")).unwrap();
+    disk.remove(&Path::new("/wal").join(files[1].to_string()))
+        .unwrap();
+    let error = open(&disk, Path::new("/wal"), OPTIONS).err().unwrap();
+    assert!(matches!(&error, WalError::SequenceGap { before, after, .. }
+        if *before == files[0].to_string() && *after == files[2].to_string()));
+}
+
+#[test]
+fn appends_during_a_write_share_the_next_one() {
+    let disk = CrashDisk::new();
+    let opened = create(&disk, Path::new("/wal"), METADATA, OPTIONS).unwrap();
+    let Opened {
+        mut log,
+        mut executor,
+        mut background,
+        ..
+    } = opened;
+    for index in 1..=10 {
+        log.append(Append {
+            ticket: Ticket(index),
+            entries: vec![entry(1, index, 10)],
+            ..Append::default()
+        });
+    }
+    let mut reported = Vec::new();
+    while let Some(output) = log.take_output() {
+        match output {
+            Output::Job(job) => {
+                match job.lane() {
+                    Lane::Foreground => executor.run(&job).unwrap(),
+                    Lane::Background => background.run(&job).unwrap(),
+                }
+                log.done(job.id);
+            }
+            Output::Persisted(ticket) => reported.push(ticket),
+        }
+    }
+    assert_eq!(reported, [Ticket(1), Ticket(10)]);
+    assert_eq!(executor.counts().groups, 2);
+}
+
+#[test]
+fn commit_index_alone_is_reported_without_a_write() {
+    let disk = CrashDisk::new();
+    let mut history = History::create(&disk, 7).unwrap();
+    history.append_entries(1, 10);
+    history.run_all().unwrap();
+    let groups = history.counts().groups;
+    history.commit_all();
+    history.run_all().unwrap();
+    assert!(history.all_reported());
+    assert_eq!(history.counts().groups, groups);
+}
+
+#[test]
+fn flush_writes_what_waits_for_company() {
+    let disk = CrashDisk::new();
+    let mut history = History::create(&disk, 7).unwrap();
+    history.append_entries(3, 10);
+    history.commit_all();
+    history.flush();
+    history.run_all().unwrap();
+    drop(history);
+    assert_eq!(
+        read(&disk, Path::new("/wal")).unwrap().hard_state.commit,
+        Some(3)
+    );
+}
+
+#[test]
+fn released_files_go_but_for_the_number_kept() {
+    let disk = CrashDisk::new();
+    let mut history = History::create(&disk, 7).unwrap();
+    while history.counts().cuts < 6 {
+        history.append_entries(1, 300);
+        history.run_all().unwrap();
+    }
+    history.commit_all();
+    history.snapshot();
+    history.run_all().unwrap();
+    history.release();
+    history.run_all().unwrap();
+    drop(history);
+    let files = list_segments(&disk, Path::new("/wal")).unwrap();
+    assert_eq!(files.len(), OPTIONS.max_wals);
+    assert!(open(&disk, Path::new("/wal"), OPTIONS).is_ok());
+}
+
+#[test]
+fn full_file_is_cut_to_its_used_length() {
+    let disk = CrashDisk::new();
+    let mut history = History::create(&disk, 7).unwrap();
+    while history.counts().cuts == 0 {
+        history.append_entries(1, 300);
+        history.run_all().unwrap();
+    }
+    let first = disk.contents(&Path::new("/wal").join(SegmentName::FIRST.to_string()));
+    assert!(first.len() as u64 >= OPTIONS.segment_bytes);
+    let used = first.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    // The last record says that nothing is committed: a zero and seven bytes of padding.
+    assert_eq!(first.len() - used, 8);
+}
