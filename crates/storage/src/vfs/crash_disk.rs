@@ -232,6 +232,13 @@ impl CrashDisk {
         self.state().calls
     }
 
+    /// The process died at its call, but the machine goes on: nothing is lost, nor made durable.
+    pub(crate) fn restart(&self) {
+        let mut state = self.state();
+        state.crash_at = None;
+        state.locks.clear();
+    }
+
     /// The disk as the next start finds it.
     pub(crate) fn after_crash(&self, fate: Fate) -> Self {
         let mut dice = Dice(match fate {

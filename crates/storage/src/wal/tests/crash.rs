@@ -69,6 +69,11 @@ fn check(seed: u64) {
             let memory = history.into_memory();
             drop(reopen(&last.after_crash(Fate::Lost), memory, &what));
         }
+        // Only the process died; what the next one builds on must survive a power failure.
+        let what = format!("seed {seed}, process killed at call {at}");
+        disk.restart();
+        let memory = reopen(&disk, memory, &what).into_memory();
+        drop(reopen(&disk.after_crash(Fate::Lost), memory, &what));
     }
 }
 

@@ -166,6 +166,22 @@ fn hole_with_later_groups_behind_it_is_refused() {
 }
 
 #[test]
+fn hole_in_a_group_that_was_reported_is_refused() {
+    let disk = CrashDisk::new();
+    let mut history = History::create(&disk, 3).unwrap();
+    for _ in 0..2 {
+        history.append_entries(1, 1200);
+        history.run_all().unwrap();
+    }
+    drop(history);
+    let mut bytes = disk.contents(&path(SegmentName::FIRST));
+    bytes[SECTOR_BYTES..2 * SECTOR_BYTES].fill(0);
+    disk.put(&path(SegmentName::FIRST), &bytes);
+    let (_, found) = damage(&disk);
+    assert!(matches!(found, Damage::Behind { .. }), "{found}");
+}
+
+#[test]
 fn hole_in_an_official_log_with_records_behind_it_is_refused() {
     let (bytes, at) = hole(official(), false);
     let (offset, found) = damage(&disk_with(&bytes));
