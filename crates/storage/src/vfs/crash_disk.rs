@@ -84,6 +84,8 @@ struct State {
     calls: u64,
     /// The power fails in the middle of this call.
     crash_at: Option<u64>,
+    /// No space can be taken any more.
+    full: bool,
 }
 
 /// The disk. Clones are doors to the same one.
@@ -230,6 +232,11 @@ impl CrashDisk {
     /// Calls so far that could change the disk.
     pub(crate) fn calls(&self) -> u64 {
         self.state().calls
+    }
+
+    /// From now on nobody gets space ahead of time.
+    pub(crate) fn fill(&self) {
+        self.state().full = true;
     }
 
     /// The process died at its call, but the machine goes on: nothing is lost, nor made durable.
@@ -462,7 +469,13 @@ impl VfsFile for CrashFile {
     }
 
     fn reserve(&mut self, _length: u64) -> io::Result<()> {
-        self.state().alive()
+        let state = self.state();
+        state.alive()?;
+        if state.full {
+            Err(io::ErrorKind::StorageFull.into())
+        } else {
+            Ok(())
+        }
     }
 
     fn set_length(&mut self, length: u64) -> io::Result<()> {

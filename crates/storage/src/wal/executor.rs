@@ -102,18 +102,17 @@ impl<V: Vfs> Executor<V> {
         Ok(())
     }
 
+    /// Its groups are durable already; if the cut is lost in a crash, zeros stand there instead.
     fn end_current(&mut self, full: SegmentName, used: u64) -> Result<(), WalError> {
         let (name, file) = &mut self.current;
         assert_eq!(*name, full, "the current file is the one that is full");
-        file.set_length(used)
-            .and_then(|()| file.sync())
-            .map_err(|source| {
-                WalError::disk(
-                    &self.directory.join(name.to_string()),
-                    "ending a full file",
-                    source,
-                )
-            })
+        file.set_length(used).map_err(|source| {
+            WalError::disk(
+                &self.directory.join(name.to_string()),
+                "ending a full file",
+                source,
+            )
+        })
     }
 
     /// The file gets its name only when its head is durable, and its lock before its name.

@@ -9,7 +9,7 @@
 //!
 //! Every group begins with a checksum record. Readers of the format take that record anywhere; for
 //! us it is the proof, after a crash, that everything before it had been durable (see
-//! `replay`).
+//! the module `tear`).
 //!
 //! An append that has nothing to make durable (only the commit index moved) waits in the group for
 //! company: it reaches the disk with the next write. Writing it alone and unsynced would leave
@@ -434,7 +434,7 @@ impl Log {
         if !is_empty(&self.hard_state) {
             self.group.state(&self.hard_state);
         }
-        // The last record of a file's head says that the file is one of ours: see `replay`.
+        // The last record of a file's head says that the file is one of ours: see `tear`.
         self.group.checksum();
         let head = self.group.take_bytes();
         let used = self.offset;

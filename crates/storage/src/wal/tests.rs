@@ -171,3 +171,14 @@ fn full_file_is_cut_to_its_used_length() {
     // The last record says that nothing is committed: a zero and seven bytes of padding.
     assert_eq!(first.len() - used, 8);
 }
+
+#[test]
+fn full_disk_is_named_before_the_next_file_is_needed() {
+    let disk = CrashDisk::new();
+    let mut history = History::create(&disk, 7).unwrap();
+    disk.fill();
+    history.append_entries(1, 10);
+    let error = history.run_all().err().unwrap();
+    assert!(matches!(&error, WalError::DiskFull { file, .. } if file.ends_with("0.tmp")));
+    assert!(error.to_string().contains("no space left"), "{error}");
+}
