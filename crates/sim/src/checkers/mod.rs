@@ -1,0 +1,54 @@
+//! Judges of a [`History`]. Each is named after what it holds, and none knows the machines.
+//!
+//! The store's revision makes the judgement exact: every change names its place in one total order, so a history is
+//! linearizable if that order explains every answer and never contradicts real time. No search is needed.
+
+mod durable;
+mod lease;
+mod linearizable;
+mod state;
+mod watch;
+
+use crate::history::History;
+
+/// A property that does not hold, and what shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The property.
+    pub property: &'static str,
+    /// What was seen and what should have been.
+    pub story: String,
+}
+
+/// Everything that every history must satisfy.
+#[must_use]
+pub fn check(history: &History) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let mut judge = |property, result: Result<(), String>| {
+        if let Err(story) = result {
+            violations.push(Violation { property, story });
+        }
+    };
+    judge("revisions have no gap", durable::no_gap(history));
+    judge("nothing invented", durable::nothing_invented(history));
+    judge("nothing acknowledged lost", durable::nothing_lost(history));
+    judge("linearizable", linearizable::respects_real_time(history));
+    judge(
+        "reads are of their revision",
+        linearizable::reads_match(history),
+    );
+    judge(
+        "conditions were judged rightly",
+        linearizable::conditions_match(history),
+    );
+    judge(
+        "watch ordered, unique, without gap, atomic",
+        watch::complete(history),
+    );
+    judge("watch bookmarks are true", watch::bookmarks(history));
+    judge("lease never early", lease::never_early(history));
+    violations
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! The bytes of files: what the process sees and what a crash is sure to leave.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kvorum_storage::vfs::SECTOR_BYTES;
+
+use super::FaultCounts;
+use crate::random::Random;
+
+/// All files, named or not.
+#[derive(Default)]
+pub(super) struct Content {
+    inodes: BTreeMap<u64, Inode>,
+    next: u64,
+}
+
+/// One file.
+#[derive(Default)]
+pub(super) struct Inode {
+    /// What the running process reads.
+    pub(super) current: Vec<u8>,
+    /// What is on the platter for sure.
+    durable: Vec<u8>,
+    /// Sectors in which `current` may differ from `durable`.
+    dirty: BTreeSet<usize>,
+    reserved_bytes: u64,
+    /// The handle that holds the exclusive lock.
+    pub(super) locked_by: Option<u64>,
+}
+
+impl Content {
+    pub(super) fn create(&mut self) -> u64 {
+        self.next += 1;
+        self.inodes.insert(self.next, Inode::default());
+        self.next
+    }
+
+    pub(super) fn inode(&self, inode: u64) -> &Inode {
+        self.inodes
+            .get(&inode)
+            .expect("a named or open file has content")
+    }
+
+    pub(super) fn inode_mut(&mut self, inode: u64) -> &mut Inode {
+        self.inodes
+            .get_mut(&inode)
+            .expect("a named or open file has content")
+    }
+
+    pub(super) fn used_bytes(&self) -> u64 {
+        self.inodes.values().map(Inode::taken_bytes).sum()
+    }
+
+    pub(super) fn unlock_all(&mut self) {
+        for inode in self.inodes.values_mut() {
+            inode.locked_by = None;
+        }
+    }
+
+    pub(super) fn flip_bit(&mut self, inode: u64, byte: usize, bit: u8) {
+        let inode = self.inode_mut(inode);
+        inode.current[byte] ^= 1 << (bit % 8);
+        if let Some(durable) = inode.durable.get_mut(byte) {
+            *durable ^= 1 << (bit % 8);
+        }
+    }
+
+    /// Draws what is left of each file; those without a name are gone.
+    pub(super) fn crash(&mut self, alive: &[u64], random: &mut Random, counts: &mut FaultCounts) {
+        self.inodes.retain(|inode, _| alive.contains(inode));
+        for inode in self.inodes.values_mut() {
+            inode.crash(random, counts);
+        }
+    }
+}
+
+impl Inode {
+    /// Bytes that this file takes on the disk.
+    pub(super) fn taken_bytes(&self) -> u64 {
+        self.reserved_bytes.max(self.current.len() as u64)
+    }
+
+    pub(super) fn reserve(&mut self, length: u64) {
+        self.reserved_bytes = self.reserved_bytes.max(length);
+    }
+
+    pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) {
+        if self.current.len() < offset + bytes.len() {
+            self.set_length(offset + bytes.len());
+        }
+        self.current[offset..offset + bytes.len()].copy_from_slice(bytes);
+        self.touch(offset, offset + bytes.len());
+    }
+
+    pub(super) fn set_length(&mut self, length: usize) {
+        let old = self.current.len();
+        self.current.resize(length, 0);
+        self.touch(old.min(length), old.max(length));
+        self.reserved_bytes = self.reserved_bytes.min(length as u64);
+    }
+
+    pub(super) fn sync(&mut self) {
+        self.durable.clone_from(&self.current);
+        self.dirty.clear();
+    }
+
+    /// Makes the bytes of a range durable, with as much length as they need.
+    pub(super) fn sync_range(&mut self, start: usize, end: usize) {
+        if self.durable.len() < end {
+            self.durable.resize(end, 0);
+        }
+        self.durable[start..end].copy_from_slice(&self.current[start..end]);
+    }
+
+    fn touch(&mut self, start: usize, end: usize) {
+        if start < end {
+            self.dirty
+                .extend(start / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES);
+        }
+    }
+
+    /// Each dirty sector is lost, kept or torn; the length is one of the two or between them.
+    fn crash(&mut self, random: &mut Random, counts: &mut FaultCounts) {
+        let (low, high) = {
+            let (durable, current) = (self.durable.len() as u64, self.current.len() as u64);
+            (durable.min(current), durable.max(current))
+        };
+        let length = match random.below(3) {
+            0 => self.durable.len() as u64,
+            1 => self.current.len() as u64,
+            _ => random.between(low, high),
+        };
+        let mut survivor = self.durable.clone();
+        survivor.resize(length as usize, 0);
+        for sector in std::mem::take(&mut self.dirty) {
+            let start = sector * SECTOR_BYTES;
+            let end = (start + SECTOR_BYTES)
+                .min(self.current.len())
+                .min(survivor.len());
+            if start >= end {
+                continue;
+            }
+            match random.below(4) {
+                0 | 1 => counts.sectors_lost += 1,
+                2 => {
+                    survivor[start..end].copy_from_slice(&self.current[start..end]);
+                    counts.sectors_kept += 1;
+                }
+                // Part of the sector made it. Bytes that were synced are the same in both.
+                _ => {
+                    let cut = random.between(start as u64, end as u64) as usize;
+                    survivor[start..cut].copy_from_slice(&self.current[start..cut]);
+                    counts.sectors_torn += 1;
+                }
+            }
+        }
+        self.durable.clone_from(&survivor);
+        self.current = survivor;
+        self.reserved_bytes = 0;
+        self.locked_by = None;
+    }
+}
