@@ -40,6 +40,9 @@ mod txn;
 mod wire;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use digest::Digest;
 pub use effect::{ClusterState, Effect, ReadView};
 pub use error::RequestError;

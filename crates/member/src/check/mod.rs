@@ -6,6 +6,8 @@
 //! Source: etcd v3.7.1 server/etcdserver/api/v3rpc/key.go, server/etcdserver/v3_server.go.
 
 mod duplicate;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

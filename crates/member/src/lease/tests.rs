@@ -222,7 +222,12 @@ fn a_checkpoint_is_cleared_before_a_lease_is_renewed() {
     check(&mut leases, 0, checkpointed(1, 5), &[]);
     check(&mut leases, 0, Input::Promoted, &[]);
     let clear = Output::ClearCheckpoint(LeaseId(1));
-    check(&mut leases, 1_000, keep_alive(1, 1), &[clear.clone()]);
+    check(
+        &mut leases,
+        1_000,
+        keep_alive(1, 1),
+        std::slice::from_ref(&clear),
+    );
     check(&mut leases, 1_100, keep_alive(2, 1), &[]);
     assert_eq!(leases.next_deadline(), Some(at(4_000)));
     check(&mut leases, 4_000, Input::Tick, &[clear]);
