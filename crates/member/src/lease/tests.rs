@@ -240,6 +240,21 @@ fn a_checkpoint_is_cleared_before_a_lease_is_renewed() {
     assert_eq!(leases.next_deadline(), Some(at(64_100)));
 }
 
+/// The revoke of a lease that ended meanwhile may already stand in the log.
+#[test]
+fn a_lease_that_ends_while_its_checkpoint_is_cleared_is_not_renewed() {
+    let mut leases = Deadlines::new(ELECTION);
+    check(&mut leases, 0, granted(1, 60), &[]);
+    check(&mut leases, 0, checkpointed(1, 5), &[]);
+    check(&mut leases, 0, Input::Promoted, &[]);
+    let clear = Output::ClearCheckpoint(LeaseId(1));
+    check(&mut leases, 5_900, keep_alive(1, 1), &[clear]);
+    check(&mut leases, 6_000, Input::Tick, &[revoke(1)]);
+    check(&mut leases, 6_100, checkpointed(1, 0), &[]);
+    let gone = kept(1, 1, 0);
+    check(&mut leases, 6_200, Input::Revoked(LeaseId(1)), &[gone]);
+}
+
 #[test]
 fn a_new_leader_spreads_the_ends_of_many_leases() {
     let mut leases = Deadlines::new(ELECTION);

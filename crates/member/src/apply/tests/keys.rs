@@ -305,12 +305,19 @@ fn nested_comparisons_see_the_state_before_the_transaction() {
         success: vec![op(Request::RequestPut(put("b", "as before")))],
         failure: vec![op(Request::RequestPut(put("b", "too late")))],
     };
+    let after = TxnRequest {
+        compare: vec![version_is("a", 1)],
+        success: vec![op(Request::RequestPut(put("c", "too late")))],
+        failure: vec![op(Request::RequestPut(put("c", "as before")))],
+    };
     let txn = then(vec![
         Request::RequestPut(put("a", "1")),
         Request::RequestTxn(nested),
+        Request::RequestTxn(after),
     ]);
     let reply = txn_reply(world.done(Payload::Txn(txn)));
     assert_eq!(world.value("b"), Some(b"as before".to_vec()));
+    assert_eq!(world.value("c"), Some(b"as before".to_vec()));
     let Operation::Txn(nested) = &reply.responses[1] else {
         panic!("{reply:?}")
     };
