@@ -27,6 +27,9 @@ pub struct GrpcMetrics {
     sent_bytes: Arc<Counter>,
 }
 
+/// Picks one counter of a method.
+type CounterOf = fn(&MethodMetrics) -> &Counter;
+
 #[derive(Debug)]
 struct MethodMetrics {
     method: Method,
@@ -89,7 +92,7 @@ impl GrpcMetrics {
     }
 
     pub(super) fn write(&self, writer: &mut TextWriter) {
-        let simple: [(_, _, fn(&MethodMetrics) -> &Counter); 3] = [
+        let simple: [(_, _, CounterOf); 3] = [
             (
                 "grpc_server_started_total",
                 "Calls begun, by method.",
@@ -109,7 +112,7 @@ impl GrpcMetrics {
         for (name, help, counter) in simple {
             writer.samples(name, help, "counter", |text| {
                 self.each(|method, labels| {
-                    sample(text, name, &labels, counter(method).value() as f64)
+                    sample(text, name, &labels, counter(method).value() as f64);
                 });
             });
         }

@@ -91,7 +91,7 @@ impl Metrics {
         let name = "promhttp_metric_handler_requests_in_flight";
         // The scrape that reads it is the one in flight.
         writer.samples(name, "Scrapes in flight.", "gauge", |text| {
-            text::sample(text, name, &[], 1.0)
+            text::sample(text, name, &[], 1.0);
         });
         self.scrapes.increment();
         writer.finish()

@@ -13,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -30,7 +30,7 @@ use super::routes::Routes;
 use super::stream::StreamState;
 use super::stream_call::{Progress, StreamCall, StreamParts};
 use super::unary::{Answering, Gathering};
-use super::wakers::stream_waker;
+use super::wakers::{TurnWaker, stream_waker};
 use super::wire::Wire;
 use super::{Body, Call as CallHead, Code, GRPC_OVERHEAD_BYTES, Metadata, MethodKind, Peer};
 use super::{Service, Settings, Status, StreamSink};
@@ -83,6 +83,9 @@ pub(super) struct Connection {
     next_deadline: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
     keepalive: Keepalive,
+    turns: Arc<TurnWaker>,
+    /// `turns` as the HTTP/2 library takes it.
+    library_waker: Waker,
 }
 
 impl Connection {
@@ -93,6 +96,8 @@ impl Connection {
         peer: Arc<Peer>,
     ) -> Self {
         let keepalive = Keepalive::new(http2.ping_pong(), &shared.settings);
+        let turns = TurnWaker::new();
+        let library_waker = Waker::from(Arc::clone(&turns));
         Self {
             http2,
             wire,
@@ -106,6 +111,8 @@ impl Connection {
             next_deadline: None,
             timer: None,
             keepalive,
+            turns,
+            library_waker,
         }
     }
 
@@ -115,16 +122,18 @@ impl Connection {
     }
 
     /// Takes every request that arrived. Ready: the connection is over.
-    fn poll_requests(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_requests(&mut self) -> Poll<()> {
+        self.turns.begin_poll();
+        let waker = self.library_waker.clone();
+        let mut cx = Context::from_waker(&waker);
         loop {
-            match self.http2.poll_accept(cx) {
-                Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),
-                Poll::Ready(Some(Err(error))) => {
+            match ready!(self.http2.poll_accept(&mut cx)) {
+                Some(Ok((request, respond))) => self.begin(request, respond),
+                Some(Err(error)) => {
                     tracing::debug!("remote-addr" = self.peer.address, %error, "client connection failed");
                     return Poll::Ready(());
                 }
-                Poll::Ready(None) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
+                None => return Poll::Ready(()),
             }
         }
     }
@@ -374,8 +383,9 @@ impl Connection {
 
     /// One turn. Ready: the connection is over.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.turns.begin_turn(cx.waker());
         loop {
-            if self.poll_requests(cx).is_ready() {
+            if self.poll_requests().is_ready() {
                 return Poll::Ready(());
             }
             let news = self.wire.take_news(!self.calls.is_empty());
@@ -407,7 +417,7 @@ impl Connection {
                 self.complete(completion);
             }
             self.batch = batch;
-            if !more && !self.poll_deadlines(cx) {
+            if !more && !self.poll_deadlines(cx) && self.turns.end_turn() {
                 return Poll::Pending;
             }
         }

@@ -26,6 +26,8 @@ mod socket;
 mod status;
 mod stream;
 mod stream_call;
+#[cfg(test)]
+mod tests;
 mod unary;
 mod wakers;
 mod wire;

@@ -6,11 +6,14 @@ use std::io;
 use bytes::Bytes;
 use tokio::io::ReadBuf;
 
-use super::frames::PREFACE;
+use super::frames::{PREFACE, SETTINGS};
 use super::socket::Socket;
 
 /// Bytes read to find out.
 const SNIFF_BYTES: usize = 1024;
+
+/// Where a frame header holds the type of the frame.
+const FRAME_KIND_OFFSET: usize = 3;
 
 /// Longest method name of an HTTP/1 request.
 const METHOD_BYTES_MAX: usize = 32;
@@ -32,7 +35,14 @@ pub(super) enum Protocol {
 pub(super) fn judge(bytes: &[u8]) -> Option<Protocol> {
     let known = bytes.len().min(PREFACE.len());
     if bytes[..known] == PREFACE[..known] {
-        return (known == PREFACE.len()).then_some(Protocol::Http2);
+        // A client's preface includes its first SETTINGS frame; one that stops before it is not let in.
+        let settings = bytes.get(PREFACE.len() + FRAME_KIND_OFFSET)?;
+        let valid = *settings == SETTINGS;
+        return Some(if valid {
+            Protocol::Http2
+        } else {
+            Protocol::Unknown
+        });
     }
     if bytes.first() == Some(&0x16) {
         return Some(Protocol::Tls);
@@ -78,8 +88,12 @@ mod tests {
         let cases: &[(&[u8], Option<super::Protocol>)] = &[
             (b"", None),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r", None),
-            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Some(Http2)),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0", None),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04", Some(Http2)),
+            (
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x08\x06",
+                Some(Unknown),
+            ),
             (b"PRI * HTTP/1.1\r\n", Some(Http1)),
             (b"G", None),
             (b"GET ", Some(Http1)),

@@ -82,7 +82,7 @@ impl Gathering {
                     return Poll::Ready(Some(Err(Status::new(Code::Internal, text))));
                 }
                 Poll::Pending if self.waker.is_none() => {
-                    self.waker = Some(stream_waker(stream, completions))
+                    self.waker = Some(stream_waker(stream, completions));
                 }
                 Poll::Pending => return Poll::Pending,
             }
