@@ -512,3 +512,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
