@@ -173,6 +173,7 @@ pub struct Core {
     log: wal::Log,
     apply: Apply,
     lease: Deadlines,
+    lease_ticked: Option<Moment>,
     router: Router,
     queues: Queues,
     outputs: VecDeque<Output>,
@@ -239,6 +240,7 @@ impl Core {
             log,
             apply,
             lease,
+            lease_ticked: None,
             router,
             queues: Queues::default(),
             outputs: VecDeque::new(),
@@ -292,13 +294,7 @@ impl Core {
                 !queues.appends.is_empty() || !queues.jobs_done.is_empty() || queues.flush
             }
             Machine::Apply => !queues.apply.is_empty(),
-            Machine::Lease => {
-                !queues.lease.is_empty()
-                    || self
-                        .lease
-                        .next_deadline()
-                        .is_some_and(|deadline| deadline <= now)
-            }
+            Machine::Lease => !queues.lease.is_empty() || self.lease_is_due(now),
             Machine::Compaction => self.apply.compaction_pending(),
         }
     }
@@ -357,11 +353,8 @@ impl Core {
 
     /// How far the replay is; `None` when it is over or there was none.
     pub fn replay(&self) -> Option<Replay> {
-        let replay = Replay {
-            applied: self.status().applied,
-            end: self.consensus.replay_end(),
-        };
-        (replay.applied < replay.end).then_some(replay)
+        let (applied, end) = (self.apply.applied(), self.consensus.replay_end());
+        (applied < end).then_some(Replay { applied, end })
     }
 
     /// Where consensus stands.
@@ -482,17 +475,23 @@ impl Core {
         while let Some(input) = self.queues.lease.pop_front() {
             self.lease.input(now, input);
         }
-        if self
-            .lease
-            .next_deadline()
-            .is_some_and(|deadline| deadline <= now)
-        {
+        if self.lease_is_due(now) {
+            self.lease_ticked = Some(now);
             self.lease.input(now, lease::Input::Tick);
         }
         while let Some(output) = self.lease.take_output() {
             let delivery = self.router.route_lease(output);
             self.deliver(delivery);
         }
+    }
+
+    /// Whether time alone gives the deadlines work; once per moment, so that no run can be endless.
+    fn lease_is_due(&self, now: Moment) -> bool {
+        let due = self
+            .lease
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= now);
+        due && self.lease_ticked != Some(now)
     }
 
     fn deliver(&mut self, delivery: Delivery) {

@@ -288,6 +288,41 @@ fn a_durable_entry_beyond_the_commit_index_is_committed_by_the_next_term() {
 }
 
 #[test]
+fn a_long_replay_flows_by_credit_and_reaches_its_end() {
+    let mut bench = Bench::lone();
+    let large = Bytes::from(vec![0; 1024 * 1024]);
+    for id in 0..80 {
+        let proposal = Proposal {
+            id: RequestId(id),
+            data: large.clone(),
+        };
+        bench.input(Input::Propose(vec![proposal]));
+    }
+    bench.settle();
+    bench.unsynced.clear();
+    bench.applies = false;
+    bench.restart();
+    let given = |bench: &Bench| {
+        let length = |output: &Output| match output {
+            Output::Commit(entries) => entries.len(),
+            _ => 0,
+        };
+        bench.outputs.iter().map(length).sum::<usize>()
+    };
+    let held_back = given(&bench);
+    assert!((32..40).contains(&held_back), "{held_back} entries at once");
+    bench.applies = true;
+    for output in std::mem::take(&mut bench.outputs) {
+        if let Output::Commit(entries) = output {
+            bench.apply(entries);
+            bench.run();
+        }
+    }
+    bench.settle();
+    assert_eq!(bench.log().last(), Some(&(83, 3, &b""[..])));
+}
+
+#[test]
 fn logs_that_cannot_be_taken_up_are_refused() {
     let entry = |index, term| raftpb::Entry {
         index: Some(index),

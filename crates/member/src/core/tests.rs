@@ -395,11 +395,7 @@ fn flush_writes_down_the_commit_index() {
 #[test]
 fn a_lease_that_ends_takes_its_keys_along() {
     let mut world = World::leading();
-    world.propose(Payload::LeaseGrant(LeaseGrantRequest {
-        id: 5,
-        ttl: 2,
-        ..Default::default()
-    }));
+    world.propose(Payload::LeaseGrant(LeaseGrantRequest { id: 5, ttl: 2 }));
     world.put_with_lease("a", "1", 5);
     world.settle();
     let (token, id) = (lease::Token(1), LeaseId(5));
@@ -421,11 +417,7 @@ fn a_lease_that_ends_takes_its_keys_along() {
 #[test]
 fn a_lease_lives_on_through_a_restart() {
     let mut world = World::leading();
-    world.propose(Payload::LeaseGrant(LeaseGrantRequest {
-        id: 5,
-        ttl: 2,
-        ..Default::default()
-    }));
+    world.propose(Payload::LeaseGrant(LeaseGrantRequest { id: 5, ttl: 2 }));
     world.settle();
     let mut world = world.crash(1);
     world.settle();

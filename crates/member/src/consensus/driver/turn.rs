@@ -1,0 +1,169 @@
+//! What a poll does: held requests go to the crate, and what the crate wants becomes outputs.
+
+use kvorum_proto::ids::{LogIndex, RequestId};
+use kvorum_storage::wal::Append;
+use raft::Ready;
+use raft::eraftpb::{self, MessageType};
+
+use super::super::{MESSAGE_BYTES_MAX, Output, Refusal, UNCOMMITTED_BYTES_MAX, convert};
+use super::{COMMITTED_BYTES_PER_TURN, Consensus, send};
+
+impl Consensus {
+    /// Ends the start once everything committed before it is applied: a voter without others leads
+    /// at once instead of waiting for a time-out.
+    pub(super) fn finish_start(&mut self) {
+        let log = &self.node.raft.raft_log;
+        if self.starting && log.applied == log.committed {
+            self.starting = false;
+            if self.is_alone() {
+                self.campaign();
+            }
+        }
+    }
+
+    /// Gives held proposals to the crate, in messages of bounded size.
+    pub(super) fn flush_proposals(&mut self) {
+        while !self.held.is_empty() && self.may_propose() {
+            let mut ids = Vec::new();
+            let mut entries = Vec::new();
+            let mut bytes = 0;
+            while let Some((_, held)) = self.held.pop_front() {
+                bytes += held.bytes();
+                ids.push(held.id);
+                entries.push(held.entry);
+                if bytes as u64 >= MESSAGE_BYTES_MAX {
+                    break;
+                }
+            }
+            self.held_bytes -= bytes;
+            if let Err(reason) = self.step_proposals(entries, bytes) {
+                ids.into_iter().for_each(|id| self.refuse(id, reason));
+            }
+        }
+    }
+
+    pub(super) fn step_proposals(
+        &mut self,
+        entries: Vec<eraftpb::Entry>,
+        bytes: usize,
+    ) -> Result<(), Refusal> {
+        let raft = &mut self.node.raft;
+        let uncommitted = raft.uncommitted_size();
+        if uncommitted > 0 && (uncommitted + bytes) as u64 > UNCOMMITTED_BYTES_MAX {
+            return Err(Refusal::TooManyRequests);
+        }
+        let mut message = eraftpb::Message {
+            from: self.config.member.0,
+            ..Default::default()
+        };
+        message.set_msg_type(MessageType::MsgPropose);
+        message.set_entries(entries.into());
+        // The other reasons for which the crate drops proposals were looked at before.
+        raft.step(message).map_err(|_| Refusal::Removed)
+    }
+
+    pub(super) fn begin_reads(&mut self) {
+        if !self.may_read() {
+            return;
+        }
+        if let Some(context) = self.reads.begin(self.now) {
+            self.node.read_index(context.to_vec());
+        }
+    }
+
+    /// Carries out one batch of the crate's wishes. Returns whether it held more than committed entries.
+    pub(super) fn turn(&mut self) -> bool {
+        let credit = if self.flow.is_backed_up() {
+            0
+        } else {
+            COMMITTED_BYTES_PER_TURN
+        };
+        self.node.raft.set_max_committed_size_per_ready(credit);
+        let mut ready = self.node.ready();
+        self.note_leadership();
+        let committed = ready.take_committed_entries();
+        if let Some(last) = committed.last() {
+            self.handed_out = LogIndex(last.index);
+        }
+        self.flow
+            .push(committed.into_iter().map(convert::entry_out));
+        let mut progress = self.append(&mut ready);
+        for message in ready.take_messages() {
+            progress = true;
+            self.outputs.push_back(send(convert::message_out(message)));
+        }
+        for state in ready.take_read_states() {
+            progress = true;
+            let tokens = self.reads.finish(&state.request_ctx);
+            if !tokens.is_empty() {
+                self.outputs.push_back(Output::ReadReady {
+                    tokens,
+                    index: LogIndex(state.index),
+                });
+            }
+        }
+        let batch = ready.number();
+        self.node.advance_append_async(ready);
+        if self.gates.is_empty() {
+            self.node.on_persist_ready(batch);
+        }
+        progress
+    }
+
+    /// Sends what is new in log and raft state to the disk, and keeps back the messages that promise it.
+    pub(super) fn append(&mut self, ready: &mut Ready) -> bool {
+        let entries = ready.take_entries();
+        self.node.mut_store().append(&entries);
+        let hard_state = ready.hs().map(convert::hard_state_out);
+        let progress = hard_state.is_some() || !entries.is_empty();
+        let must_sync = ready.must_sync();
+        if progress {
+            let ticket = self.gates.next_ticket();
+            if must_sync {
+                self.gates.open(ticket, ready.number());
+            }
+            let entries = entries.into_iter().map(convert::entry_out).collect();
+            self.outputs.push_back(Output::Append(Append {
+                ticket,
+                hard_state,
+                entries,
+                must_sync,
+            }));
+        }
+        let promises: Vec<_> = ready
+            .take_persisted_messages()
+            .into_iter()
+            .map(convert::message_out)
+            .collect();
+        let progress = progress || !promises.is_empty();
+        if let Some(free) = self.gates.follow(ready.number(), promises) {
+            self.outputs.extend(free.into_iter().map(send));
+        }
+        progress
+    }
+
+    pub(super) fn note_leadership(&mut self) {
+        let current = self.current_leadership();
+        let before = self.leadership;
+        if current == before {
+            return;
+        }
+        if (current.term, current.leader) != (before.term, before.leader) {
+            // A round begun under another leader may never be answered.
+            self.reads.restart();
+        }
+        tracing::info!(
+            term = current.term.0,
+            leader = %current.leader,
+            role = ?current.role,
+            settled = current.settled,
+            "raft leadership changed"
+        );
+        self.leadership = current;
+        self.outputs.push_back(Output::Leadership(current));
+    }
+
+    pub(super) fn refuse(&mut self, id: RequestId, reason: Refusal) {
+        self.outputs.push_back(Output::Refused { id, reason });
+    }
+}
