@@ -13,10 +13,9 @@ use prost::Message as _;
 use super::compaction::{self, Removal};
 use super::response::Range;
 use super::state::State;
-use super::txn::Plan;
 use super::{
     ClusterState, Digest, Effect, ReadView, RequestError, Response, alarm, cluster, delete_range,
-    lease, put,
+    lease, put, txn,
 };
 use crate::consensus::ReadToken;
 use crate::lease::Grants;
@@ -354,10 +353,9 @@ impl Apply {
                 }))
             }
             Payload::Put(request) => {
-                put::check(&state.store.view(), &state.grants, &request)?;
-                let (put, events) = state.write(|writer| put::execute(writer, &request));
+                let (put, events) = state.write(|writer| put::execute_checked(writer, &request));
                 effects.extend(events.map(Effect::Events));
-                Ok(put.into())
+                Ok(put?.into())
             }
             Payload::DeleteRange(request) => {
                 let (delete, events) =
@@ -366,15 +364,9 @@ impl Apply {
                 Ok(delete.into())
             }
             Payload::Txn(request) => {
-                let view = state.store.view();
-                let plan = Plan::new(&view, &request);
-                plan.check(&view, &state.grants)?;
-                // The writes below copy what a view still holds.
-                drop(view);
-                let (txn, events) = state.write(|writer| plan.execute(writer, waits));
+                let (txn, events) = state.write(|writer| txn::execute(writer, &request, waits));
                 effects.extend(events.map(Effect::Events));
-                let broken = |error| Refused::broken(&format_args!("a checked range: {error}"));
-                Ok(txn.map_err(broken)?.into())
+                Ok(txn?.into())
             }
             _ => Err(Refused::broken(&"not a request about keys")),
         }

@@ -2,7 +2,7 @@
 //!
 //! Source: etcd v3.7.1 server/etcdserver/txn/put.go.
 
-use kvorum_mvcc::{Record, View};
+use kvorum_mvcc::Record;
 use kvorum_proto::etcdserverpb::PutRequest;
 use kvorum_proto::ids::LeaseId;
 
@@ -11,18 +11,24 @@ use super::writer::Writer;
 use super::{RequestError, Response};
 use crate::lease::Grants;
 
-/// Says whether a put can be carried out.
+/// Checks a put and carries it out.
 ///
 /// # Errors
-/// `LeaseNotFound`, or `KeyNotFound` when there is no pair to keep the value or lease of.
-pub(super) fn check(view: &View, grants: &Grants, put: &PutRequest) -> Result<(), RequestError> {
-    check_lease(grants, put)?;
-    if keeps_something(put) && view.get(&put.key).is_none() {
+/// `LeaseNotFound`, or `KeyNotFound` when there is no pair to keep the value or lease of; then
+/// nothing is written.
+pub(super) fn execute_checked(
+    writer: &mut Writer<'_>,
+    put: &PutRequest,
+) -> Result<Put, RequestError> {
+    check_lease(writer.grants(), put)?;
+    if keeps_something(put) && writer.view().get(&put.key).is_none() {
         return Err(RequestError::KeyNotFound);
     }
-    Ok(())
+    Ok(execute(writer, put))
 }
 
+/// Says whether the lease of a put exists.
+///
 /// # Errors
 /// `LeaseNotFound`.
 pub(super) fn check_lease(grants: &Grants, put: &PutRequest) -> Result<(), RequestError> {

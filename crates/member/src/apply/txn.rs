@@ -20,6 +20,7 @@ use kvorum_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUn
 use kvorum_proto::etcdserverpb::request_op::Request;
 use kvorum_proto::etcdserverpb::{Compare, PutRequest, RangeRequest, RequestOp, TxnRequest};
 
+use super::machine::Refused;
 use super::response::{Operation, Range, Txn};
 use super::writer::Writer;
 use super::{RequestError, Response, delete_range, put};
@@ -27,7 +28,7 @@ use crate::lease::Grants;
 
 /// A transaction whose comparisons are made.
 #[derive(Debug)]
-pub(super) struct Plan<'a> {
+struct Plan<'a> {
     succeeded: bool,
     steps: Vec<Step<'a>>,
 }
@@ -42,7 +43,7 @@ enum Step<'a> {
 
 impl<'a> Plan<'a> {
     /// Makes all comparisons.
-    pub(super) fn new(view: &View, txn: &'a TxnRequest) -> Self {
+    fn new(view: &View, txn: &'a TxnRequest) -> Self {
         let succeeded = txn.compare.iter().all(|compare| holds(view, compare));
         let branch = if succeeded {
             &txn.success
@@ -64,7 +65,7 @@ impl<'a> Plan<'a> {
     ///
     /// # Errors
     /// What the first operation that cannot be carried out is refused with.
-    pub(super) fn check(&self, view: &View, grants: &Grants) -> Result<(), RequestError> {
+    fn check(&self, view: &View, grants: &Grants) -> Result<(), RequestError> {
         self.check_after(view, grants, &mut Vec::new())
     }
 
@@ -94,26 +95,11 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Carries out a plan that was checked. Ranges are executed when somebody waits for the
-    /// answer.
+    /// Carries out a plan that was checked. The answer has the revision of a nested transaction.
     ///
     /// # Errors
     /// The range that could not be read although it was checked: a broken invariant.
-    pub(super) fn execute(
-        &self,
-        writer: &mut Writer<'_>,
-        somebody_waits: bool,
-    ) -> Result<Txn, RequestError> {
-        let mut txn = self.execute_nested(writer, somebody_waits)?;
-        txn.revision = writer.revision();
-        Ok(txn)
-    }
-
-    fn execute_nested(
-        &self,
-        writer: &mut Writer<'_>,
-        somebody_waits: bool,
-    ) -> Result<Txn, RequestError> {
+    fn execute(&self, writer: &mut Writer<'_>, somebody_waits: bool) -> Result<Txn, RequestError> {
         let mut responses = Vec::with_capacity(self.steps.len());
         for step in &self.steps {
             responses.push(match step {
@@ -129,7 +115,7 @@ impl<'a> Plan<'a> {
                 Step::Plain(Request::RequestDeleteRange(delete)) => {
                     Operation::DeleteRange(delete_range::execute(writer, delete))
                 }
-                Step::Nested(plan) => Operation::Txn(plan.execute_nested(writer, somebody_waits)?),
+                Step::Nested(plan) => Operation::Txn(plan.execute(writer, somebody_waits)?),
                 Step::Plain(Request::RequestTxn(_)) | Step::Empty => Operation::Empty,
             });
         }
@@ -139,6 +125,26 @@ impl<'a> Plan<'a> {
             responses,
         })
     }
+}
+
+/// Checks a transaction and carries it out. Ranges are executed when somebody waits for the
+/// answer.
+///
+/// # Errors
+/// The refusal of the first operation that cannot be carried out; then nothing is written.
+pub(super) fn execute(
+    writer: &mut Writer<'_>,
+    txn: &TxnRequest,
+    somebody_waits: bool,
+) -> Result<Txn, Refused> {
+    let plan = Plan::new(writer.view(), txn);
+    plan.check(writer.view(), writer.grants())?;
+    let broken = |error| Refused::broken(&format_args!("a range that was checked: {error}"));
+    let responses = plan.execute(writer, somebody_waits).map_err(broken)?;
+    Ok(Txn {
+        revision: writer.revision(),
+        ..responses
+    })
 }
 
 /// Answers a transaction that only reads, at a view and without the log. The request went

@@ -23,6 +23,11 @@ impl<'a> Writer<'a> {
         self.txn.view()
     }
 
+    /// The leases with the changes made so far.
+    pub(super) fn grants(&self) -> &Grants {
+        self.grants
+    }
+
     /// The transaction, to read at its state.
     pub(super) fn txn(&mut self) -> &mut WriteTxn<'a> {
         &mut self.txn

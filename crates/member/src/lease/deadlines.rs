@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use kvorum_proto::ids::{LeaseId, Moment};
 
+use super::messages::{Input, Output, Token};
 use super::ttl_seconds_min;
 
 /// How often ended leases are looked for.
@@ -41,85 +42,6 @@ pub const REVOKE_RETRY: Duration = Duration::from_secs(3);
 const SPREAD_LEASES_MIN: usize = 1_000;
 /// How many leases a new leader lets end in one second, when it spreads.
 const SPREAD_PER_SECOND_MAX: usize = 750;
-
-/// Names an asker; each answer carries the token of its question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Token(pub u64);
-
-/// What this machine hears.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// A lease was made.
-    Granted {
-        /// The lease.
-        id: LeaseId,
-        /// Its lifetime in seconds.
-        ttl_seconds: i64,
-    },
-    /// A lease was ended, by whomever.
-    Revoked(LeaseId),
-    /// The rest of a lifetime was written down.
-    Checkpointed {
-        /// The lease.
-        id: LeaseId,
-        /// The rest in seconds; 0 for a whole lifetime.
-        remaining_seconds: i64,
-    },
-    /// This member leads, and the first entry of its term is applied.
-    Promoted,
-    /// This member no longer leads.
-    Demoted,
-    /// Somebody keeps a lease alive. The next keep-alive of the same stream is handed in after
-    /// the answer to this one, which keeps the answers of a stream in order.
-    KeepAlive {
-        /// For the answer.
-        token: Token,
-        /// The lease.
-        id: LeaseId,
-    },
-    /// Somebody asks how long a lease has to live.
-    TimeToLive {
-        /// For the answer.
-        token: Token,
-        /// The lease.
-        id: LeaseId,
-    },
-    /// Nobody waits for the answer any more.
-    Forget(Token),
-    /// Time has passed.
-    Tick,
-}
-
-/// What this machine wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// The lease has ended: propose its revoke. May be dropped; it is asked for again.
-    Revoke(LeaseId),
-    /// Propose a checkpoint of 0 for the lease. May be dropped; it is asked for again.
-    ClearCheckpoint(LeaseId),
-    /// Answer to a keep-alive.
-    KeptAlive {
-        /// Of the question.
-        token: Token,
-        /// The lease.
-        id: LeaseId,
-        /// The lifetime from now on, in seconds; 0 when the lease does not exist.
-        ttl_seconds: i64,
-    },
-    /// Answer to a question for the time to live.
-    TimeToLive {
-        /// Of the question.
-        token: Token,
-        /// The lease.
-        id: LeaseId,
-        /// Whole seconds left, 0 when it has ended; -1 when the lease does not exist.
-        ttl_seconds: i64,
-        /// The lifetime granted, in seconds; 0 when the lease does not exist.
-        granted_seconds: i64,
-    },
-    /// The question is for the leader, and this member is it no longer.
-    NotPrimary(Token),
-}
 
 /// What the leader knows about one lease.
 #[derive(Clone, Copy, Debug)]
@@ -318,6 +240,10 @@ impl Deadlines {
     }
 
     fn promoted(&mut self, now: Moment) {
+        if self.is_primary {
+            // A new term: who waited on the old one asks again.
+            self.demoted();
+        }
         self.is_primary = true;
         let mut ends: Vec<_> = self
             .leases

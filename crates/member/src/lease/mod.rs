@@ -12,12 +12,13 @@
 
 mod deadlines;
 mod grants;
+mod messages;
 
 pub use deadlines::{
-    CHECK_INTERVAL, Deadlines, Input, Output, PICKED_PER_CHECK_MAX, REVOKE_RETRY,
-    REVOKES_IN_FLIGHT_MAX, Token,
+    CHECK_INTERVAL, Deadlines, PICKED_PER_CHECK_MAX, REVOKE_RETRY, REVOKES_IN_FLIGHT_MAX,
 };
 pub use grants::{Grant, Grants};
+pub use messages::{Input, Output, Token};
 
 use std::time::Duration;
 

@@ -256,6 +256,20 @@ fn a_lease_that_ends_while_its_checkpoint_is_cleared_is_not_renewed() {
 }
 
 #[test]
+fn a_second_promotion_sends_waiting_keep_alives_away() {
+    let mut leases = leader();
+    check(&mut leases, 0, granted(1, 60), &[]);
+    check(&mut leases, 60_000, keep_alive(1, 1), &[]);
+    check(
+        &mut leases,
+        60_000,
+        Input::Promoted,
+        &[Output::NotPrimary(Token(1))],
+    );
+    check(&mut leases, 60_000, keep_alive(2, 1), &[kept(2, 1, 60)]);
+}
+
+#[test]
 fn a_new_leader_spreads_the_ends_of_many_leases() {
     let mut leases = Deadlines::new(ELECTION);
     for id in 0..3_000 {
