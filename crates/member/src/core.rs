@@ -1,17 +1,19 @@
 //! The machines of one member and the queues between them.
 //!
-//! [`Core`] is what the server's core thread and the simulator's scheduler both turn. It decides nothing:
-//! the machines decide, the router says where an output goes, and the queues here hold it until its
-//! machine is stepped. The server steps until nothing is left ([`Core::run`]); the simulator chooses.
+//! [`Core`] is what the server's core thread and the simulator's scheduler both turn. It decides
+//! nothing: the machines decide, the router says where an output goes, and the queues here hold it
+//! until its machine is stepped. The server steps until nothing is left ([`Core::run`]); the
+//! simulator chooses.
 //!
 //! # The life of a put
 //!
 //! 1. A client's put arrives as [`Input::Propose`] with a request id and the encoded request.
 //! 2. *Consensus* gives it an index and a term and asks for an append under a ticket.
-//! 3. *Log* gathers appends into one group and asks for a [`Output::Job`]; the shell writes and syncs it
-//!    and comes back with [`Input::JobDone`]. Appends that came meanwhile are the next group.
-//! 4. The ticket is persisted: *consensus* counts this member's copy, finds the entry committed (a lone
-//!    member needs nobody else) and hands it out.
+//! 3. *Log* gathers appends into one group and asks for a [`Output::Job`]; the shell writes and
+//!    syncs it and comes back with [`Input::JobDone`]. Appends that came meanwhile are the next
+//!    group.
+//! 4. The ticket is persisted: *consensus* counts this member's copy, finds the entry committed (a
+//!    lone member needs nobody else) and hands it out.
 //! 5. *Apply* changes the state, publishes a view of it and only then lets the reply go:
 //!    [`Output::Reply`]. The events of the change go to [`Output::Watch`].
 //! 6. Apply's progress goes back to consensus as a watermark, which trims the log in memory.
@@ -25,14 +27,15 @@
 //!
 //! # Why nothing can wait for itself
 //!
-//! Only inputs from outside queue without bound here, and the machines refuse them beyond theirs. Persisted
-//! and applied positions are watermarks in one slot each. Committed entries flow by credit. A proposal that
-//! a machine wants is an intent that may be lost. So every step ends, and [`Core::run`] does.
+//! Only inputs from outside queue without bound here, and the machines refuse them beyond theirs.
+//! Persisted and applied positions are watermarks in one slot each. Committed entries flow by
+//! credit. A proposal that a machine wants is an intent that may be lost. So every step ends, and
+//! [`Core::run`] does.
 //!
 //! # Replay
 //!
-//! After a restart the entries that were committed before it are applied again. Their outputs towards the
-//! outside are dropped: whoever waited is gone. [`Core::replay`] tells how far it is.
+//! After a restart the entries that were committed before it are applied again. Their outputs
+//! towards the outside are dropped: whoever waited is gone. [`Core::replay`] tells how far it is.
 
 use std::collections::VecDeque;
 
@@ -123,8 +126,8 @@ pub enum Output {
     Job(wal::Job),
     /// Readers see this from now on. Comes before everything that rests on it.
     Publish(ReadView),
-    /// A request is decided. Comes once per request at most; one whose fate was lost with a leader never
-    /// gets an answer, and its caller's time runs out.
+    /// A request is decided. Comes once per request at most; one whose fate was lost with a leader
+    /// never gets an answer, and its caller's time runs out.
     Reply {
         /// The request.
         id: RequestId,
@@ -215,7 +218,8 @@ impl Core {
     /// A later start. `apply` stands at the snapshot of what was recovered.
     ///
     /// # Errors
-    /// When the log cannot be taken up; [`RestoreError::Unfinished`] asks for a bootstrap on the same log.
+    /// When the log cannot be taken up; [`RestoreError::Unfinished`] asks for a bootstrap on the
+    /// same log.
     pub fn restore(
         config: consensus::Config,
         recovered: wal::Recovered,
@@ -306,8 +310,8 @@ impl Core {
             .filter(move |&machine| self.is_ready(machine, now))
     }
 
-    /// Lets one machine work off what waits for it; apply takes one input at a time. Does nothing when
-    /// nothing waits.
+    /// Lets one machine work off what waits for it; apply takes one input at a time. Does nothing
+    /// when nothing waits.
     pub fn step(&mut self, machine: Machine, now: Moment) {
         match machine {
             Machine::Consensus => self.step_consensus(),
@@ -342,8 +346,8 @@ impl Core {
         self.outputs.pop_front()
     }
 
-    /// When to call [`run`](Self::run) again if no input comes before; `None` for not at all. Ticks are
-    /// inputs and not counted.
+    /// When to call [`run`](Self::run) again if no input comes before; `None` for not at all. Ticks
+    /// are inputs and not counted.
     pub fn deadline(&self) -> Option<Moment> {
         if self.apply.compaction_pending() {
             return Some(Moment::default());

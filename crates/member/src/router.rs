@@ -1,8 +1,8 @@
 //! Which output of which machine is input to which other.
 //!
-//! The server and the simulator both go through here (by way of [`Core`](crate::core::Core)), so there is
-//! no second glue that could differ. A route is a function of one output; what the router remembers is
-//! only what a route depends on.
+//! The server and the simulator both go through here (by way of [`Core`](crate::core::Core)), so
+//! there is no second glue that could differ. A route is a function of one output; what the router
+//! remembers is only what a route depends on.
 //!
 //! ```text
 //!            Append                 Persisted
@@ -99,8 +99,8 @@ impl Router {
         to.push(Delivery::Outside(Output::Leadership(leadership)));
     }
 
-    /// `replayed`: the entry was committed before this start. Then nobody waits for replies and there is
-    /// no watcher; everything else happens as it did the first time.
+    /// `replayed`: the entry was committed before this start. Then nobody waits for replies and
+    /// there is no watcher; everything else happens as it did the first time.
     pub(crate) fn route_apply(&mut self, effect: Effect, replayed: bool) -> Option<Delivery> {
         Some(match effect {
             Effect::Published(view) => {

@@ -20,8 +20,8 @@ pub struct InitialMember {
 /// Why a recovered log cannot be taken up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
-    /// The log has no raft state: the member stopped before its first write was durable. Nothing was
-    /// promised to anybody, so the cluster may be bootstrapped again over what is there.
+    /// The log has no raft state: the member stopped before its first write was durable. Nothing
+    /// was promised to anybody, so the cluster may be bootstrapped again over what is there.
     #[error("the log ends before its bootstrap was finished")]
     Unfinished,
     /// The recorded commit index is not covered by the entries.
@@ -42,8 +42,9 @@ pub enum RestoreError {
     Raft(String),
 }
 
-/// The first entries and the raft state of a new cluster: one change per member that adds it, all at
-/// term 1 and committed by definition. Every member of the cluster writes the same, so the order is by id.
+/// The first entries and the raft state of a new cluster: one change per member that adds it, all
+/// at term 1 and committed by definition. Every member of the cluster writes the same, so the order
+/// is by id.
 /// Source: raft 3.6 `bootstrap.go`, `RawNode.Bootstrap`.
 pub fn initial_entries(members: &[InitialMember]) -> (Vec<raftpb::Entry>, raftpb::HardState) {
     let mut members: Vec<&InitialMember> = members.iter().collect();

@@ -1,14 +1,15 @@
 //! Between etcd's raft messages (our generated types) and the raft crate's own.
 //!
-//! The two families look alike and are not: the crate panics at enum values it does not know, numbers
-//! configuration changes in another way (its 2 adds a learner, which is 3 in etcd, where 2 updates a
-//! member), and uses message fields 13 to 16 for things of its own. So nothing that came from a disk or
-//! a network reaches the crate before it was checked here, and the crate never decodes such bytes.
+//! The two families look alike and are not: the crate panics at enum values it does not know,
+//! numbers configuration changes in another way (its 2 adds a learner, which is 3 in etcd, where 2
+//! updates a member), and uses message fields 13 to 16 for things of its own. So nothing that came
+//! from a disk or a network reaches the crate before it was checked here, and the crate never
+//! decodes such bytes.
 //!
-//! The crate does decode one thing, the data of a configuration change that is proposed to a leader,
-//! and only to learn whether it leaves a joint configuration. It gets a stand-in with that one property
-//! ([`stand_in`]); the true bytes travel in the crate's `context` field, which etcd does not have. On the
-//! way out they become the data again.
+//! The crate does decode one thing, the data of a configuration change that is proposed to a
+//! leader, and only to learn whether it leaves a joint configuration. It gets a stand-in with that
+//! one property ([`stand_in`]); the true bytes travel in the crate's `context` field, which etcd
+//! does not have. On the way out they become the data again.
 
 use bytes::Bytes;
 use kvorum_proto::raftpb;
@@ -138,9 +139,9 @@ fn check_change(kind: Option<i32>) -> Result<raftpb::ConfChangeType, ConvertErro
     raftpb::ConfChangeType::try_from(kind).map_err(|_| ConvertError::ConfChangeType(kind))
 }
 
-/// A committed configuration change in the crate's form; `None` where the set of voters and learners
-/// stays as it is: an update of a member's addresses, and a change that apply refused (its member
-/// is then 0).
+/// A committed configuration change in the crate's form; `None` where the set of voters and
+/// learners stays as it is: an update of a member's addresses, and a change that apply refused (its
+/// member is then 0).
 ///
 /// # Errors
 /// An unknown change type.
@@ -287,8 +288,8 @@ pub(crate) fn check_order(
     Ok(())
 }
 
-/// The numbers up to 18 mean the same on both sides; of the rest and of the types that a member only
-/// sends to itself none may come from a peer.
+/// The numbers up to 18 mean the same on both sides; of the rest and of the types that a member
+/// only sends to itself none may come from a peer.
 fn message_type_in(number: i32) -> Result<eraftpb::MessageType, ConvertError> {
     use eraftpb::MessageType as Theirs;
     use raftpb::MessageType as Ours;

@@ -24,8 +24,8 @@ use super::{
 /// How many bytes of committed entries one turn of the crate may hand out.
 const COMMITTED_BYTES_PER_TURN: u64 = CREDIT_BYTES / 4;
 
-/// One member's consensus: inputs by [`input`](Self::input), then [`poll`](Self::poll), then outputs by
-/// [`take_output`](Self::take_output) until there is none.
+/// One member's consensus: inputs by [`input`](Self::input), then [`poll`](Self::poll), then
+/// outputs by [`take_output`](Self::take_output) until there is none.
 pub struct Consensus {
     config: Config,
     node: RawNode<MemoryLog>,
@@ -64,8 +64,8 @@ impl Held {
 }
 
 impl Consensus {
-    /// The first start of a member of a new cluster: its log begins with one configuration change per
-    /// initial member.
+    /// The first start of a member of a new cluster: its log begins with one configuration change
+    /// per initial member.
     ///
     /// # Errors
     /// When the settings do not fit together.
@@ -91,9 +91,9 @@ impl Consensus {
         Ok(consensus)
     }
 
-    /// A later start, from what the write-ahead log held. The configuration at `snapshot` is the one
-    /// recorded with it; a log from its beginning has none, and configuration changes bring it about as
-    /// they are applied again.
+    /// A later start, from what the write-ahead log held. The configuration at `snapshot` is the
+    /// one recorded with it; a log from its beginning has none, and configuration changes bring it
+    /// about as they are applied again.
     ///
     /// # Errors
     /// When the log cannot be taken up; see [`RestoreError`].
@@ -211,7 +211,8 @@ impl Consensus {
         }
     }
 
-    /// Whether [`poll`](Self::poll) would do something although no input came: only right after a start.
+    /// Whether [`poll`](Self::poll) would do something although no input came: only right after a
+    /// start.
     pub fn has_work(&self) -> bool {
         !self.polled
     }
@@ -329,14 +330,15 @@ impl Consensus {
         self.node.raft.promotable() && self.node.raft.prs().is_singleton()
     }
 
-    /// A lone voter wins in the same call, and the crate then insists that its whole log is durable.
+    /// A lone voter wins in the same call, and the crate then insists that its whole log is
+    /// durable.
     fn may_campaign(&self) -> bool {
         let log = &self.node.raft.raft_log;
         !self.is_alone() || self.is_leading() || log.persisted == log.last_index()
     }
 
-    /// Whether the crate would take a proposal: it drops them without a leader and while leadership is
-    /// handed over.
+    /// Whether the crate would take a proposal: it drops them without a leader and while leadership
+    /// is handed over.
     fn may_propose(&self) -> bool {
         let raft = &self.node.raft;
         self.birth.is_none() && raft.leader_id != raft::INVALID_ID && raft.lead_transferee.is_none()
@@ -352,7 +354,8 @@ impl Consensus {
         }
     }
 
-    /// The crate draws a new time-out at random whenever it resets; this one is drawn from the seed.
+    /// The crate draws a new time-out at random whenever it resets; this one is drawn from the
+    /// seed.
     fn settle_timeout(&mut self) {
         let timeout = self.drawn_timeout();
         self.node.raft.set_randomized_election_timeout(timeout);

@@ -1,7 +1,8 @@
 //! Committed entries on their way to apply.
 //!
-//! They go in batches of bounded size and only as long as there is credit: what apply has not confirmed
-//! counts against it. So a slow apply cannot pile up work, and nothing ever waits for its queue.
+//! They go in batches of bounded size and only as long as there is credit: what apply has not
+//! confirmed counts against it. So a slow apply cannot pile up work, and nothing ever waits for its
+//! queue.
 
 use std::collections::VecDeque;
 

@@ -1,7 +1,7 @@
 //! What waits for the disk.
 //!
-//! Each append that must be durable opens a gate. Behind it wait the crate's own bookkeeping (the number
-//! of the batch that is then persisted) and the messages that promise durability to peers.
+//! Each append that must be durable opens a gate. Behind it wait the crate's own bookkeeping (the
+//! number of the batch that is then persisted) and the messages that promise durability to peers.
 
 use std::collections::VecDeque;
 
@@ -43,8 +43,8 @@ impl Gates {
         });
     }
 
-    /// Lets a batch that needs no disk of its own wait for the youngest gate. Without any gate it is
-    /// persisted already, and the messages come back.
+    /// Lets a batch that needs no disk of its own wait for the youngest gate. Without any gate it
+    /// is persisted already, and the messages come back.
     pub(super) fn follow(
         &mut self,
         batch: u64,
@@ -58,7 +58,8 @@ impl Gates {
         None
     }
 
-    /// Closes the gates up to `ticket`: the batch that is now persisted and the messages that may leave.
+    /// Closes the gates up to `ticket`: the batch that is now persisted and the messages that may
+    /// leave.
     pub(super) fn close(&mut self, ticket: Ticket) -> Option<(u64, Vec<raftpb::Message>)> {
         let mut closed: Option<(u64, Vec<raftpb::Message>)> = None;
         while self.open.front().is_some_and(|gate| gate.ticket <= ticket) {

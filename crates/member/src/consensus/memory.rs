@@ -1,8 +1,8 @@
 //! The raft log in memory: what the raft crate reads back.
 //!
-//! It holds the entries after `trimmed`, the last index that was dropped. The write-ahead log is the
-//! durable copy; this one exists so that followers can be served and committed entries handed out. An
-//! entry shares its bytes with the proposal that made it.
+//! It holds the entries after `trimmed`, the last index that was dropped. The write-ahead log is
+//! the durable copy; this one exists so that followers can be served and committed entries handed
+//! out. An entry shares its bytes with the proposal that made it.
 //!
 //! Invariants: entries are consecutive and start right after `trimmed`; terms never fall.
 
@@ -13,6 +13,9 @@ use raft::{GetEntriesContext, RaftState, StorageError};
 
 /// What an entry costs beside its bytes, as the crate counts message sizes.
 const ENTRY_OVERHEAD_BYTES: u64 = 24;
+
+/// Room for so many entries is never given back.
+const ENTRIES_KEPT_ROOM: usize = 4096;
 
 /// The raft crate's view of the log.
 #[derive(Debug)]
@@ -43,7 +46,8 @@ impl MemoryLog {
     /// Takes new entries; those with an index already present replace the tail.
     ///
     /// # Panics
-    /// When an entry would leave a gap or replace a trimmed one: the raft crate never asks for that.
+    /// When an entry would leave a gap or replace a trimmed one: the raft crate never asks for
+    /// that.
     pub(super) fn append(&mut self, entries: &[Entry]) {
         let Some(first) = entries.first() else { return };
         assert!(
@@ -67,7 +71,11 @@ impl MemoryLog {
         self.trimmed_term = self.entries[count - 1].term;
         self.trimmed_index = index;
         self.entries.drain(..count);
-        self.entries.shrink_to(self.entries.len().saturating_mul(2));
+        // The room of a backlog goes back; that of the usual ups and downs stays.
+        let kept = self.entries.len().max(ENTRIES_KEPT_ROOM);
+        if self.entries.capacity() > kept.saturating_mul(4) {
+            self.entries.shrink_to(kept.saturating_mul(2));
+        }
     }
 
     /// The last index dropped; 0 when none was.

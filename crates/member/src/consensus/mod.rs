@@ -1,16 +1,16 @@
 //! Consensus: which entries are in the log, in which order, and what is committed.
 //!
-//! [`Consensus`] drives the `raft` crate, which nothing outside this folder sees. It is a machine like
-//! the others of a member: inputs in, outputs out, no clock, no thread, no chance. Time comes as ticks;
-//! the crate draws election timeouts at random, so they are set again after each call to a function of
-//! seed, member and term.
+//! [`Consensus`] drives the `raft` crate, which nothing outside this folder sees. It is a machine
+//! like the others of a member: inputs in, outputs out, no clock, no thread, no chance. Time comes
+//! as ticks; the crate draws election timeouts at random, so they are set again after each call to
+//! a function of seed, member and term.
 //!
 //! # The order of things
 //!
 //! New entries leave as [`Output::Append`] under a [`Ticket`]; tickets ascend. When the log says
-//! [`Input::Persisted`] the crate counts this member's copy, and messages that promise durability (votes,
-//! acknowledgements) leave. Committed entries leave as [`Output::Commit`], and only those the local disk
-//! has. Apply answers with [`Input::Applied`], a watermark.
+//! [`Input::Persisted`] the crate counts this member's copy, and messages that promise durability
+//! (votes, acknowledgements) leave. Committed entries leave as [`Output::Commit`], and only those
+//! the local disk has. Apply answers with [`Input::Applied`], a watermark.
 //!
 //! ```text
 //! Propose ─► Append(ticket) ─► Persisted(ticket) ─► Commit(entries) ─► Applied(index)
@@ -19,9 +19,9 @@
 //!
 //! # What is held here and what is refused
 //!
-//! The crate drops a proposal when there is no leader or while leadership is handed over, and a read
-//! index before the leader's first commit of its term, without a word. Both are held here instead, up to
-//! named bounds and not longer than a request may take; then they are refused.
+//! The crate drops a proposal when there is no leader or while leadership is handed over, and a
+//! read index before the leader's first commit of its term, without a word. Both are held here
+//! instead, up to named bounds and not longer than a request may take; then they are refused.
 //!
 //! # Invariants
 //!
@@ -85,7 +85,8 @@ pub struct Config {
     pub boot_nonce: u64,
     /// Ticks between heartbeats of a leader; at least 1.
     pub heartbeat_ticks: usize,
-    /// Ticks without a leader before a member campaigns (up to twice as many); above `heartbeat_ticks`.
+    /// Ticks without a leader before a member campaigns (up to twice as many); above
+    /// `heartbeat_ticks`.
     pub election_ticks: usize,
     /// Ask for votes without raising the term first (`--pre-vote`).
     pub pre_vote: bool,

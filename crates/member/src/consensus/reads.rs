@@ -1,8 +1,8 @@
 //! Reads that wait for a read index.
 //!
-//! One round is under way at a time and serves everybody who waited when it began; who comes later waits
-//! for the next. A round that is not answered (a lost message, a leader that fell) is begun again under a
-//! new context, so a late answer to the old one finds nobody.
+//! One round is under way at a time and serves everybody who waited when it began; who comes later
+//! waits for the next. A round that is not answered (a lost message, a leader that fell) is begun
+//! again under a new context, so a late answer to the old one finds nobody.
 
 use super::{READS_WAITING_MAX, ReadToken, Refusal};
 use std::collections::VecDeque;
@@ -91,7 +91,8 @@ impl Reads {
         self.round = None;
     }
 
-    /// A tick passed: gives up a round that is too old, and returns the reads that came before `oldest`.
+    /// A tick passed: gives up a round that is too old, and returns the reads that came before
+    /// `oldest`.
     pub(super) fn tick(&mut self, now: u64, oldest: u64) -> Vec<ReadToken> {
         if self
             .round

@@ -243,6 +243,17 @@ fn a_put_is_committed_only_when_it_is_durable() {
 }
 
 #[test]
+fn a_lone_leader_keeps_leading_and_writes_nothing_while_idle() {
+    let mut bench = Bench::lone();
+    bench.unsynced.clear();
+    for _ in 0..100 {
+        bench.input(Input::Tick);
+    }
+    assert!(bench.consensus.is_leading());
+    assert_eq!((bench.unsynced.len(), bench.outputs.len()), (0, 0));
+}
+
+#[test]
 fn proposals_between_two_polls_share_an_append() {
     let mut bench = Bench::lone();
     for id in 1..=3 {

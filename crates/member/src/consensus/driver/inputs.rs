@@ -127,10 +127,12 @@ impl Consensus {
                 return;
             }
         };
-        // The crate would panic or lose its way at an index that this log never had.
+        // The crate would panic or lose its way: at an index that this log never had, and at an
+        // election that it may not win yet.
         let beyond = match message.msg_type {
             MessageType::MsgHeartbeat => message.commit > last,
             MessageType::MsgAppendResponse => !message.reject && message.index > last,
+            MessageType::MsgTimeoutNow => !self.may_campaign(),
             _ => false,
         };
         if beyond || message.to != self.config.member.0 {

@@ -71,7 +71,8 @@ impl Consensus {
         }
     }
 
-    /// Carries out one batch of the crate's wishes. Returns whether it held more than committed entries.
+    /// Carries out one batch of the crate's wishes. Returns whether it held more than committed
+    /// entries.
     pub(super) fn turn(&mut self) -> bool {
         let credit = if self.flow.is_backed_up() {
             0
@@ -110,7 +111,8 @@ impl Consensus {
         progress
     }
 
-    /// Sends what is new in log and raft state to the disk, and keeps back the messages that promise it.
+    /// Sends what is new in log and raft state to the disk, and keeps back the messages that
+    /// promise it.
     pub(super) fn append(&mut self, ready: &mut Ready) -> bool {
         let entries = ready.take_entries();
         self.node.mut_store().append(&entries);

@@ -1,4 +1,5 @@
-//! A disk in memory that loses, at a crash, every byte that was not synced. Names are durable at once.
+//! A disk in memory that loses, at a crash, every byte that was not synced. Names are durable at
+//! once.
 
 use std::collections::BTreeMap;
 use std::io;
