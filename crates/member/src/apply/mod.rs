@@ -29,6 +29,7 @@ mod cluster;
 mod compaction;
 mod delete_range;
 mod digest;
+mod earlier;
 mod effect;
 mod error;
 mod lease;

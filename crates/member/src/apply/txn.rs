@@ -18,8 +18,9 @@ use bytes::Bytes;
 use kvorum_mvcc::{Interval, Record, View};
 use kvorum_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use kvorum_proto::etcdserverpb::request_op::Request;
-use kvorum_proto::etcdserverpb::{Compare, PutRequest, RangeRequest, RequestOp, TxnRequest};
+use kvorum_proto::etcdserverpb::{Compare, RangeRequest, RequestOp, TxnRequest};
 
+use super::earlier::Earlier;
 use super::machine::Refused;
 use super::response::{Operation, Range, Txn};
 use super::writer::Writer;
@@ -66,30 +67,30 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// What the first operation that cannot be carried out is refused with.
     fn check(&self, view: &View, grants: &Grants) -> Result<(), RequestError> {
-        self.check_after(view, grants, &mut Vec::new())
+        self.check_after(view, grants, &mut Earlier::default())
     }
 
-    /// `earlier` are the writes that come before in the order of execution.
+    /// `earlier` are the operations that come before in the order of execution.
     fn check_after(
         &self,
         view: &View,
         grants: &Grants,
-        earlier: &mut Vec<&'a Request>,
+        earlier: &mut Earlier<'a>,
     ) -> Result<(), RequestError> {
         for step in &self.steps {
             match step {
                 Step::Plain(Request::RequestRange(range)) => check_range(view, range)?,
                 Step::Plain(Request::RequestPut(put)) => {
                     put::check_lease(grants, put)?;
-                    if put::keeps_something(put) && !exists_after(view, earlier, put) {
+                    if put::keeps_something(put) && !earlier.has_pair(view, put) {
                         return Err(RequestError::KeyNotFound);
                     }
                 }
                 Step::Nested(plan) => plan.check_after(view, grants, earlier)?,
                 Step::Plain(_) | Step::Empty => {}
             }
-            if let Step::Plain(write) = step {
-                earlier.push(write);
+            if let Step::Plain(request) = step {
+                earlier.push(request);
             }
         }
         Ok(())
@@ -187,25 +188,6 @@ fn check_range(view: &View, range: &RangeRequest) -> Result<(), RequestError> {
         return Err(RequestError::Compacted { asked, compacted });
     }
     Ok(())
-}
-
-/// Whether a put's key has a pair when its turn comes. Official members look only at the state
-/// before the transaction, and fall over when a delete in front of the put took the pair away;
-/// the check for duplicate keys lets such a transaction through when the delete is unbounded.
-fn exists_after(view: &View, earlier: &[&Request], put: &PutRequest) -> bool {
-    for write in earlier.iter().rev() {
-        match write {
-            Request::RequestPut(before) if before.key == put.key => return true,
-            Request::RequestDeleteRange(delete) => {
-                let interval = Interval::from_wire(delete.key.clone(), delete.range_end.clone());
-                if interval.contains(&put.key) {
-                    return false;
-                }
-            }
-            _ => {}
-        }
-    }
-    view.get(&put.key).is_some()
 }
 
 /// Whether a comparison holds: for every pair of its interval, or for the zero pair when there

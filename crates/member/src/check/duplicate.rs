@@ -75,10 +75,11 @@ fn writes(operations: &[RequestOp]) -> Result<Writes<'_>, RequestError> {
 
 /// A set of keys as disjoint half-open intervals, start to end.
 #[derive(Default)]
-struct Intervals(BTreeMap<Bytes, Bytes>);
+pub(crate) struct Intervals(BTreeMap<Bytes, Bytes>);
 
 impl Intervals {
-    fn insert_delete(&mut self, delete: &DeleteRangeRequest) {
+    /// Adds the keys of a delete that has an end. An end at or before the start adds none.
+    pub(crate) fn insert_delete(&mut self, delete: &DeleteRangeRequest) {
         let end = if delete.range_end.is_empty() {
             // The smallest key after a single one.
             [&delete.key[..], &[0]].concat().into()
@@ -111,7 +112,8 @@ impl Intervals {
         }
     }
 
-    fn contains(&self, key: &Bytes) -> bool {
+    /// Whether a key is in the set.
+    pub(crate) fn contains(&self, key: &Bytes) -> bool {
         let before = self
             .0
             .range::<Bytes, _>((Bound::Unbounded, Bound::Included(key)));

@@ -19,6 +19,8 @@ use kvorum_proto::etcdserverpb::{
     TxnRequest,
 };
 
+pub(crate) use duplicate::Intervals;
+
 use crate::apply::RequestError;
 use crate::lease::{TTL_SECONDS_MAX, ttl_seconds_min};
 

@@ -403,6 +403,23 @@ fn a_put_cannot_keep_what_its_transaction_deleted() {
     ]);
     world.done(Payload::Txn(again));
     assert_eq!(world.value("b"), Some(b"2".to_vec()));
+    // Only keys at or after the start of the delete are gone, and a bounded delete counts too.
+    world.done(Payload::Put(put("0", "1")));
+    let keep = |key| {
+        Request::RequestPut(PutRequest {
+            ignore_value: true,
+            ..put(key, "")
+        })
+    };
+    let beside = Request::RequestDeleteRange(super::delete("a", "\0"));
+    world.done(Payload::Txn(then(vec![beside, keep("0")])));
+    let bounded = || Request::RequestDeleteRange(super::delete("0", "1"));
+    let gone = then(vec![
+        Request::RequestPut(put("0", "2")),
+        bounded(),
+        keep("0"),
+    ]);
+    assert_eq!(world.refused(Payload::Txn(gone)), RequestError::KeyNotFound);
 }
 
 #[test]
