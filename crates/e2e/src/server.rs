@@ -65,12 +65,12 @@ impl Server {
     /// When one is running already.
     pub fn launch(&mut self) {
         assert!(self.process.is_none(), "the server runs already");
-        self.process = Some(Process::spawn(&mut self.command()));
+        self.process = Some(Process::spawn(&mut self.command(self.port)));
     }
 
-    /// The command line that starts this server.
-    pub fn command(&self) -> Command {
-        let endpoint = self.endpoint();
+    /// The command line that starts a member on this server's data, serving clients on `port`.
+    pub fn command(&self, port: u16) -> Command {
+        let endpoint = format!("http://127.0.0.1:{port}");
         let mut command = Command::new(&self.binary);
         // What the environment of the developer says must not change what is tested.
         command

@@ -77,14 +77,14 @@ fn good_history_passes() {
 #[test]
 fn acknowledged_write_that_is_gone_is_found() {
     check("kept", |evidence| {
-        evidence.workers[1].push(write(&[change("d", "9")], 5))
+        evidence.workers[1].push(write(&[change("d", "9")], 5));
     });
 }
 
 #[test]
 fn acknowledged_write_at_another_revision_is_found() {
     check("kept", |evidence| {
-        evidence.workers[0][0] = write(&[change("a", "1")], 3)
+        evidence.workers[0][0] = write(&[change("a", "1")], 3);
     });
 }
 
@@ -106,7 +106,7 @@ fn half_of_an_unanswered_transaction_is_found() {
 #[test]
 fn value_that_nobody_sent_is_found() {
     check("sent", |evidence| {
-        evidence.events.push(event(5, "a", "invented"))
+        evidence.events.push(event(5, "a", "invented"));
     });
 }
 
@@ -118,14 +118,14 @@ fn write_that_happened_twice_is_found() {
 #[test]
 fn revision_that_goes_back_is_found() {
     check("forward", |evidence| {
-        evidence.workers[0].push(read(3, &[("a", "1"), ("c", "3")]))
+        evidence.workers[0].push(read(3, &[("a", "1"), ("c", "3")]));
     });
 }
 
 #[test]
 fn two_writes_of_one_revision_are_found() {
     check("forward", |evidence| {
-        evidence.workers[0].insert(1, write(&[change("a", "1")], 2))
+        evidence.workers[0].insert(1, write(&[change("a", "1")], 2));
     });
 }
 
@@ -146,7 +146,7 @@ fn gap_at_the_beginning_of_the_watch_is_found() {
 #[test]
 fn event_that_comes_twice_is_found() {
     check("once", |evidence| {
-        evidence.events.insert(1, event(2, "a", "1"))
+        evidence.events.insert(1, event(2, "a", "1"));
     });
 }
 
@@ -158,7 +158,7 @@ fn revisions_out_of_order_are_found() {
 #[test]
 fn read_of_an_old_value_is_found() {
     check("state", |evidence| {
-        evidence.workers[1][1] = read(3, &[("a", "1")])
+        evidence.workers[1][1] = read(3, &[("a", "1")]);
     });
 }
 
@@ -170,6 +170,6 @@ fn lost_lease_is_found() {
 #[test]
 fn broken_watch_is_found() {
     check("trouble", |evidence| {
-        evidence.troubles.push("the watch was cancelled".to_owned())
+        evidence.troubles.push("the watch was cancelled".to_owned());
     });
 }
