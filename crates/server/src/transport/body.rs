@@ -2,6 +2,9 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::config::REPLY_BYTES_MAX;
+use super::{Code, Status};
+
 /// Length of the prefix before each gRPC message: one flag byte, four bytes of big-endian length.
 pub(super) const PREFIX_BYTES: usize = 5;
 
@@ -54,6 +57,17 @@ impl Body {
             head: prefix.freeze(),
             tail: message,
         }
+    }
+
+    /// Refuses a reply that is too large to send.
+    pub(super) fn check_size(&self) -> Result<(), Status> {
+        let length = self.written_bytes() - PREFIX_BYTES;
+        if length <= REPLY_BYTES_MAX {
+            return Ok(());
+        }
+        let text =
+            format!("trying to send message larger than max ({length} vs. {REPLY_BYTES_MAX})");
+        Err(Status::new(Code::ResourceExhausted, text))
     }
 
     /// Length in bytes as written, prefix included.

@@ -48,7 +48,7 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// Time that calls in flight get at shutdown before their connections are cut.
     pub drain_timeout: Duration,
-    /// Open connections over all listeners. Further ones wait in the backlog of the socket.
+    /// Open connections per listener. Further ones wait in the backlog of the socket.
     pub max_connections: usize,
     /// Where calls and bytes are counted.
     pub metrics: Arc<Metrics>,
@@ -57,6 +57,9 @@ pub struct Settings {
 /// Room above `--max-request-bytes` that a gRPC message may take. Source: v3.7.1
 /// `server/etcdserver/api/v3rpc/grpc.go`, `grpcOverheadBytes`.
 pub const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
+
+/// Largest reply, in bytes. Source: as above, `grpcSendMaxSize`.
+pub(super) const REPLY_BYTES_MAX: usize = i32::MAX as usize;
 
 /// File descriptors kept for files and peers when connections are limited. Source: v3.7.1
 /// `server/embed/serve.go` and `server/embed/etcd.go`, `reservedInternalFDNum`.

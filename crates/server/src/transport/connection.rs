@@ -235,6 +235,7 @@ impl Connection {
 
     fn answer(&mut self, stream: u32, mut answering: Answering, result: Result<Body, Status>) {
         let index = answering.index;
+        let result = result.and_then(|body| body.check_size().map(|()| body));
         let code = result.as_ref().err().map_or(Code::Ok, Status::code);
         self.shared.metrics.handled(index, code, answering.started);
         match result {

@@ -1,6 +1,23 @@
 //! From bytes on a socket to calls, and from answers to bytes.
 //!
-//! Services see a [`Call`], the bytes of a message and a sink for the answer, never a type of the libraries below.
+//! Services see a [`Call`], the bytes of a message and a sink for the answer, never a type of the libraries below, so
+//! that those can be replaced. A port speaks gRPC and HTTP/1; the first bytes of a connection decide.
+//!
+//! A put on its way through:
+//!
+//! 1. The connection's task reads what the socket has. `wire` scans the frames, the HTTP/2 library decodes them, and
+//!    `connection` finds a request: headers checked (`head`), path looked up (`routes`), body there (`framing`).
+//! 2. [`Service::unary`] gets the message and a [`ReplySink`]. It posts both to the core thread and returns.
+//! 3. The core thread answers a batch of requests: each [`ReplySink::send`] adds to the connection's queue
+//!    (`completion`), the first of them wakes its task.
+//! 4. The task takes the whole queue, encodes headers, messages and trailers, and flushes once.
+//!
+//! A linearizable range differs in step 3: the core thread calls [`ReplySink::run`], and step 4 reads. A streaming
+//! call has a [`StreamSink`] with room in place of the one answer, and a [`RequestStream`] that hears of requests.
+//!
+//! What never happens here: a task, timer or channel per request; a write per answer; a queue without a bound that
+//! the client controls, but for the calls it may have in flight (`--max-concurrent-streams`); waiting in the task of
+//! a connection for anything but its socket.
 
 mod base64;
 mod body;

@@ -68,9 +68,6 @@ impl Server {
     #[must_use]
     pub fn start(listeners: Vec<Listener>, settings: Settings) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let places = Arc::new(Semaphore::new(
-            settings.max_connections.min(Semaphore::MAX_PERMITS),
-        ));
         let mut accepting = JoinSet::new();
         for listener in listeners {
             let grpc = listener.config.service.as_ref().map(|service| {
@@ -87,7 +84,7 @@ impl Server {
                 settings: settings.clone(),
                 stop: stopped.clone(),
             });
-            accepting.spawn(accept_all(listener, endpoint, Arc::clone(&places)));
+            accepting.spawn(accept_all(listener, endpoint));
         }
         Self {
             stop,
@@ -112,7 +109,12 @@ impl Server {
 }
 
 /// Accepts until the server stops, then waits for the connections. Dropping it cuts them.
-async fn accept_all(listener: Listener, endpoint: Arc<Endpoint>, places: Arc<Semaphore>) {
+async fn accept_all(listener: Listener, endpoint: Arc<Endpoint>) {
+    let places = endpoint
+        .settings
+        .max_connections
+        .min(Semaphore::MAX_PERMITS);
+    let places = Arc::new(Semaphore::new(places));
     let mut connections = JoinSet::new();
     let mut stop = endpoint.stop.clone();
     loop {
@@ -165,16 +167,17 @@ async fn serve(socket: Socket, address: String, endpoint: &Endpoint) {
     match (protocol, &endpoint.grpc, &endpoint.http) {
         (Protocol::Http2, Some(shared), _) => {
             let wire = Wire::new(socket, first, endpoint.settings.keepalive_min_time);
-            serve_http2(wire, address, Arc::clone(shared), stop).await;
+            // In boxes of their own, so that a connection holds the state of one protocol and no sniffing buffer.
+            Box::pin(serve_http2(wire, address, Arc::clone(shared), stop)).await;
         }
         (Protocol::Http1, _, Some(handler)) => {
             let io = Rewound { first, socket };
-            http1::serve(
+            Box::pin(http1::serve(
                 io,
                 Arc::clone(handler),
                 endpoint.settings.header_timeout,
                 stop,
-            )
+            ))
             .await;
         }
         (Protocol::Http2, None, _) => reject(&address, "gRPC is not served here"),

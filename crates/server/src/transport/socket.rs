@@ -87,6 +87,10 @@ impl AsyncRead for Rewound {
         let taken = this.first.len().min(buffer.remaining());
         buffer.put_slice(&this.first[..taken]);
         this.first.advance(taken);
+        if this.first.is_empty() {
+            // Gives the memory back, which an advanced handle still holds.
+            this.first = Bytes::new();
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -195,6 +195,9 @@ impl StreamCall {
             }
             match self.state.next() {
                 Next::Message(body) => {
+                    if let Err(status) = body.check_size() {
+                        return Poll::Ready(self.end(Err(status)));
+                    }
                     self.metrics.sent(self.index, body.written_bytes());
                     self.outgoing()?.push(body);
                 }

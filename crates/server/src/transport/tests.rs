@@ -181,6 +181,22 @@ fn failures_carry_code_and_text_and_leave_the_connection_usable() {
 }
 
 #[test]
+fn refused_requests_do_not_use_up_the_windows() {
+    run(async {
+        let server = start(|settings| settings.max_request_bytes = 2_000_000);
+        let client = server.connect().await;
+        // Together several times the receive window of the connection.
+        let large = framed(&vec![0; 3_000_000]);
+        for _ in 0..5 {
+            let answer = client.send("Echo", &[], large.clone()).await.unwrap();
+            assert_eq!(answer.code, "8");
+        }
+        let answer = client.call("Echo", &vec![1; 2_000_000]).await;
+        assert_eq!(answer.message().len(), 2_000_000);
+    });
+}
+
+#[test]
 fn deadline_is_answered_by_the_transport() {
     run(async {
         let server = start(|_| {});
