@@ -209,7 +209,7 @@ impl WatchHub {
         if let Some(reason) = denied {
             return Err(reason);
         }
-        let interval = watched(request.key.clone(), request.range_end.clone())
+        let interval = watched(&request.key, &request.range_end)
             .ok_or_else(|| refusal::EMPTY_RANGE.to_owned())?;
         let id = (self.streams[stream].choose_id(request.watch_id))
             .ok_or_else(|| refusal::DUPLICATE_ID.to_owned())?;
@@ -269,6 +269,7 @@ impl WatchHub {
 
     /// Forgets a watcher.
     pub(super) fn remove_watcher(&mut self, slot: Slot<Watcher>) {
+        // Whatever stands above the live revision is not behind: its stream lets go of it.
         self.place(slot, i64::MAX);
         let watcher = self.watchers.remove(slot);
         self.targets[watcher.target].synced.remove(&slot);
@@ -384,7 +385,9 @@ impl WatchHub {
         self.counts.pending_events += events;
         self.counts.events_total += events as u64;
         self.streams[slot].hold(message.bytes());
+        if !self.streams[slot].is_flowing() {
+            self.turn.remove(&slot);
+        }
         self.outputs.push_back(Output::Message(message));
-        self.take_turn_or_leave(slot);
     }
 }

@@ -1,5 +1,7 @@
 //! The live revision moves on, and the watchers that keep up are shown what happened.
 
+use std::collections::BTreeMap;
+
 use crate::{EventBatch, HistoryBounds, View};
 
 use super::hub::WatchHub;
@@ -14,6 +16,9 @@ pub(super) const PAGE_REVISIONS_MAX: usize = 1000;
 /// Bytes of records in one page, passed by one revision at most. It bounds what is sent to a
 /// watcher in one message, and what one step reads.
 pub(super) const PAGE_BYTES_MAX: usize = 1 << 20;
+
+/// Events and messages after which a step that fills a gap shows no further revision.
+const GAP_STEP_MAX: usize = 10_000;
 
 /// The bounds above, as the store takes them.
 pub(super) const PAGE_BOUNDS: HistoryBounds = HistoryBounds {
@@ -36,18 +41,24 @@ impl WatchHub {
         self.live < self.view.current_revision()
     }
 
-    /// Reads a page of the revisions the hub was not told; returns how many events it showed.
+    /// Reads a page of the revisions the hub was not told; returns what it cost in events
+    /// and messages.
     pub(super) fn fill_gap(&mut self) -> usize {
         let Ok(history) = self.view.history(self.live + 1, PAGE_BOUNDS) else {
             return self.lose_compacted_history();
         };
-        let mut shown = 0;
+        let outputs_before = self.outputs.len();
+        let mut events = 0;
         for batch in &history.batches {
             self.show(batch);
-            shown += batch.events.len();
+            events += batch.events.len();
+            let cost = events + self.outputs.len() - outputs_before;
+            if cost >= GAP_STEP_MAX {
+                return cost;
+            }
         }
         self.live = history.next_revision - 1;
-        shown
+        events + self.outputs.len() - outputs_before
     }
 
     /// The revisions after the live one were compacted before the hub saw them. Watchers that had
@@ -106,21 +117,22 @@ impl WatchHub {
         left_behind: &mut Vec<Slot<Watcher>>,
     ) {
         let watchers: Vec<_> = self.targets[target].synced.iter().copied().collect();
-        let mut body = None;
+        let mut bodies = BTreeMap::new();
         for slot in watchers {
-            let watcher = &self.watchers[slot];
-            if watcher.start > self.live {
+            let Watcher {
+                stream,
+                start,
+                selection,
+                ..
+            } = self.watchers[slot];
+            if start > self.live {
                 continue;
             }
-            let selection = watcher.selection;
-            let cached = body.take().filter(|(made_for, _)| *made_for == selection);
-            let (_, events) = body.insert(
-                cached.unwrap_or_else(|| (selection, page.body(places, selection, &self.view))),
-            );
-            let Some(events) = events else { continue };
-            if self.streams[watcher.stream].is_flowing() {
-                let events = events.clone();
-                self.send_events(slot, &events);
+            let body = (bodies.entry(selection))
+                .or_insert_with(|| page.body(places, selection, &self.view));
+            let Some(body) = body else { continue };
+            if self.streams[stream].is_flowing() {
+                self.send_events(slot, body);
             } else {
                 left_behind.push(slot);
             }

@@ -16,13 +16,11 @@ use super::stream::Watcher;
 /// An empty key stands for the smallest one.
 ///
 /// Source: etcd v3.7.1, `server/etcdserver/api/v3rpc/watch.go` (`recvLoop`).
-pub(super) fn watched(key: Bytes, range_end: Bytes) -> Option<Interval> {
-    let start = if key.is_empty() {
-        Bytes::from_static(&[0])
-    } else {
-        key
-    };
-    let interval = Interval::from_wire(start, range_end);
+pub(super) fn watched(key: &[u8], range_end: &[u8]) -> Option<Interval> {
+    let start = if key.is_empty() { &[0] } else { key };
+    // Copied: a slice of a request would keep the whole request in memory as long as the watcher.
+    let start = Bytes::copy_from_slice(start);
+    let interval = Interval::from_wire(start, Bytes::copy_from_slice(range_end));
     (!interval.is_empty()).then_some(interval)
 }
 
