@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use crate::{History, ReadError};
+use crate::ReadError;
 
 use super::door::MessageKind;
 use super::hub::WatchHub;
@@ -97,14 +97,14 @@ impl WatchHub {
         lost.len()
     }
 
-    /// Reads history up to the live revision at most. Refused only where it is compacted.
+    /// Reads history. Refused only where it is compacted.
     fn read_page(&self, from: i64) -> Result<Page, ReadError> {
-        let History {
-            mut batches,
-            next_revision,
-        } = self.view.history(from, PAGE_BOUNDS)?;
-        batches.retain(|batch| batch.revision <= self.live);
-        Ok(Page::new(from, next_revision.min(self.live + 1), &batches))
+        assert!(
+            !self.has_gap(),
+            "gaps are filled first: a page ends at the live revision"
+        );
+        let history = self.view.history(from, PAGE_BOUNDS)?;
+        Ok(Page::new(from, history.next_revision, &history.batches))
     }
 
     /// The watchers of a stream that are furthest behind, and wait for something before `next`.

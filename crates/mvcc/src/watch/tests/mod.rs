@@ -3,4 +3,5 @@
 mod histories;
 mod limits;
 mod scripts;
+mod steps;
 mod world;
