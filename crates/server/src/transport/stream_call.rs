@@ -178,7 +178,10 @@ impl StreamCall {
             return self.fail(Status::new(Code::Internal, "unexpected EOF"));
         }
         if self.kind == MethodKind::ServerStream && self.messages == 0 {
-            return self.fail(Status::new(Code::Internal, "EOF"));
+            return self.fail(Status::new(
+                Code::Internal,
+                "cardinality violation: received no request message from non-client-streaming RPC",
+            ));
         }
         self.handler.finished();
     }

@@ -148,9 +148,24 @@ fn failures_carry_code_and_text_and_leave_the_connection_usable() {
                 "Echo",
                 &[],
                 &Bytes::from_static(b"\0\0\0"),
+                ("2", "unexpected EOF"),
+            ),
+            ("Echo", &[], &Bytes::new(), ("2", "EOF")),
+            (
+                "Flood",
+                &[],
+                &Bytes::new(),
+                (
+                    "13",
+                    "cardinality violation: received no request message from non-client-streaming RPC",
+                ),
+            ),
+            (
+                "Bidi",
+                &[],
+                &Bytes::from_static(b"\0\0"),
                 ("13", "unexpected EOF"),
             ),
-            ("Echo", &[], &Bytes::new(), ("13", "EOF")),
             ("Bidi", &[], &framed(b"fail"), ("11", "told to fail")),
             (
                 "Bidi",

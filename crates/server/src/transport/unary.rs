@@ -74,12 +74,13 @@ impl Gathering {
                 }
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(None),
                 Poll::Ready(None) => {
+                    // Unknown, since official servers pass the bare error of the reader on here.
                     let text = if self.decoder.is_torn() {
                         "unexpected EOF"
                     } else {
                         "EOF"
                     };
-                    return Poll::Ready(Some(Err(Status::new(Code::Internal, text))));
+                    return Poll::Ready(Some(Err(Status::new(Code::Unknown, text))));
                 }
                 Poll::Pending if self.waker.is_none() => {
                     self.waker = Some(stream_waker(stream, completions));
