@@ -46,7 +46,15 @@ const PURE_OUTSIDE: &[(&str, &[&str])] = &[
     ("kvorum-proto", &["bytes", "prost"]),
     (
         "kvorum-storage",
-        &["bytes", "crc32c", "prost", "rustix", "thiserror", "tracing"],
+        &[
+            "bytes",
+            "crc32c",
+            "nix",
+            "prost",
+            "rustix",
+            "thiserror",
+            "tracing",
+        ],
     ),
     (
         "kvorum-mvcc",

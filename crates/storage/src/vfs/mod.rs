@@ -92,6 +92,7 @@ pub trait VfsFile: Send + 'static {
     /// Makes bytes and length durable.
     fn sync(&mut self) -> io::Result<()>;
     /// Takes the exclusive lock of the whole file without waiting; false when another open file
-    /// holds it, in this process or in any other.
+    /// holds it, in this process or in any other. The file must be open for writing. An official
+    /// etcd takes the same kind of lock, so that each keeps the other out.
     fn try_lock(&mut self) -> io::Result<bool>;
 }

@@ -150,12 +150,48 @@ impl VfsFile for OsFile {
     }
 
     fn try_lock(&mut self) -> io::Result<bool> {
-        // On Linux this is `flock`, the same kind of lock that etcd takes on its log files.
-        match self.file.try_lock() {
-            Ok(()) => Ok(true),
-            Err(TryLockError::WouldBlock) => Ok(false),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+        try_lock(&self.file)
+    }
+}
+
+/// Takes the kind of lock that etcd takes, because the other kind does not keep an etcd out: on
+/// Linux a write lock of the open file description over the whole file, however long it grows. Unlike
+/// the classic lock of `fcntl` it belongs to this open file and not to the process.
+///
+/// Source: etcd v3.7.1, `client/pkg/fileutil/lock_linux.go`, `ofdTryLockFile`.
+#[cfg(target_os = "linux")]
+fn try_lock(file: &File) -> io::Result<bool> {
+    use nix::errno::Errno;
+    use nix::fcntl::{FcntlArg, fcntl};
+    use nix::libc;
+
+    let whole_file = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file)) {
+        Ok(_) => Ok(true),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        // The system does not know these locks. etcd takes the other kind there, too.
+        Err(Errno::EINVAL) => try_flock(file),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Elsewhere etcd takes `flock`.
+#[cfg(not(target_os = "linux"))]
+fn try_lock(file: &File) -> io::Result<bool> {
+    try_flock(file)
+}
+
+fn try_flock(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -279,9 +315,45 @@ mod tests {
         let mut first = disk.open(&place.file(), CREATE).unwrap();
         let mut second = disk.open(&place.file(), OpenMode::ReadWrite).unwrap();
         assert!(first.try_lock().unwrap());
+        assert!(first.try_lock().unwrap(), "its own lock is not in the way");
+        assert!(!second.try_lock().unwrap());
+        // A classic lock of this process would be lost when any handle of the file is closed.
+        drop(disk.open(&place.file(), OpenMode::Read).unwrap());
         assert!(!second.try_lock().unwrap());
         drop(first);
         assert!(second.try_lock().unwrap());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn lock_is_the_kind_that_etcd_takes() {
+        use nix::fcntl::{FcntlArg, fcntl};
+        use nix::libc;
+
+        let place = Place::new();
+        let disk = OsVfs::default();
+        let mut ours = disk.open(&place.file(), CREATE).unwrap();
+        let theirs = disk.open(&place.file(), OpenMode::ReadWrite).unwrap();
+        let asked = libc::flock {
+            l_type: libc::F_WRLCK as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: 0,
+            l_len: 0,
+            l_pid: 0,
+        };
+        let in_the_way = || {
+            let mut found = asked;
+            fcntl(&theirs.file, FcntlArg::F_OFD_GETLK(&mut found)).unwrap();
+            i32::from(found.l_type) != libc::F_UNLCK
+        };
+        assert!(!in_the_way());
+        assert!(ours.try_lock().unwrap());
+        assert!(in_the_way());
+        theirs.file.try_lock().expect("flock is another matter");
+        drop(ours);
+        fcntl(&theirs.file, FcntlArg::F_OFD_SETLK(&asked)).unwrap();
+        let mut ours = disk.open(&place.file(), OpenMode::ReadWrite).unwrap();
+        assert!(!ours.try_lock().unwrap());
     }
 
     #[test]
