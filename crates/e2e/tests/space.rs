@@ -1,0 +1,159 @@
+//! A small quota: puts until it is used up, and the way back that operators take.
+
+use kvorum_e2e::grpc::{Connection, Failure, block_on};
+use kvorum_e2e::http::get;
+use kvorum_e2e::on_each_server;
+use kvorum_e2e::peers::Subject;
+use kvorum_e2e::server::Server;
+use kvorum_proto::etcdserverpb::{
+    AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, DefragmentRequest,
+    DefragmentResponse, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest,
+    LeaseGrantResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, StatusRequest,
+    StatusResponse, alarm_request::AlarmAction,
+};
+
+/// 13 pages of 4 KiB: what test suites of etcd use.
+const QUOTA: &str = "--quota-backend-bytes=53248";
+/// Puts of 4 KiB that go into 13 pages, with all that official test suites allow for.
+const PUTS_MAX: u32 = 14;
+/// Official etcd counts pages when it commits them, which is ten times a second.
+const PUTS_MAX_OFFICIAL: u32 = 10_000;
+
+on_each_server!(a_full_store_refuses_puts_and_comes_back);
+
+async fn put(connection: &Connection, size: usize) -> Result<i64, Failure> {
+    let request = PutRequest {
+        key: "k".into(),
+        value: vec![b'x'; size].into(),
+        ..PutRequest::default()
+    };
+    let response: PutResponse = connection.call("etcdserverpb.KV/Put", &request).await?;
+    Ok(response.header.map_or(0, |header| header.revision))
+}
+
+/// Members that have the NOSPACE alarm.
+async fn alarms(connection: &Connection) -> Vec<u64> {
+    // 0 is NONE, which asks for all kinds, and member 0 for all members.
+    let response = alarm(connection, AlarmAction::Get, 0, 0).await;
+    response
+        .alarms
+        .iter()
+        .map(|alarm| alarm.member_id)
+        .collect()
+}
+
+async fn alarm(
+    connection: &Connection,
+    action: AlarmAction,
+    member_id: u64,
+    alarm: i32,
+) -> AlarmResponse {
+    let request = AlarmRequest {
+        action: action as i32,
+        member_id,
+        alarm,
+    };
+    let response = connection
+        .call("etcdserverpb.Maintenance/Alarm", &request)
+        .await;
+    response.expect("alarms")
+}
+
+fn a_full_store_refuses_puts_and_comes_back(subject: Subject) {
+    let full = Failure::Status {
+        code: 8,
+        message: "etcdserver: mvcc: database space exceeded".into(),
+    };
+    let Some(server) = Server::start(subject, &[QUOTA]) else {
+        return;
+    };
+    block_on(async {
+        let connection = Connection::open(server.port()).await.expect("connects");
+        put(&connection, 100)
+            .await
+            .expect("a fresh member has room");
+        let mut revision = 0;
+        let mut refused = None;
+        let puts = if subject == Subject::Kvorum {
+            PUTS_MAX
+        } else {
+            PUTS_MAX_OFFICIAL
+        };
+        for _ in 0..puts {
+            match put(&connection, 4096).await {
+                Ok(last) => revision = last,
+                Err(failure) => {
+                    refused = Some(failure);
+                    break;
+                }
+            }
+        }
+        assert_eq!(refused, Some(full.clone()));
+        assert!(revision > 3, "refused after {revision} revisions");
+        let raised = alarms(&connection).await;
+        assert_eq!(raised.len(), 1);
+
+        // Small puts and leases are refused too; reads and deletes go on.
+        assert_eq!(put(&connection, 1).await, Err(full.clone()));
+        let grant = LeaseGrantRequest { ttl: 100, id: 0 };
+        let granted = connection
+            .call("etcdserverpb.Lease/LeaseGrant", &grant)
+            .await;
+        assert_eq!(granted.map(|_: LeaseGrantResponse| ()), Err(full));
+        let range = RangeRequest {
+            key: "k".into(),
+            ..RangeRequest::default()
+        };
+        let read: RangeResponse = connection
+            .call("etcdserverpb.KV/Range", &range)
+            .await
+            .expect("range");
+        assert_eq!(read.count, 1);
+        let status: StatusResponse = connection
+            .call("etcdserverpb.Maintenance/Status", &StatusRequest::default())
+            .await
+            .expect("status");
+        assert!(
+            status.errors.iter().any(|text| text.contains("NOSPACE")),
+            "{:?}",
+            status.errors
+        );
+        let health = get(server.port(), "/health").expect("a page");
+        assert_eq!(
+            (health.status, health.body.trim()),
+            (503, r#"{"health":"false","reason":"ALARM NOSPACE"}"#)
+        );
+        let delete = DeleteRangeRequest {
+            key: "k".into(),
+            ..DeleteRangeRequest::default()
+        };
+        let deleted: DeleteRangeResponse = connection
+            .call("etcdserverpb.KV/DeleteRange", &delete)
+            .await
+            .expect("delete");
+        assert_eq!(deleted.deleted, 1);
+
+        // Compact, defragment, disarm.
+        let revision = deleted.header.expect("header").revision;
+        let compact = CompactionRequest {
+            revision,
+            physical: true,
+        };
+        let _: CompactionResponse = connection
+            .call("etcdserverpb.KV/Compact", &compact)
+            .await
+            .expect("compact");
+        let _: DefragmentResponse = connection
+            .call(
+                "etcdserverpb.Maintenance/Defragment",
+                &DefragmentRequest::default(),
+            )
+            .await
+            .expect("defragment");
+        // 1 is NOSPACE.
+        alarm(&connection, AlarmAction::Deactivate, raised[0], 1).await;
+        assert_eq!(alarms(&connection).await, Vec::<u64>::new());
+        put(&connection, 4096).await.expect("there is room again");
+        assert_eq!(get(server.port(), "/health").expect("a page").status, 200);
+    });
+}
