@@ -1,7 +1,7 @@
 //! Counters of gRPC calls, with the names of the standard gRPC interceptor.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::text::{TextWriter, histogram_samples, sample};
 use super::value::{Counter, Histogram};
@@ -15,9 +15,17 @@ const HANDLING_BOUNDS: [f64; 11] = [
 /// Services whose series appear with their first call; all others show zeros from the start.
 const LATE_SERVICES: [&str; 2] = ["v3lockpb.Lock", "v3electionpb.Election"];
 
-/// When a call started, if durations are measured.
+/// When a call started.
 #[derive(Clone, Copy, Debug)]
-pub struct Started(Option<Instant>);
+pub struct Started(Instant);
+
+impl Started {
+    /// The time since then.
+    #[must_use]
+    pub fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+}
 
 /// Counters of all methods of a service table, by place in the table.
 #[derive(Debug)]
@@ -65,9 +73,8 @@ impl GrpcMetrics {
 
     /// A call began.
     pub fn started(&self, index: usize) -> Started {
-        let method = &self.methods[index];
-        method.started.increment();
-        Started(method.handling.is_some().then(Instant::now))
+        self.methods[index].started.increment();
+        Started(Instant::now())
     }
 
     /// A request message of `bytes` bytes arrived.
@@ -86,7 +93,7 @@ impl GrpcMetrics {
     pub fn handled(&self, index: usize, code: Code, started: Started) {
         let method = &self.methods[index];
         method.handled[usize::from(code.number())].increment();
-        if let (Some(histogram), Some(started)) = (&method.handling, started.0) {
+        if let Some(histogram) = &method.handling {
             histogram.observe_duration(started.elapsed());
         }
     }

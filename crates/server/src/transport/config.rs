@@ -50,6 +50,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Open connections per listener. Further ones wait in the backlog of the socket.
     pub max_connections: usize,
+    /// Unary calls that take longer are logged (`--warning-unary-request-duration`). Zero: none is.
+    pub warning_unary_duration: Duration,
     /// Where calls and bytes are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -79,6 +81,7 @@ impl Settings {
             header_timeout: Duration::from_secs(5 * 60),
             drain_timeout: Duration::from_millis(500),
             max_connections: usize::MAX,
+            warning_unary_duration: Duration::from_millis(300),
             metrics,
         }
     }

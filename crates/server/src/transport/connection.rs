@@ -14,6 +14,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -238,6 +239,7 @@ impl Connection {
         let result = result.and_then(|body| body.check_size().map(|()| body));
         let code = result.as_ref().err().map_or(Code::Ok, Status::code);
         self.shared.metrics.handled(index, code, answering.started);
+        self.warn_if_slow(index, answering.started.elapsed(), &result);
         match result {
             Err(status) => {
                 let response = head::failure(&Refusal::of_call(status));
@@ -262,6 +264,24 @@ impl Connection {
                 self.drain(stream, Box::new(Draining { outgoing, waker }));
             }
         }
+    }
+
+    /// Source: etcd v3.7.1 `server/etcdserver/api/v3rpc/interceptor.go`, `logExpensiveRequestStats`.
+    fn warn_if_slow(&self, index: usize, spent: Duration, result: &Result<Body, Status>) {
+        let limit = self.shared.settings.warning_unary_duration;
+        if limit.is_zero() || spent <= limit {
+            return;
+        }
+        let response_bytes = result.as_ref().map_or(0, Body::written_bytes);
+        tracing::warn!(
+            "time spent" = %format_args!("{spent:?}"),
+            remote = self.peer.address,
+            "response type" = self.shared.service.methods()[index].path,
+            "request count" = 1,
+            "response count" = u8::from(result.is_ok()),
+            "response size" = response_bytes,
+            "request stats"
+        );
     }
 
     fn drain(&mut self, stream: u32, mut draining: Box<Draining>) {

@@ -3,11 +3,12 @@
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use super::socket::Socket;
-use super::{Address, ListenerConfig};
+use super::{Address, HttpHandler, ListenerConfig, Service};
 
 /// Connections that may wait to be accepted. The kernel cuts it to `net.core.somaxconn`, which is what Go uses.
 const BACKLOG: u32 = 4096;
@@ -47,6 +48,12 @@ impl Listener {
             }
         };
         Ok(Self { bound, config })
+    }
+
+    /// Says what the socket offers from the start of the server on.
+    pub fn offer(&mut self, service: Option<Arc<dyn Service>>, http: Option<Arc<dyn HttpHandler>>) {
+        self.config.service = service;
+        self.config.http = http;
     }
 
     /// The address bound, with the real port.

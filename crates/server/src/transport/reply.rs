@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use tokio::sync::Notify;
+
 use super::completion::{Completion, Completions};
 use super::{Body, Code, Status};
 
@@ -12,6 +14,8 @@ pub(super) struct CallState {
     pub(super) stream: u32,
     pub(super) completions: Arc<Completions>,
     pub(super) cancelled: AtomicBool,
+    /// Woken when `cancelled` turns true.
+    pub(super) gone: Notify,
     pub(super) deadline: Option<Instant>,
 }
 
@@ -68,10 +72,27 @@ impl ReplySink {
     pub fn is_closed(&self) -> bool {
         match &self.target {
             Target::Connection(state) => {
-                state.cancelled.load(Ordering::Relaxed) || state.completions.is_closed()
+                state.cancelled.load(Ordering::Acquire) || state.completions.is_closed()
             }
             Target::Callback(_) => false,
             Target::Answered => true,
+        }
+    }
+
+    /// Ends when [`ReplySink::is_closed`] turns true: for work that waits and is not wanted any more.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + 'static {
+        let state = match &self.target {
+            Target::Connection(state) => Some(Arc::clone(state)),
+            Target::Callback(_) | Target::Answered => None,
+        };
+        async move {
+            let Some(state) = state else {
+                return std::future::pending().await;
+            };
+            let gone = state.gone.notified();
+            if !state.cancelled.load(Ordering::Acquire) {
+                gone.await;
+            }
         }
     }
 

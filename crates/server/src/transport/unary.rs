@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
+use tokio::sync::Notify;
 
 use super::completion::Completions;
 use super::framing::MessageDecoder;
@@ -100,6 +101,7 @@ impl Gathering {
             stream,
             completions: Arc::clone(completions),
             cancelled: AtomicBool::new(false),
+            gone: Notify::new(),
             deadline: self.call.deadline,
         });
         let answering = Answering {
@@ -119,6 +121,14 @@ impl Answering {
 
     /// Lets the service see that nobody waits any more.
     pub(super) fn cancel(&self) {
-        self.state.cancelled.store(true, Ordering::Relaxed);
+        self.state.cancelled.store(true, Ordering::Release);
+        self.state.gone.notify_waiters();
+    }
+}
+
+/// However the call ends, with an answer or with its connection, nobody waits for one after it.
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.cancel();
     }
 }
