@@ -1,3 +1,4 @@
 //! The services behind the ports.
 
 pub mod http;
+pub mod v3;

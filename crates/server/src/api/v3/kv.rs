@@ -1,0 +1,246 @@
+//! Reads and writes of the store.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use kvorum_member::apply::Response;
+use kvorum_member::check::{self, Route};
+use kvorum_mvcc::View;
+use kvorum_mvcc::range::{Pages, StreamError};
+use kvorum_proto::etcdserverpb::internal_raft_request::Payload;
+use kvorum_proto::etcdserverpb::{
+    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
+};
+use prost::Message;
+use prost::encoding::WireType;
+
+use super::{Api, decode, decode_or_answer, status};
+use crate::runtime::Member;
+use crate::transport::{Body, Code, Credit, ReplySink, RequestStream, Status, StreamSink};
+
+pub(super) fn range(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
+    let request: RangeRequest = decode_or_answer!(message, reply);
+    if let Err(error) = check::range(&request) {
+        return reply.send(Err(status(error)));
+    }
+    let serializable = request.serializable;
+    let member = api.member.clone();
+    let run = move || execute(&member, &member.view(), &request);
+    if serializable {
+        return reply.send(run());
+    }
+    api.member.read_index(move |confirmed| match confirmed {
+        // The read itself runs where the connection lives, not on the core thread.
+        Ok(()) => reply.run(run),
+        Err(error) => reply.send(Err(status(error))),
+    });
+}
+
+fn execute(member: &Member, view: &View, request: &RangeRequest) -> Result<Body, Status> {
+    let started = Instant::now();
+    let result = view.range(request);
+    measure_range(member, started, result.is_ok());
+    let found = result.map_err(|error| status(error.into()))?;
+    let header = member.header(view.current_revision()).encode_to_vec();
+    Ok(Body::encode(found.encoded_len(Some(&header)), |out| {
+        found.encode_into(Some(&header), out);
+    }))
+}
+
+fn measure_range(member: &Member, started: Instant, succeeded: bool) {
+    let success = if succeeded { "true" } else { "false" };
+    member.metrics().ranges.increment();
+    member
+        .metrics()
+        .range_duration
+        .with(&[success])
+        .observe_duration(started.elapsed());
+}
+
+pub(super) fn put(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
+    let request: PutRequest = decode_or_answer!(message, reply);
+    match check::put(&request) {
+        Ok(()) => api
+            .member
+            .propose(Payload::Put(request), api.limits.request_bytes_max, reply),
+        Err(error) => reply.send(Err(status(error))),
+    }
+}
+
+pub(super) fn delete_range(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
+    let request: DeleteRangeRequest = decode_or_answer!(message, reply);
+    match check::delete_range(&request) {
+        Ok(()) => {
+            let limit = api.limits.request_bytes_max;
+            api.member
+                .propose(Payload::DeleteRange(request), limit, reply);
+        }
+        Err(error) => reply.send(Err(status(error))),
+    }
+}
+
+pub(super) fn txn(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
+    let request: TxnRequest = decode_or_answer!(message, reply);
+    if let Err(error) = check::txn(&request, api.limits.txn_ops_max) {
+        return reply.send(Err(status(error)));
+    }
+    let route = check::txn_route(&request);
+    if route == Route::Propose {
+        let limit = api.limits.request_bytes_max;
+        return api.member.propose(Payload::Txn(request), limit, reply);
+    }
+    let member = api.member.clone();
+    let run = move || {
+        let view = member.view();
+        let started = Instant::now();
+        let result = kvorum_member::apply::read_txn(&view, &request);
+        measure_range(&member, started, result.is_ok());
+        Ok(member.encode(&Response::Txn(result.map_err(status)?)))
+    };
+    if route == Route::Local {
+        return reply.send(run());
+    }
+    api.member.read_index(move |confirmed| match confirmed {
+        Ok(()) => reply.run(run),
+        Err(error) => reply.send(Err(status(error))),
+    });
+}
+
+pub(super) fn compact(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
+    let request: CompactionRequest = decode_or_answer!(message, reply);
+    let limit = api.limits.request_bytes_max;
+    api.member
+        .propose(Payload::Compaction(request), limit, reply);
+}
+
+/// A range sent in chunks, all read at the revision of the first, at the pace of its reader.
+pub(super) struct RangeStream {
+    shared: Arc<Sending>,
+    request: Option<RangeRequest>,
+}
+
+/// What the task that sends and the callbacks of the stream share.
+struct Sending {
+    api: Arc<Api>,
+    replies: StreamSink,
+    pages: Mutex<Option<(i64, Pages)>>,
+}
+
+impl RangeStream {
+    pub(super) fn new(api: &Arc<Api>, replies: StreamSink) -> Self {
+        let pages = Mutex::new(None);
+        Self {
+            shared: Arc::new(Sending {
+                api: Arc::clone(api),
+                replies,
+                pages,
+            }),
+            request: None,
+        }
+    }
+
+    fn accept(&mut self, message: Bytes) -> Result<(), Status> {
+        let request: RangeRequest = decode(message)?;
+        check::range(&request).map_err(status)?;
+        self.request = Some(request);
+        Ok(())
+    }
+}
+
+impl RequestStream for RangeStream {
+    fn message(&mut self, message: Bytes, _credit: Credit) {
+        if let Err(refused) = self.accept(message) {
+            self.shared.replies.finish(Err(refused));
+        }
+    }
+
+    fn finished(&mut self) {
+        let Some(request) = self.request.take() else {
+            let text = "a server stream needs exactly one request";
+            return self
+                .shared
+                .replies
+                .finish(Err(Status::new(Code::Internal, text)));
+        };
+        let shared = Arc::clone(&self.shared);
+        if request.serializable {
+            return shared.begin(&request);
+        }
+        self.shared
+            .api
+            .member
+            .read_index(move |confirmed| match confirmed {
+                Ok(()) => shared.begin(&request),
+                Err(error) => shared.replies.finish(Err(status(error))),
+            });
+    }
+
+    fn room(&mut self) {
+        self.shared.send();
+    }
+
+    fn closed(&mut self) {
+        self.shared.lock().take();
+    }
+}
+
+impl Sending {
+    fn lock(&self) -> MutexGuard<'_, Option<(i64, Pages)>> {
+        // A poisoned lock means that reading a page panicked; what is left of it is not used again.
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(self: &Arc<Self>, request: &RangeRequest) {
+        let view = self.api.member.view();
+        let revision = view.current_revision();
+        match Pages::new(view, request, self.api.limits.request_bytes_max) {
+            Ok(pages) => {
+                *self.lock() = Some((revision, pages));
+                self.send();
+            }
+            Err(error) => self.replies.finish(Err(stream_status(error))),
+        }
+    }
+
+    /// Sends as much as there is room for, in a task: reading a long list holds nobody up.
+    fn send(self: &Arc<Self>) {
+        let sending = Arc::clone(self);
+        self.api.runtime.spawn(async move { sending.send_pages() });
+    }
+
+    fn send_pages(&self) {
+        let mut held = self.lock();
+        while let Some((revision, pages)) = held.as_mut()
+            && !self.replies.room().is_empty()
+        {
+            let Some(page) = pages.next() else {
+                *held = None;
+                return self.replies.finish(Ok(()));
+            };
+            let header = page
+                .last
+                .then(|| self.api.member.header(*revision).encode_to_vec());
+            let reply = page.reply.encode(header.as_deref());
+            // RangeStreamResponse has one field, the response, with number 1.
+            self.replies.send(Body::encode(
+                reply.len() + RESPONSE_FRAME_BYTES_MAX,
+                |out| {
+                    prost::encoding::encode_key(1, WireType::LengthDelimited, out);
+                    prost::encoding::encode_varint(reply.len() as u64, out);
+                    out.extend_from_slice(&reply);
+                },
+            ));
+        }
+    }
+}
+
+/// The most that key and length of a field take before its bytes.
+const RESPONSE_FRAME_BYTES_MAX: usize = 11;
+
+fn stream_status(error: StreamError) -> Status {
+    match error {
+        StreamError::Read(error) => status(error.into()),
+        other => Status::new(Code::Unimplemented, other.to_string()),
+    }
+}

@@ -1,0 +1,211 @@
+//! Leases: granted and revoked through the log, kept alive by the leader's deadlines.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use kvorum_member::apply::RequestError;
+use kvorum_member::core::Input;
+use kvorum_member::{check, lease};
+use kvorum_proto::etcdserverpb::internal_raft_request::Payload;
+use kvorum_proto::etcdserverpb::{
+    LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
+    LeaseLeasesResponse, LeaseRevokeRequest, LeaseStatus, LeaseTimeToLiveRequest,
+    LeaseTimeToLiveResponse,
+};
+use kvorum_proto::ids::LeaseId;
+
+use super::{Api, body, decode, decode_or_answer, status};
+use crate::transport::{Body, Credit, ReplySink, RequestStream, Status, StreamSink};
+
+pub(super) fn grant(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
+    let mut request: LeaseGrantRequest = decode_or_answer!(message, reply);
+    if let Err(error) = check::lease_grant(&mut request, api.limits.election_timeout) {
+        return reply.send(Err(status(error)));
+    }
+    if request.id == 0 {
+        request.id = api.member.next_lease_id().0;
+    }
+    api.member.propose(
+        Payload::LeaseGrant(request),
+        api.limits.request_bytes_max,
+        reply,
+    );
+}
+
+pub(super) fn revoke(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
+    let request: LeaseRevokeRequest = decode_or_answer!(message, reply);
+    api.member.propose(
+        Payload::LeaseRevoke(request),
+        api.limits.request_bytes_max,
+        reply,
+    );
+}
+
+pub(super) fn time_to_live(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
+    let request: LeaseTimeToLiveRequest = decode_or_answer!(message, reply);
+    let id = LeaseId(request.id);
+    let member = api.member.clone();
+    let answer = move |ttl: Result<lease::Output, RequestError>, keys: Vec<Bytes>| {
+        let (ttl, granted) = match ttl {
+            Ok(lease::Output::TimeToLive {
+                ttl_seconds,
+                granted_seconds,
+                ..
+            }) => (ttl_seconds, granted_seconds),
+            Ok(_) => return Err(status(RequestError::NotPrimary)),
+            Err(error) => return Err(status(error)),
+        };
+        body(&LeaseTimeToLiveResponse {
+            header: Some(member.header(member.view().current_revision())),
+            id: id.0,
+            ttl,
+            granted_ttl: granted,
+            keys,
+        })
+    };
+    let member = api.member.clone();
+    let ask = move |token| Input::TimeToLive { token, id };
+    api.member.ask_lease(ask, move |ttl| {
+        if !request.keys {
+            return reply.send(answer(ttl, Vec::new()));
+        }
+        member.inspect(move |core, _| {
+            let grant = core.apply().grants().lease(id);
+            let keys = grant
+                .map(|grant| grant.keys().cloned().collect())
+                .unwrap_or_default();
+            reply.send(answer(ttl, keys));
+        });
+    });
+}
+
+pub(super) fn leases(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
+    let _request: LeaseLeasesRequest = decode_or_answer!(message, reply);
+    let member = api.member.clone();
+    api.member.inspect(move |core, _| {
+        let leases = core.leases().list();
+        let header = member.header(core.apply().read_view().keys.current_revision());
+        reply.run(move || {
+            let leases = leases.iter().map(|id| LeaseStatus { id: id.0 }).collect();
+            body(&LeaseLeasesResponse {
+                header: Some(header),
+                leases,
+            })
+        });
+    });
+}
+
+/// Requests of one keep-alive stream. They are asked one after another, so that the answers come in order.
+pub(super) struct KeepAliveStream {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    api: Arc<Api>,
+    replies: StreamSink,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<(LeaseId, Credit)>,
+    /// An answer is on its way.
+    asking: bool,
+    /// The client will send no more.
+    finished: bool,
+}
+
+impl KeepAliveStream {
+    pub(super) fn new(api: &Arc<Api>, replies: StreamSink) -> Self {
+        let state = Mutex::default();
+        Self {
+            shared: Arc::new(Shared {
+                api: Arc::clone(api),
+                replies,
+                state,
+            }),
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that can panic runs under this lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the next question, unless one is open.
+    fn advance(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if state.asking {
+            return;
+        }
+        let Some((id, credit)) = state.waiting.pop_front() else {
+            let end = state.finished;
+            drop(state);
+            if end {
+                self.replies.finish(Ok(()));
+            }
+            return;
+        };
+        state.asking = true;
+        drop(state);
+        let shared = Arc::clone(self);
+        let ask = move |token| Input::KeepAlive { token, id };
+        self.api.member.ask_lease(ask, move |answer| {
+            drop(credit);
+            shared.answer(answer);
+        });
+    }
+
+    fn answer(self: &Arc<Self>, answer: Result<lease::Output, RequestError>) {
+        self.lock().asking = false;
+        let member = &self.api.member;
+        match answer {
+            Ok(lease::Output::KeptAlive {
+                id, ttl_seconds, ..
+            }) => {
+                if ttl_seconds > 0 {
+                    member.metrics().lease_renewed.increment();
+                }
+                self.replies
+                    .send(Body::from_message(&LeaseKeepAliveResponse {
+                        header: Some(member.header(member.view().current_revision())),
+                        id: id.0,
+                        ttl: ttl_seconds,
+                    }));
+                self.advance();
+            }
+            Ok(_) => self.replies.finish(Err(status(RequestError::NotPrimary))),
+            Err(error) => self.replies.finish(Err(status(error))),
+        }
+    }
+}
+
+impl RequestStream for KeepAliveStream {
+    fn message(&mut self, message: Bytes, credit: Credit) {
+        let request: Result<LeaseKeepAliveRequest, Status> = decode(message);
+        match request {
+            Ok(request) => {
+                self.shared
+                    .lock()
+                    .waiting
+                    .push_back((LeaseId(request.id), credit));
+                self.shared.advance();
+            }
+            Err(malformed) => self.shared.replies.finish(Err(malformed)),
+        }
+    }
+
+    fn finished(&mut self) {
+        self.shared.lock().finished = true;
+        self.shared.advance();
+    }
+
+    fn room(&mut self) {}
+
+    fn closed(&mut self) {
+        self.shared.lock().waiting.clear();
+    }
+}

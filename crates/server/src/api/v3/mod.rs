@@ -1,0 +1,223 @@
+//! The gRPC services of etcd, version 3.
+//!
+//! A service decodes and checks a request, hands it to the [`Member`] and encodes what comes back. It decides nothing
+//! that the log decides, and it never waits: answers come through the sinks of the transport.
+
+mod cluster;
+mod errors;
+mod health;
+mod kv;
+mod lease;
+mod maintenance;
+mod methods;
+mod recipes;
+mod watch;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::metrics::Metrics;
+use crate::runtime::Member;
+use crate::transport::{
+    Body, Call, Code, Credit, Metadata, Method, ReplySink, RequestStream, Service, Status,
+    StreamSink,
+};
+use methods::{METHODS, RPCS, Rpc};
+
+pub use errors::{status, text};
+
+/// Limits of the services, from the flags.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Largest proposal in bytes (`--max-request-bytes`).
+    pub request_bytes_max: usize,
+    /// Longest list of a transaction (`--max-txn-ops`).
+    pub txn_ops_max: usize,
+    /// Election timeout, from which the shortest lease is reckoned.
+    pub election_timeout: std::time::Duration,
+}
+
+/// All services of one member.
+pub struct Api {
+    member: Member,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Api {
+    /// The services of a member. Recipes (lock, election) wait on `runtime`.
+    #[must_use]
+    pub fn new(
+        member: Member,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+        runtime: tokio::runtime::Handle,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            member,
+            limits,
+            metrics,
+            runtime,
+        })
+    }
+}
+
+/// What a stream that does not read requests, or has read its one, is driven by.
+struct Deaf;
+
+impl RequestStream for Deaf {
+    fn message(&mut self, _message: Bytes, _credit: Credit) {}
+    fn finished(&mut self) {}
+    fn room(&mut self) {}
+    fn closed(&mut self) {}
+}
+
+/// The handle through which the transport reaches the services.
+pub struct Services(pub Arc<Api>);
+
+impl Service for Services {
+    fn methods(&self) -> &[Method] {
+        METHODS
+    }
+
+    fn unary(&self, call: Call, message: Bytes, reply: ReplySink) {
+        let api = &self.0;
+        if let Err(refused) = api.admit(&call, "unary") {
+            return reply.send(Err(refused));
+        }
+        match RPCS[call.index] {
+            Rpc::Range => kv::range(api, message, reply),
+            Rpc::Put => kv::put(api, message, reply),
+            Rpc::DeleteRange => kv::delete_range(api, message, reply),
+            Rpc::Txn => kv::txn(api, message, reply),
+            Rpc::Compact => kv::compact(api, message, reply),
+            Rpc::LeaseGrant => lease::grant(api, message, reply),
+            Rpc::LeaseRevoke => lease::revoke(api, message, reply),
+            Rpc::LeaseTimeToLive => lease::time_to_live(api, message, reply),
+            Rpc::LeaseLeases => lease::leases(api, message, reply),
+            Rpc::MemberList => cluster::member_list(api, message, reply),
+            Rpc::Alarm => maintenance::alarm(api, message, reply),
+            Rpc::Status => maintenance::status(api, message, reply),
+            Rpc::Defragment => maintenance::defragment(api, message, reply),
+            Rpc::Hash => maintenance::hash(api, message, reply),
+            Rpc::HashKv => maintenance::hash_kv(api, message, reply),
+            Rpc::MoveLeader => maintenance::move_leader(api, message, reply),
+            Rpc::Downgrade => maintenance::downgrade(api, message, reply),
+            Rpc::AuthStatus => cluster::auth_status(api, message, reply),
+            Rpc::Lock => recipes::lock(api, message, reply),
+            Rpc::Unlock => recipes::unlock(api, message, reply),
+            Rpc::Campaign => recipes::campaign(api, message, reply),
+            Rpc::Proclaim => recipes::proclaim(api, message, reply),
+            Rpc::Leader => recipes::leader(api, message, reply),
+            Rpc::Resign => recipes::resign(api, message, reply),
+            Rpc::HealthCheck => health::check(message, reply),
+            Rpc::HealthList => health::list(reply),
+            Rpc::Missing(text) => reply.send(Err(Status::new(Code::Unimplemented, text))),
+            Rpc::RangeStream
+            | Rpc::Watch
+            | Rpc::LeaseKeepAlive
+            | Rpc::Observe
+            | Rpc::HealthWatch => {
+                reply.send(Err(Status::new(
+                    Code::Internal,
+                    "a stream was called as a unary method",
+                )));
+            }
+        }
+    }
+
+    fn stream(&self, call: Call, replies: StreamSink) -> Box<dyn RequestStream> {
+        let api = &self.0;
+        if let Err(refused) = api.admit(&call, "stream") {
+            replies.finish(Err(refused));
+            return Box::new(Deaf);
+        }
+        match RPCS[call.index] {
+            Rpc::RangeStream => Box::new(kv::RangeStream::new(api, replies)),
+            Rpc::Watch => Box::new(watch::WatchStream::new(api, &call, replies)),
+            Rpc::LeaseKeepAlive => Box::new(lease::KeepAliveStream::new(api, replies)),
+            Rpc::Observe => Box::new(recipes::Observe::new(api, replies)),
+            Rpc::HealthWatch => Box::new(health::HealthWatch::new(replies)),
+            Rpc::Missing(text) => {
+                replies.finish(Err(Status::new(Code::Unimplemented, text)));
+                Box::new(Deaf)
+            }
+            _ => {
+                let text = "a unary method was called as a stream";
+                replies.finish(Err(Status::new(Code::Internal, text)));
+                Box::new(Deaf)
+            }
+        }
+    }
+}
+
+impl Api {
+    /// Checks that hold for every call, whatever it asks for.
+    fn admit(&self, call: &Call, kind: &'static str) -> Result<(), Status> {
+        let version = match call.metadata.bytes("client-api-version") {
+            None => "unknown",
+            Some(_) => call.metadata.text("client-api-version").ok_or_else(|| {
+                status(kvorum_member::apply::RequestError::InvalidClientApiVersion)
+            })?,
+        };
+        self.metrics
+            .client_requests
+            .with(&[version, kind])
+            .increment();
+        if requires_leader(&call.metadata) && !self.member.has_leader() {
+            return Err(status(kvorum_member::apply::RequestError::NoLeader));
+        }
+        Ok(())
+    }
+
+    /// Lets a task answer a call that has to wait. The task ends when its caller goes away.
+    fn answer_by_task(
+        &self,
+        reply: ReplySink,
+        answer: impl Future<Output = Result<Body, Status>> + Send + 'static,
+    ) {
+        let gone = reply.closed();
+        self.runtime.spawn(async move {
+            tokio::select! {
+                result = answer => reply.send(result),
+                () = gone => {}
+            }
+        });
+    }
+}
+
+/// Whether the caller wants an error rather than an answer from a member without a leader.
+fn requires_leader(metadata: &Metadata) -> bool {
+    metadata
+        .bytes("hasleader")
+        .is_some_and(|value| value == b"true")
+}
+
+/// Decodes a request as the gRPC library of official servers does, error text included.
+fn decode<M: Message + Default>(message: Bytes) -> Result<M, Status> {
+    M::decode(message).map_err(|error| {
+        Status::new(
+            Code::Internal,
+            format!("grpc: error unmarshalling request: {error}"),
+        )
+    })
+}
+
+/// Decodes the request or answers at once.
+macro_rules! decode_or_answer {
+    ($message:expr, $reply:expr) => {
+        match $crate::api::v3::decode($message) {
+            Ok(request) => request,
+            Err(malformed) => return $reply.send(Err(malformed)),
+        }
+    };
+}
+use decode_or_answer;
+
+/// The reply body of a protobuf message.
+fn body(message: &impl Message) -> Result<Body, Status> {
+    Ok(Body::from_message(message))
+}

@@ -1,0 +1,57 @@
+//! The lock service.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kvorum_proto::etcdserverpb::DeleteRangeRequest;
+use kvorum_proto::etcdserverpb::internal_raft_request::Payload;
+use kvorum_proto::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
+
+use super::ask;
+use super::queue::{LEASE_TTL_SECONDS, Place};
+use crate::api::v3::{Api, body, decode_or_answer};
+use crate::transport::{Body, Code, ReplySink, Status};
+
+pub(in crate::api::v3) fn lock(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
+    let request: LockRequest = decode_or_answer!(message, reply);
+    let task = Arc::clone(api);
+    api.answer_by_task(reply, async move { take(&task, request).await });
+}
+
+async fn take(api: &Arc<Api>, request: LockRequest) -> Result<Body, Status> {
+    let lease = ask::lease_or_new(api, request.lease, LEASE_TTL_SECONDS).await?;
+    let place = Place::take(api, &request.name, lease, Bytes::new()).await?;
+    place.wait_for_turn().await?;
+    if !place.is_held().await? {
+        return Err(Status::new(Code::Unknown, "mutex: session is expired"));
+    }
+    let response = body(&LockResponse {
+        header: Some(api.member.header(api.member.view().current_revision())),
+        key: place.key.clone(),
+    });
+    place.keep();
+    response
+}
+
+pub(in crate::api::v3) fn unlock(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
+    let request: UnlockRequest = decode_or_answer!(message, reply);
+    let delete = DeleteRangeRequest {
+        key: request.key,
+        ..DeleteRangeRequest::default()
+    };
+    if let Err(error) = kvorum_member::check::delete_range(&delete) {
+        return reply.send(Err(crate::api::v3::status(error)));
+    }
+    let member = api.member.clone();
+    api.member
+        .propose_inside(Payload::DeleteRange(delete), move |outcome| {
+            let answer = outcome
+                .map_err(crate::api::v3::status)
+                .and_then(|response| {
+                    body(&UnlockResponse {
+                        header: Some(member.header(response.revision())),
+                    })
+                });
+            reply.send(answer);
+        });
+}

@@ -1,0 +1,294 @@
+//! From a configuration to the machines of a member: a new cluster, or what its log remembers.
+//!
+//! A log that is there wins over every bootstrap flag, as in etcd. Two directories are refused rather than guessed
+//! about: one whose state an official server keeps outside the log, and one of a format this release does not know.
+
+use std::path::Path;
+use std::time::Duration;
+
+use kvorum_member::apply::{Apply, Local};
+use kvorum_member::cluster::Member as RosterMember;
+use kvorum_member::cluster::identity::{cluster_id, initial_member_id};
+use kvorum_member::consensus::{self, InitialMember, RestoreError};
+use kvorum_member::core::Core;
+use kvorum_member::lease::Deadlines;
+use kvorum_proto::ids::{MemberId, RequestId};
+use kvorum_storage::vfs::{OsVfs, SyncMode};
+use kvorum_storage::wal::{self, BackgroundExecutor, Executor, Metadata, WalError};
+use tracing::{info, warn};
+
+use crate::config::{BootstrapError, Config};
+use crate::process::data_directory::DataDirectory;
+use crate::runtime::Identity;
+
+/// How often a log that another process holds is tried again.
+const LOCK_RETRY: Duration = Duration::from_millis(100);
+/// How many tries there are between two log lines about it.
+const LOCK_TRIES_PER_LINE: u32 = 100;
+
+/// Why a member cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The flags do not found a cluster of one member.
+    #[error(transparent)]
+    Flags(#[from] BootstrapError),
+    /// The log cannot be used.
+    #[error(transparent)]
+    Log(#[from] WalError),
+    /// The log does not fit together.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// The directory belongs to an official server.
+    #[error(
+        "{directory} holds the backend of an official etcd server (member/snap/db); taking it over is not supported by this release, and nothing was changed"
+    )]
+    OfficialBackend {
+        /// The data directory.
+        directory: String,
+    },
+    /// The log begins behind its first entry.
+    #[error(
+        "the write-ahead log begins at index {first}; the state before it is not in this directory"
+    )]
+    MissingState {
+        /// The first index there is.
+        first: u64,
+    },
+}
+
+/// The machines of a member that is about to run.
+pub struct Booted {
+    /// The machines.
+    pub core: Core,
+    /// Who it is.
+    pub identity: Identity,
+    /// Does the log's urgent jobs.
+    pub executor: Executor<OsVfs>,
+    /// Does the log's other jobs.
+    pub background: BackgroundExecutor<OsVfs>,
+}
+
+/// Whether the member has a log already.
+///
+/// # Errors
+///
+/// When the directory cannot be read.
+pub fn is_initialized(config: &Config) -> Result<bool, StartError> {
+    Ok(wal::exists(&vfs(config), &config.wal_directory())?)
+}
+
+fn vfs(config: &Config) -> OsVfs {
+    OsVfs::new(if config.unsafe_no_fsync {
+        SyncMode::Never
+    } else {
+        SyncMode::Dsync
+    })
+}
+
+/// Opens or makes the log and sets up the machines on it. `first_request` says, once the member is known, which
+/// request ids this run will use.
+///
+/// # Errors
+///
+/// See [`StartError`].
+pub fn boot(
+    config: &Config,
+    directory: &DataDirectory,
+    first_request: impl FnOnce(MemberId) -> RequestId,
+) -> Result<Booted, StartError> {
+    if directory.has_official_backend() {
+        return Err(StartError::OfficialBackend {
+            directory: config.data_dir.clone(),
+        });
+    }
+    if is_initialized(config)? {
+        restart(config, first_request)
+    } else {
+        found(config, first_request)
+    }
+}
+
+fn options(config: &Config) -> wal::Options {
+    let max_wals = match config.max_wals {
+        0 => usize::MAX,
+        files => usize::try_from(files).unwrap_or(usize::MAX),
+    };
+    wal::Options {
+        max_wals,
+        ..wal::Options::default()
+    }
+}
+
+/// The one member that the flags name.
+fn founder(config: &Config) -> Result<RosterMember, StartError> {
+    let cluster = config.founding_members()?;
+    let urls = cluster.get(&config.name).into_iter().flatten();
+    let urls: Vec<String> = urls.map(ToString::to_string).collect();
+    let id = initial_member_id(&urls, &config.initial_cluster_token);
+    let mut member = RosterMember::new(id, urls, false);
+    member.name.clone_from(&config.name);
+    Ok(member)
+}
+
+fn found(
+    config: &Config,
+    first_request: impl FnOnce(MemberId) -> RequestId,
+) -> Result<Booted, StartError> {
+    let member = founder(config)?;
+    let id = member.id();
+    let identity = Identity {
+        cluster: cluster_id([id]),
+        member: id,
+    };
+    info!(
+        cluster_id = %identity.cluster,
+        local_member_id = %id,
+        "starting local member"
+    );
+    let metadata = Metadata {
+        node: id,
+        cluster: identity.cluster,
+    };
+    let opened = wal::create(
+        &vfs(config),
+        &config.wal_directory(),
+        metadata,
+        options(config),
+    )?;
+    let founder = InitialMember {
+        id,
+        context: member.context().into(),
+    };
+    let core = Core::bootstrap(
+        consensus_config(config, id),
+        &[founder],
+        opened.log,
+        Apply::new(Local {
+            member: id,
+            first_request: first_request(id),
+        }),
+        deadlines(config),
+    )?;
+    Ok(Booted {
+        core,
+        identity,
+        executor: opened.executor,
+        background: opened.background,
+    })
+}
+
+fn restart(
+    config: &Config,
+    first_request: impl FnOnce(MemberId) -> RequestId,
+) -> Result<Booted, StartError> {
+    let opened = open_waiting(config)?;
+    if let Some(repair) = &opened.repair {
+        warn!(
+            file = %repair.file.display(),
+            offset = repair.offset,
+            bytes_cut = repair.bytes_cut,
+            copy = %repair.copy.display(),
+            "repaired the write-ahead log: cut a torn tail that nobody was told of"
+        );
+    }
+    let recovered = opened.recovered;
+    let Metadata { node, cluster } = recovered.metadata;
+    if recovered.snapshot.index() > 0 {
+        return Err(StartError::MissingState {
+            first: recovered.snapshot.index() + 1,
+        });
+    }
+    let identity = Identity {
+        cluster,
+        member: node,
+    };
+    info!(
+        cluster_id = %cluster,
+        local_member_id = %node,
+        commit_index = recovered.hard_state.commit(),
+        entries = recovered.entries.len(),
+        "restarting local member"
+    );
+    let apply = Apply::new(Local {
+        member: node,
+        first_request: first_request(node),
+    });
+    let settings = consensus_config(config, node);
+    let core = if recovered.entries.is_empty() && recovered.hard_state.term() == 0 {
+        // The first start ended before anything was durable: it is begun again on the same log.
+        let founder = founder(config)?;
+        let founder = InitialMember {
+            id: node,
+            context: founder.context().into(),
+        };
+        Core::bootstrap(settings, &[founder], opened.log, apply, deadlines(config))?
+    } else {
+        Core::restore(settings, recovered, opened.log, apply, deadlines(config))?
+    };
+    Ok(Booted {
+        core,
+        identity,
+        executor: opened.executor,
+        background: opened.background,
+    })
+}
+
+/// Opens the log; while another process has it, waits and says so, as an official server does.
+fn open_waiting(config: &Config) -> Result<wal::Opened<OsVfs>, StartError> {
+    let directory = config.wal_directory();
+    let mut tries: u32 = 0;
+    loop {
+        match wal::open(&vfs(config), &directory, options(config)) {
+            Err(WalError::Locked { file }) => {
+                if tries.is_multiple_of(LOCK_TRIES_PER_LINE) {
+                    log_locked(&file);
+                }
+                tries += 1;
+                // Nobody tells when the other process ends, so it is asked again and again.
+                std::thread::sleep(LOCK_RETRY);
+            }
+            other => return Ok(other?),
+        }
+    }
+}
+
+fn log_locked(file: &Path) {
+    warn!(
+        file = %file.display(),
+        "the write-ahead log is taken by another process; waiting for it to end"
+    );
+}
+
+fn consensus_config(config: &Config, member: MemberId) -> consensus::Config {
+    let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let nanoseconds = started.unwrap_or_default().as_nanos() as u64;
+    let ticks = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+    let defaults = consensus::Config::new(member, nanoseconds ^ member.0, nanoseconds);
+    consensus::Config {
+        election_ticks: ticks(config.election_ticks()),
+        pre_vote: config.pre_vote,
+        snapshot_count: config.snapshot_count,
+        catch_up_entries: config.snapshot_catchup_entries,
+        request_timeout_ticks: request_timeout(config).as_millis() as u64
+            / config.heartbeat_interval_ms.max(1),
+        ..defaults
+    }
+}
+
+fn deadlines(config: &Config) -> Deadlines {
+    Deadlines::new(election_timeout(config))
+}
+
+/// The election timeout.
+#[must_use]
+pub fn election_timeout(config: &Config) -> Duration {
+    Duration::from_millis(config.election_timeout_ms)
+}
+
+/// How long a request may take: 5 s for the queue and the disk, and two elections.
+///
+/// Source: etcd v3.7.1 `server/config/config.go`, `ReqTimeout`.
+#[must_use]
+pub fn request_timeout(config: &Config) -> Duration {
+    Duration::from_secs(5) + 2 * election_timeout(config)
+}

@@ -1,0 +1,432 @@
+//! The thread that turns the machines.
+//!
+//! One turn: take what has come in (bounded), give proposals to the machines as one batch, let ticks and deadlines
+//! that are due pass, step the machines until nothing is left to do, and hand out what they want done. While a group
+//! is being synced the next one gathers in the log machine, so a slow disk makes larger groups, not a longer queue
+//! of syncs.
+
+use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kvorum_member::apply::{Effect, RequestError, Response};
+use kvorum_member::consensus::{Proposal, ReadToken, Role, Status};
+use kvorum_member::core::{self, Core, Machine};
+use kvorum_member::lease;
+use kvorum_proto::ids::{MemberId, Moment, RequestId};
+use kvorum_storage::wal::JobId;
+use tracing::{error, info, warn};
+
+use super::disk::DiskThreads;
+use super::waiters::{ReadWaiter, Waiter, Waiters};
+use super::{Clock, Member, measure};
+use crate::api::v3::status;
+
+/// Commands taken in one turn.
+const BATCH_COMMANDS_MAX: usize = 4096;
+
+/// What the thread is told by connections and by the disk.
+pub(super) enum Command {
+    /// Carry out a request.
+    Propose {
+        /// Its id.
+        id: RequestId,
+        /// The encoded request.
+        data: Bytes,
+        /// Who waits for its result.
+        waiter: Waiter,
+    },
+    /// Confirm a linearizable read.
+    Read(ReadWaiter),
+    /// Ask the lease deadlines.
+    Lease {
+        /// Makes the question.
+        ask: Box<dyn FnOnce(lease::Token) -> core::Input + Send>,
+        /// Gets the answer.
+        then: LeaseWaiter,
+    },
+    /// Look at the machines.
+    Inspect(Look),
+    /// Return freed space.
+    Defragment(Box<dyn FnOnce() + Send>),
+    /// The disk has done a job.
+    JobDone(JobId),
+    /// The disk has failed; the process must stop.
+    Failed(String),
+    /// End the thread.
+    Stop,
+}
+
+/// Looks at the machines between two of their steps.
+pub(super) type Look = Box<dyn FnOnce(&Core, Status) + Send>;
+
+/// Gets the answer of the lease deadlines.
+pub(super) type LeaseWaiter = Box<dyn FnOnce(Result<lease::Output, RequestError>) + Send>;
+
+impl Command {
+    /// Answers whoever waits: the member is stopping.
+    pub(super) fn refuse(self) {
+        match self {
+            Self::Propose { waiter, .. } => refuse(waiter, RequestError::Stopped),
+            Self::Read(then) => then(Err(RequestError::Stopped)),
+            Self::Lease { then, .. } => then(Err(RequestError::Stopped)),
+            Self::Inspect(_)
+            | Self::Defragment(_)
+            | Self::JobDone(_)
+            | Self::Failed(_)
+            | Self::Stop => {}
+        }
+    }
+}
+
+/// Times that the thread keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// One tick (`--heartbeat-interval`).
+    pub tick: Duration,
+    /// How long a request may take: 5 s and two election timeouts.
+    pub request_timeout: Duration,
+    /// Pause between two steps of a compaction (`--compaction-sleep-interval`).
+    pub compaction_pause: Duration,
+    /// Applies that take longer are logged (`--warning-apply-duration`); zero: none is.
+    pub warning_apply_duration: Duration,
+}
+
+/// Why the thread has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// It was asked to.
+    Asked,
+    /// An invariant broke or the disk failed.
+    Broken(String),
+    /// This member was removed from the cluster.
+    Removed,
+}
+
+/// The machines with everything that waits for them.
+pub(super) struct CoreThread {
+    core: Core,
+    member: Member,
+    clock: Clock,
+    settings: Settings,
+    disks: DiskThreads,
+    proposals: Vec<Proposal>,
+    waiters: Waiters<RequestId, Waiter>,
+    reads: Waiters<ReadToken, ReadWaiter>,
+    leases: HashMap<lease::Token, LeaseWaiter>,
+    next_token: u64,
+    next_tick: Moment,
+    /// No step of a compaction before this.
+    next_compaction: Moment,
+    leader: MemberId,
+    stop: Option<StopReason>,
+}
+
+impl CoreThread {
+    /// Around machines that are restored or bootstrapped.
+    pub(super) fn new(
+        core: Core,
+        member: Member,
+        clock: Clock,
+        settings: Settings,
+        disks: DiskThreads,
+    ) -> Self {
+        Self {
+            core,
+            member,
+            clock,
+            settings,
+            disks,
+            proposals: Vec::new(),
+            waiters: Waiters::default(),
+            reads: Waiters::default(),
+            leases: HashMap::new(),
+            next_token: 0,
+            next_tick: clock.now() + settings.tick,
+            next_compaction: Moment::default(),
+            leader: MemberId(0),
+            stop: None,
+        }
+    }
+
+    /// Turns the machines until the end.
+    #[must_use]
+    pub(super) fn run(mut self, commands: &Receiver<Command>) -> StopReason {
+        self.turn();
+        while self.stop.is_none() {
+            let mut next = match commands.recv_timeout(self.sleep()) {
+                Ok(command) => Some(command),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            let mut taken = 0;
+            while let Some(command) = next {
+                self.take(command);
+                taken += 1;
+                next = if taken < BATCH_COMMANDS_MAX {
+                    commands.try_recv().ok()
+                } else {
+                    None
+                };
+            }
+            self.turn();
+        }
+        self.finish(commands)
+    }
+
+    /// How long nothing needs to be done unless something comes in.
+    fn sleep(&self) -> Duration {
+        let mut next = self.next_tick;
+        let compaction = self
+            .core
+            .apply()
+            .compaction_pending()
+            .then_some(self.next_compaction);
+        let ends = [
+            self.core.deadline(),
+            compaction,
+            self.waiters.next_end(),
+            self.reads.next_end(),
+        ];
+        for end in ends.into_iter().flatten() {
+            next = next.min(end);
+        }
+        self.clock.until(next)
+    }
+
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Propose { id, data, waiter } => {
+                self.waiters
+                    .add(id, waiter, self.clock.now() + self.settings.request_timeout);
+                self.proposals.push(Proposal { id, data });
+            }
+            Command::Read(then) => {
+                let token = ReadToken(self.token());
+                self.reads.add(
+                    token,
+                    then,
+                    self.clock.now() + self.settings.request_timeout,
+                );
+                self.core.input(core::Input::Read(token));
+            }
+            Command::Lease { ask, then } => {
+                let token = lease::Token(self.token());
+                self.leases.insert(token, then);
+                self.core.input(ask(token));
+            }
+            Command::Inspect(look) => look(&self.core, self.core.status()),
+            Command::Defragment(then) => {
+                self.core.input(core::Input::Defragment);
+                self.turn();
+                then();
+            }
+            Command::JobDone(job) => self.core.input(core::Input::JobDone(job)),
+            Command::Failed(reason) => self.broken(reason),
+            Command::Stop => self.stop = self.stop.take().or(Some(StopReason::Asked)),
+        }
+    }
+
+    fn token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token
+    }
+
+    fn turn(&mut self) {
+        let now = self.clock.now();
+        if !self.proposals.is_empty() {
+            self.core
+                .input(core::Input::Propose(std::mem::take(&mut self.proposals)));
+        }
+        self.tick(now);
+        while let Some(machine) = self.next_machine(now) {
+            let started = Instant::now();
+            self.core.step(machine, now);
+            self.carry_out(machine, started.elapsed());
+            if machine == Machine::Compaction {
+                self.next_compaction = now + self.settings.compaction_pause;
+            }
+        }
+        self.expire(now);
+        measure::standing(self.member.metrics(), &self.core, self.waiters.len());
+    }
+
+    /// Compaction gets a step when nothing else wants one, and then a pause.
+    fn next_machine(&self, now: Moment) -> Option<Machine> {
+        self.core
+            .ready(now)
+            .find(|machine| *machine != Machine::Compaction || self.next_compaction <= now)
+    }
+
+    /// Gives one tick for each interval that has passed; after a long pause of the process not all of them, so that
+    /// a member that slept does not take itself for isolated.
+    fn tick(&mut self, now: Moment) {
+        if now < self.next_tick {
+            return;
+        }
+        self.core.input(core::Input::Tick);
+        self.next_tick = (self.next_tick + self.settings.tick).max(now);
+    }
+
+    /// Hands out what a step of a machine wants done.
+    fn carry_out(&mut self, machine: Machine, elapsed: Duration) {
+        while let Some(output) = self.core.take_output() {
+            match output {
+                core::Output::Job(job) => self.disks.submit(job),
+                core::Output::Publish(view) => self.member.publish(view),
+                core::Output::Reply { id, result } => self.reply(id, result, elapsed),
+                core::Output::ReadReady(tokens) => {
+                    for token in tokens {
+                        if let Some(then) = self.reads.take(token) {
+                            then(Ok(()));
+                        }
+                    }
+                }
+                core::Output::ReadRefused { token, error } => {
+                    self.member.metrics().read_indexes_failed.increment();
+                    if let Some(then) = self.reads.take(token) {
+                        then(Err(error));
+                    }
+                }
+                core::Output::Watch(input) => self.member.watch().input(input, None),
+                core::Output::Lease(answer) => {
+                    if let Some(then) = self.leases.remove(&answer_token(&answer)) {
+                        then(Ok(answer));
+                    }
+                }
+                // A lone member has no peers to send to.
+                core::Output::Send(_) => {}
+                core::Output::Leadership(leadership) => self.leadership(leadership),
+                core::Output::Notice(effect) => self.notice(&effect),
+                core::Output::Stop { reason } => self.broken(reason),
+            }
+        }
+        if machine == Machine::Apply {
+            self.warn_if_slow(elapsed);
+        }
+    }
+
+    fn reply(&mut self, id: RequestId, result: Result<Response, RequestError>, elapsed: Duration) {
+        measure::applied(self.member.metrics(), &result, elapsed);
+        match self.waiters.take(id) {
+            Some(Waiter::Client(reply)) => {
+                reply.send(
+                    result
+                        .map(|response| self.member.encode(&response))
+                        .map_err(status),
+                );
+            }
+            Some(Waiter::Inside(then)) => then(result),
+            None => {}
+        }
+    }
+
+    fn leadership(&mut self, leadership: kvorum_member::consensus::Leadership) {
+        self.member
+            .set_leadership(leadership.term.0, leadership.leader);
+        measure::leadership(
+            self.member.metrics(),
+            leadership.role == Role::Leader,
+            leadership.leader,
+        );
+        if leadership.leader == self.leader {
+            return;
+        }
+        self.leader = leadership.leader;
+        self.member.metrics().leader_changes.increment();
+        let id = self.member.identity().member;
+        if leadership.leader == MemberId(0) {
+            warn!("{id} lost its leader at term {}", leadership.term);
+        } else {
+            info!(
+                "raft.node: {id} elected leader {} at term {}",
+                leadership.leader, leadership.term
+            );
+        }
+    }
+
+    fn notice(&mut self, effect: &Effect) {
+        measure::notice(self.member.metrics(), effect);
+        match effect {
+            Effect::CompactionFinished { revision, hash, .. } => info!(
+                compact_revision = revision,
+                hash = hash.hash,
+                "finished scheduled compaction"
+            ),
+            Effect::ClusterVersionChanged(version) => info!(
+                cluster_version = version.short(),
+                "set initial cluster version"
+            ),
+            Effect::Removed => self.stop = Some(StopReason::Removed),
+            _ => {}
+        }
+    }
+
+    fn warn_if_slow(&self, elapsed: Duration) {
+        let limit = self.settings.warning_apply_duration;
+        if limit.is_zero() || elapsed <= limit {
+            return;
+        }
+        self.member.metrics().slow_apply.increment();
+        warn!(
+
+            took = %format_args!("{elapsed:?}"),
+            expected_duration = %format_args!("{limit:?}"),
+            "apply request took too long"
+        );
+    }
+
+    fn expire(&mut self, now: Moment) {
+        for waiter in self.waiters.expired(now) {
+            self.member.metrics().proposals_failed.increment();
+            refuse(waiter, RequestError::Timeout);
+        }
+        for then in self.reads.expired(now) {
+            self.member.metrics().slow_read_indexes.increment();
+            then(Err(RequestError::Timeout));
+        }
+    }
+
+    fn broken(&mut self, reason: String) {
+        error!(reason, "stopping: the member cannot go on");
+        self.stop = Some(StopReason::Broken(reason));
+    }
+
+    /// Answers everybody who waits, lets the disk finish what it has, and ends.
+    fn finish(mut self, commands: &Receiver<Command>) -> StopReason {
+        self.member.set_stopping();
+        for waiter in self.waiters.drain() {
+            refuse(waiter, RequestError::Stopped);
+        }
+        for then in self.reads.drain() {
+            then(Err(RequestError::Stopped));
+        }
+        for (_, then) in self.leases.drain() {
+            then(Err(RequestError::Stopped));
+        }
+        while let Ok(command) = commands.try_recv() {
+            command.refuse();
+        }
+        self.member.watch().stop();
+        self.disks.join();
+        self.stop.unwrap_or(StopReason::Asked)
+    }
+}
+
+fn refuse(waiter: Waiter, error: RequestError) {
+    match waiter {
+        Waiter::Client(reply) => reply.send(Err(status(error))),
+        Waiter::Inside(then) => then(Err(error)),
+    }
+}
+
+fn answer_token(answer: &lease::Output) -> lease::Token {
+    match answer {
+        lease::Output::KeptAlive { token, .. }
+        | lease::Output::TimeToLive { token, .. }
+        | lease::Output::NotPrimary(token) => *token,
+        // The router turns these two into proposals.
+        lease::Output::Revoke(_) | lease::Output::ClearCheckpoint(_) => lease::Token(0),
+    }
+}

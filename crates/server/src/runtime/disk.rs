@@ -1,0 +1,116 @@
+//! The two threads that carry out the log's jobs.
+//!
+//! One runs what somebody waits for (a group write and its sync, the change to the next file), the other what may be
+//! slow (zeros ahead of the groups, removal of old files). A job that fails ends the process: after a failed sync
+//! nobody knows what the disk holds, so nothing is tried again.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use kvorum_storage::vfs::Vfs;
+use kvorum_storage::wal::{BackgroundExecutor, Executor, Job, Lane, WalError, Work};
+
+use super::core_thread::Command;
+use crate::metrics::Metrics;
+
+/// Sends jobs to the thread of their lane.
+pub(super) struct DiskThreads {
+    foreground: Sender<Job>,
+    background: Sender<Job>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl DiskThreads {
+    /// Starts both threads. What they finish arrives as [`Command::JobDone`]; a failure as
+    /// [`Command::Failed`].
+    pub(super) fn start<V: Vfs>(
+        executor: Executor<V>,
+        background: BackgroundExecutor<V>,
+        done: &Arc<OnceLock<Sender<Command>>>,
+        metrics: &Arc<Metrics>,
+    ) -> std::io::Result<Self> {
+        let (foreground_jobs, foreground) = channel();
+        let (background_jobs, slow) = channel();
+        let timed = {
+            let metrics = Arc::clone(metrics);
+            let mut executor = executor;
+            move |job: &Job| run_timed(&mut executor, job, &metrics)
+        };
+        let slow_run = {
+            let mut background = background;
+            move |job: &Job| background.run(job)
+        };
+        let threads = vec![
+            spawn("wal", foreground, Arc::clone(done), timed)?,
+            spawn("wal-background", slow, Arc::clone(done), slow_run)?,
+        ];
+        Ok(Self {
+            foreground: foreground_jobs,
+            background: background_jobs,
+            threads,
+        })
+    }
+
+    /// Hands a job over. A thread that is gone has reported its failure already.
+    pub(super) fn submit(&self, job: Job) {
+        let lane = match job.lane() {
+            Lane::Foreground => &self.foreground,
+            Lane::Background => &self.background,
+        };
+        let _ = lane.send(job);
+    }
+
+    /// Lets the threads finish what they have and end.
+    pub(super) fn join(self) {
+        drop((self.foreground, self.background));
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn spawn(
+    name: &str,
+    jobs: Receiver<Job>,
+    done: Arc<OnceLock<Sender<Command>>>,
+    mut run: impl FnMut(&Job) -> Result<(), WalError> + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            for job in jobs {
+                let command = match run(&job) {
+                    Ok(()) => Command::JobDone(job.id),
+                    Err(error) => Command::Failed(error.to_string()),
+                };
+                let failed = matches!(command, Command::Failed(_));
+                if let Some(sender) = done.get() {
+                    let _ = sender.send(command);
+                }
+                if failed {
+                    return;
+                }
+            }
+        })
+}
+
+/// Writes a group and tells the metrics how long its durability took.
+fn run_timed<V: Vfs>(
+    executor: &mut Executor<V>,
+    job: &Job,
+    metrics: &Metrics,
+) -> Result<(), WalError> {
+    let before = executor.counts().bytes_written;
+    let started = Instant::now();
+    executor.run(job)?;
+    if matches!(job.work, Work::Write { .. }) {
+        let bytes = executor.counts().bytes_written - before;
+        metrics.wal_fsync.observe_duration(started.elapsed());
+        metrics.wal_write_bytes.add(bytes as f64);
+        // Write and sync are one call; there is no part before the sync.
+        metrics.wal_write.observe_duration(Duration::ZERO);
+    }
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! What the machines count, under the official names.
+
+use std::time::Duration;
+
+use kvorum_member::apply::{Effect, RequestError, Response};
+use kvorum_member::core::Core;
+use kvorum_mvcc::watch::{Counts, MessageKind};
+use kvorum_proto::ids::MemberId;
+
+use crate::metrics::Metrics;
+
+/// Where the machines stand after a turn.
+pub(super) fn standing(metrics: &Metrics, core: &Core, waiting: usize) {
+    let status = core.status();
+    metrics.proposals_committed.set(status.committed.0 as f64);
+    metrics.proposals_applied.set(status.applied.0 as f64);
+    metrics.proposals_pending.set(waiting as f64);
+    let apply = core.apply();
+    let view = apply.read_view().keys;
+    let sizes = apply.sizes();
+    metrics.total_size.set(sizes.total_bytes as f64);
+    metrics.size_in_use.set(sizes.in_use_bytes as f64);
+    metrics.current_revision.set(view.current_revision() as f64);
+    metrics.compact_revision.set(view.compact_revision() as f64);
+    metrics.keys.set(view.keys() as f64);
+    let counts = apply.counts();
+    metrics.put_bytes.set(counts.put_bytes as f64);
+    metrics.puts.raise_to(counts.puts);
+    metrics.deletes.raise_to(counts.deletes);
+    metrics.txns.raise_to(counts.txns);
+    metrics.compaction_keys.raise_to(counts.compacted_records);
+}
+
+/// A request was applied; `elapsed` is the time of the batch it was in.
+pub(super) fn applied(
+    metrics: &Metrics,
+    result: &Result<Response, RequestError>,
+    elapsed: Duration,
+) {
+    let (operation, success) = match result {
+        Ok(response) => (operation(response), "true"),
+        Err(_) => ("", "false"),
+    };
+    metrics
+        .apply_duration
+        .with(&[operation, success, "v3"])
+        .observe_duration(elapsed);
+    if let Ok(Response::LeaseGrant { ttl_seconds, .. }) = result {
+        metrics.lease_ttl.observe(*ttl_seconds as f64);
+    }
+}
+
+/// The label that official servers give a request.
+/// Source: etcd v3.7.1 `server/etcdserver/apply/apply.go`.
+fn operation(response: &Response) -> &'static str {
+    match response {
+        Response::Range(_) => "Range",
+        Response::Put(_) => "Put",
+        Response::DeleteRange(_) => "DeleteRange",
+        Response::Txn(_) => "Txn",
+        Response::Compaction { .. } => "Compaction",
+        Response::LeaseGrant { .. } => "LeaseGrant",
+        Response::LeaseRevoke { .. } => "LeaseRevoke",
+        Response::Alarm { .. } => "Alarm",
+        Response::AuthStatus { .. } => "AuthStatus",
+        Response::MemberAdd { .. } | Response::Members(_) => "ConfChange",
+        Response::Done { .. } => "ClusterMemberAttrSet",
+    }
+}
+
+/// Who leads.
+pub(super) fn leadership(metrics: &Metrics, is_leader: bool, leader: MemberId) {
+    metrics.is_leader.set(f64::from(u8::from(is_leader)));
+    metrics
+        .has_leader
+        .set(f64::from(u8::from(leader != MemberId(0))));
+}
+
+/// Something happened that operators watch.
+pub(super) fn notice(metrics: &Metrics, effect: &Effect) {
+    match effect {
+        Effect::CompactionFinished { .. } => {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            metrics
+                .compaction_last
+                .set(now.unwrap_or_default().as_secs() as f64);
+        }
+        Effect::ClusterVersionChanged(version) => {
+            metrics.cluster_version.clear();
+            metrics.cluster_version.with(&[&version.short()]).set(1.0);
+        }
+        _ => {}
+    }
+}
+
+/// A watch message was handed to its stream.
+pub(super) fn watch_sent(metrics: &Metrics, kind: MessageKind, events: usize, elapsed: Duration) {
+    match kind {
+        MessageKind::Control | MessageKind::Compacted => {
+            metrics.watch_control.observe_duration(elapsed);
+        }
+        MessageKind::Progress => metrics.watch_progress.observe_duration(elapsed),
+        MessageKind::Events => {
+            metrics.watch_events.observe_duration(elapsed);
+            let each = elapsed / u32::try_from(events.max(1)).unwrap_or(u32::MAX);
+            metrics.watch_per_event.observe_duration(each);
+        }
+    }
+}
+
+/// The watchers in numbers.
+pub(super) fn watch_counts(metrics: &Metrics, counts: &Counts) {
+    metrics.watch_streams.set(counts.streams as f64);
+    metrics.watchers.set(counts.watchers as f64);
+    metrics.slow_watchers.set(counts.slow_watchers as f64);
+    metrics.pending_events.set(counts.pending_events as f64);
+    metrics.events.raise_to(counts.events_total);
+}

@@ -1,0 +1,30 @@
+//! The running member: threads around the machines.
+//!
+//! ```text
+//!  connections (tokio) ──Command──► core thread ──Job──► wal thread, wal-background thread
+//!        ▲     │ ranges on a view      │  ▲                  │
+//!        │     ▼                       │  └────JobDone───────┘
+//!        └──ReplySink── replies ◄──────┤
+//!        └──StreamSink─ watch thread ◄─┘ events with their view
+//! ```
+//!
+//! The core thread turns the [`Core`](kvorum_member::core::Core) and nothing else: it gathers what all connections
+//! ask, gives it to the machines in one batch, and hands their outputs on. It never touches a file and never encodes
+//! a list. Ranges run where the connection lives, on the newest published view. Watchers live on a thread of their
+//! own, so that a storm of events does not delay a put.
+
+mod clock;
+mod core_thread;
+mod disk;
+mod measure;
+mod member;
+mod request_ids;
+mod running;
+mod waiters;
+mod watch_thread;
+
+pub use clock::Clock;
+pub use core_thread::{Settings, StopReason};
+pub use member::{Identity, Member};
+pub use running::{Requests, Running, Start};
+pub use watch_thread::{Target, WatchHandle};

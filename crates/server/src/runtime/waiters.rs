@@ -1,0 +1,100 @@
+//! Who waits for what on the core thread, and until when.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+
+use kvorum_member::apply::{RequestError, Response};
+use kvorum_proto::ids::Moment;
+
+use crate::transport::ReplySink;
+
+/// Whoever waits for the result of a proposal.
+pub(super) enum Waiter {
+    /// A client; the response is encoded for it.
+    Client(ReplySink),
+    /// Something inside the server.
+    Inside(Box<dyn FnOnce(Result<Response, RequestError>) + Send>),
+}
+
+/// Whoever waits for a read index.
+pub(super) type ReadWaiter = Box<dyn FnOnce(Result<(), RequestError>) + Send>;
+
+/// Those who wait, by the name of what they wait for. All wait equally long, so they expire in the order they came.
+pub(super) struct Waiters<K, W> {
+    waiting: HashMap<K, W>,
+    ends: VecDeque<(Moment, K)>,
+}
+
+impl<K: Copy + Eq + Hash, W> Default for Waiters<K, W> {
+    fn default() -> Self {
+        Self {
+            waiting: HashMap::new(),
+            ends: VecDeque::new(),
+        }
+    }
+}
+
+impl<K: Copy + Eq + Hash, W> Waiters<K, W> {
+    pub(super) fn add(&mut self, key: K, waiter: W, end: Moment) {
+        self.waiting.insert(key, waiter);
+        self.ends.push_back((end, key));
+    }
+
+    pub(super) fn take(&mut self, key: K) -> Option<W> {
+        self.waiting.remove(&key)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// When the next one may have waited long enough.
+    pub(super) fn next_end(&self) -> Option<Moment> {
+        self.ends.front().map(|(end, _)| *end)
+    }
+
+    /// Takes those who have waited long enough.
+    pub(super) fn expired(&mut self, now: Moment) -> Vec<W> {
+        let mut expired = Vec::new();
+        while let Some((end, key)) = self.ends.front().copied()
+            && (end <= now || !self.waiting.contains_key(&key))
+        {
+            self.ends.pop_front();
+            expired.extend(self.waiting.remove(&key));
+        }
+        expired
+    }
+
+    /// Takes everybody.
+    pub(super) fn drain(&mut self) -> Vec<W> {
+        self.ends.clear();
+        self.waiting.drain().map(|(_, waiter)| waiter).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kvorum_proto::ids::Moment;
+
+    use super::Waiters;
+
+    fn at(seconds: u64) -> Moment {
+        Moment(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn who_was_answered_does_not_expire() {
+        let mut waiters = Waiters::default();
+        waiters.add(1, "first", at(1));
+        waiters.add(2, "second", at(2));
+        waiters.add(3, "third", at(3));
+        assert_eq!(waiters.take(1), Some("first"));
+        assert_eq!(waiters.expired(at(2)), ["second"]);
+        assert_eq!(waiters.take(2), None);
+        assert_eq!(waiters.next_end(), Some(at(3)));
+        assert_eq!(waiters.drain(), ["third"]);
+        assert_eq!(waiters.len(), 0);
+    }
+}

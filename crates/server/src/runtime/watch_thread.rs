@@ -1,0 +1,374 @@
+//! The thread that owns all watchers.
+//!
+//! Connections and the core thread speak to it through one queue. After each batch it gives the hub a bounded amount
+//! of catch-up work and hands the messages to their streams.
+//!
+//! A stream's queue belongs to the transport, so the hub is told what has left it by comparing: the messages handed
+//! over in order against how many the queue still holds. When the queue is full the transport calls back once half of
+//! it is free again; until then the stream's watchers stay cursors.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, Bytes};
+use kvorum_member::apply::RequestError;
+use kvorum_mvcc::View;
+use kvorum_mvcc::watch::{Config, Input, Message, Output, Room, StreamId, WatchHub};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{Clock, measure};
+use crate::api::v3::status;
+use crate::metrics::Metrics;
+use crate::transport::{
+    Body, Credit, STREAM_QUEUED_BYTES_MAX, STREAM_QUEUED_MESSAGES_MAX, StreamSink,
+};
+
+/// Inputs taken in one turn, so that messages leave also under a flood.
+const BATCH_INPUTS_MAX: usize = 1024;
+/// History read for watchers that are behind, in one turn; see [`WatchHub::poll`].
+const CATCH_UP_BUDGET: usize = 1000;
+/// The longest sleep without a deadline.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// Where the messages of a stream go.
+pub enum Target {
+    /// To a client.
+    Client(StreamSink),
+    /// To something inside the server that takes whole messages at once.
+    Inside(UnboundedSender<Bytes>),
+}
+
+// The large variant is the ordinary one: boxing it would cost an allocation per event.
+#[allow(clippy::large_enum_variant)]
+enum Command {
+    Open {
+        stream: StreamId,
+        target: Target,
+        requires_leader: bool,
+    },
+    Hub {
+        input: Input,
+        credit: Option<Credit>,
+    },
+    Room {
+        stream: StreamId,
+    },
+    Close {
+        stream: StreamId,
+    },
+    Stop,
+}
+
+/// The door to the watchers; clones are the same door.
+#[derive(Clone)]
+pub struct WatchHandle {
+    commands: Sender<Command>,
+    next_stream: Arc<AtomicU64>,
+}
+
+impl WatchHandle {
+    /// Opens a stream and gives it a name.
+    #[must_use]
+    pub fn open(&self, target: Target, requires_leader: bool) -> StreamId {
+        let stream = StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed));
+        self.send(Command::Open {
+            stream,
+            target,
+            requires_leader,
+        });
+        stream
+    }
+
+    /// Gives the hub an input; `credit` is held while the stream is full.
+    pub fn input(&self, input: Input, credit: Option<Credit>) {
+        self.send(Command::Hub { input, credit });
+    }
+
+    /// The stream's queue has room again.
+    pub fn room(&self, stream: StreamId) {
+        self.send(Command::Room { stream });
+    }
+
+    /// The stream is over.
+    pub fn close(&self, stream: StreamId) {
+        self.send(Command::Close { stream });
+    }
+
+    /// Ends the thread.
+    pub(super) fn stop(&self) {
+        self.send(Command::Stop);
+    }
+
+    fn send(&self, command: Command) {
+        // A thread that is gone has taken the process with it or is on the way out.
+        let _ = self.commands.send(command);
+    }
+}
+
+/// A thread that is not started yet: its door exists before the hub's first view does.
+pub(super) struct Pending {
+    commands: Receiver<Command>,
+}
+
+/// The door and what is needed to start the thread behind it.
+#[must_use]
+pub(super) fn door() -> (WatchHandle, Pending) {
+    let (sender, receiver) = channel();
+    let handle = WatchHandle {
+        commands: sender,
+        next_stream: Arc::new(AtomicU64::new(1)),
+    };
+    (handle, Pending { commands: receiver })
+}
+
+impl Pending {
+    /// Starts the thread over a store at `view`.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system gives no thread.
+    pub(super) fn start(
+        self,
+        config: Config,
+        view: View,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<JoinHandle<()>> {
+        let mut watchers = Watchers {
+            hub: WatchHub::new(config, view),
+            clock,
+            metrics,
+            streams: HashMap::new(),
+            touched: Vec::new(),
+        };
+        let body = move || watchers.run(&self.commands);
+        std::thread::Builder::new()
+            .name("watch".to_owned())
+            .spawn(body)
+    }
+}
+
+/// One stream as the thread knows it.
+struct Stream {
+    target: Target,
+    /// Sizes of the messages handed over and not known to have left, oldest first.
+    handed: VecDeque<usize>,
+    /// Requests that are not read on because the queue is full.
+    held: Vec<Credit>,
+    touched: bool,
+}
+
+struct Watchers {
+    hub: WatchHub,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    streams: HashMap<StreamId, Stream>,
+    /// Streams that got messages in this turn.
+    touched: Vec<StreamId>,
+}
+
+impl Watchers {
+    fn run(&mut self, commands: &Receiver<Command>) {
+        loop {
+            let sleep = match self.hub.next_deadline() {
+                _ if self.hub.has_work() => Duration::ZERO,
+                Some(deadline) => self.clock.until(deadline).min(SLEEP_MAX),
+                None => SLEEP_MAX,
+            };
+            let mut next = match commands.recv_timeout(sleep) {
+                Ok(command) => Some(command),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let mut taken = 0;
+            while let Some(command) = next {
+                if !self.take(command) {
+                    return self.finish_all();
+                }
+                taken += 1;
+                next = if taken < BATCH_INPUTS_MAX {
+                    commands.try_recv().ok()
+                } else {
+                    None
+                };
+            }
+            let now = self.clock.now();
+            if self
+                .hub
+                .next_deadline()
+                .is_some_and(|deadline| deadline <= now)
+            {
+                self.hub.step(now, Input::Tick);
+            }
+            self.hub.poll(CATCH_UP_BUDGET);
+            self.deliver();
+            measure::watch_counts(&self.metrics, &self.hub.counts());
+        }
+    }
+
+    /// Takes one command; false ends the thread.
+    fn take(&mut self, command: Command) -> bool {
+        let now = self.clock.now();
+        match command {
+            Command::Open {
+                stream,
+                target,
+                requires_leader,
+            } => {
+                let state = Stream {
+                    target,
+                    handed: VecDeque::new(),
+                    held: Vec::new(),
+                    touched: false,
+                };
+                self.streams.insert(stream, state);
+                let window = Room {
+                    messages: STREAM_QUEUED_MESSAGES_MAX,
+                    bytes: STREAM_QUEUED_BYTES_MAX,
+                };
+                self.hub.step(
+                    now,
+                    Input::StreamOpened {
+                        stream,
+                        window,
+                        requires_leader,
+                    },
+                );
+            }
+            Command::Hub { input, credit } => {
+                let stream = stream_of(&input);
+                self.hub.step(now, input);
+                // Answers must be in the queue before it is asked whether it is full.
+                if let (Some(stream), Some(credit)) = (stream, credit) {
+                    self.deliver();
+                    self.hold_if_full(stream, credit);
+                }
+            }
+            Command::Room { stream } => self.room(stream),
+            Command::Close { stream } => {
+                self.streams.remove(&stream);
+                self.hub.step(now, Input::StreamClosed { stream });
+            }
+            Command::Stop => return false,
+        }
+        true
+    }
+
+    /// Hands all messages to their streams and tells the hub what has left since.
+    fn deliver(&mut self) {
+        while let Some(output) = self.hub.take_output() {
+            match output {
+                Output::Message(message) => self.hand_over(message),
+                Output::NoLeader { stream } => {
+                    if let Some(Stream {
+                        target: Target::Client(sink),
+                        ..
+                    }) = self.streams.remove(&stream)
+                    {
+                        sink.finish(Err(status(RequestError::NoLeader)));
+                    }
+                }
+            }
+        }
+        for stream in std::mem::take(&mut self.touched) {
+            self.room(stream);
+        }
+    }
+
+    fn hand_over(&mut self, message: Message) {
+        let name = message.stream;
+        let Some(stream) = self.streams.get_mut(&name) else {
+            return;
+        };
+        let bytes = message.bytes();
+        let started = Instant::now();
+        match &stream.target {
+            Target::Client(sink) => sink.send(into_body(&message)),
+            Target::Inside(sender) => {
+                let mut whole = Vec::with_capacity(bytes);
+                whole.put_slice(&message.head);
+                whole.put_slice(&message.body);
+                // A reader that is gone closes its stream itself.
+                let _ = sender.send(whole.into());
+            }
+        }
+        measure::watch_sent(
+            &self.metrics,
+            message.kind,
+            message.events,
+            started.elapsed(),
+        );
+        stream.handed.push_back(bytes);
+        if !std::mem::replace(&mut stream.touched, true) {
+            self.touched.push(name);
+        }
+    }
+
+    /// Tells the hub what has left the stream's queue.
+    fn room(&mut self, name: StreamId) {
+        let Some(stream) = self.streams.get_mut(&name) else {
+            return;
+        };
+        stream.touched = false;
+        let queued = match &stream.target {
+            Target::Client(sink) => {
+                let room = sink.room();
+                if room.is_empty() {
+                    // The transport calls back.
+                    return;
+                }
+                STREAM_QUEUED_MESSAGES_MAX - room.messages
+            }
+            Target::Inside(_) => 0,
+        };
+        stream.held.clear();
+        let gone_messages = stream.handed.len().saturating_sub(queued);
+        let gone_bytes = stream.handed.drain(..gone_messages).sum();
+        if gone_messages > 0 {
+            let gone = Room {
+                messages: gone_messages,
+                bytes: gone_bytes,
+            };
+            self.hub
+                .step(self.clock.now(), Input::Room { stream: name, gone });
+        }
+    }
+
+    /// A stream whose queue is full is not read on: its answers would need memory too.
+    fn hold_if_full(&mut self, name: StreamId, credit: Credit) {
+        if let Some(stream) = self.streams.get_mut(&name)
+            && let Target::Client(sink) = &stream.target
+            && sink.room().is_empty()
+        {
+            stream.held.push(credit);
+        }
+    }
+
+    fn finish_all(&mut self) {
+        for (_, stream) in self.streams.drain() {
+            if let Target::Client(sink) = stream.target {
+                sink.finish(Err(status(RequestError::Stopped)));
+            }
+        }
+    }
+}
+
+fn stream_of(input: &Input) -> Option<StreamId> {
+    match input {
+        Input::Create { stream, .. }
+        | Input::Cancel { stream, .. }
+        | Input::Progress { stream } => Some(*stream),
+        _ => None,
+    }
+}
+
+fn into_body(message: &Message) -> Body {
+    Body::encode(message.bytes(), |out| {
+        out.put_slice(&message.head);
+        out.put_slice(&message.body);
+    })
+}

@@ -1,0 +1,242 @@
+//! The life of the process: configuration, bootstrap, ports, readiness, the end.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use kvorum_member::cluster::CLUSTER_VERSION;
+use kvorum_member::quota::Quota;
+use kvorum_mvcc::watch;
+use kvorum_proto::etcdserverpb::internal_raft_request::Payload;
+use kvorum_proto::membershippb::{
+    Attributes, ClusterMemberAttrSetRequest, ClusterVersionSetRequest,
+};
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use crate::api::v3::{Api, Limits, Services};
+use crate::bootstrap::{self, Booted};
+use crate::config::{self, Config, STATUS_FAILED};
+use crate::log::{self, Line};
+use crate::metrics::Metrics;
+use crate::ports;
+use crate::process::data_directory::{self, DataDirectory};
+use crate::process::signals::{Signals, StopSignal};
+use crate::process::{limits, service};
+use crate::runtime::{Member, Requests, Running, Settings, Start, StopReason};
+use crate::transport::Server;
+
+/// Runs the server with these arguments and this environment until it ends.
+#[must_use]
+pub fn run(
+    arguments: impl Iterator<Item = OsString>,
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> ExitCode {
+    log::take_over_panics();
+    let arguments: Vec<String> = arguments
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    // A variable that is no text is none of ours.
+    let variables: Vec<(String, String)> = variables
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let parsed = match config::parse(&arguments, &variables) {
+        Ok(parsed) => parsed,
+        Err(exit) => return ExitCode::from(exit.report()),
+    };
+    for line in &parsed.early {
+        line.write();
+    }
+    if let Err(error) = log::init(&parsed.config) {
+        Line::warn("failed to verify flags")
+            .text("error", error)
+            .write();
+        return ExitCode::from(STATUS_FAILED);
+    }
+    for line in &parsed.notices {
+        line.write();
+    }
+    match serve(&parsed.config) {
+        // The process ends by the signal it got, as its parent expects.
+        Ok(Some(signal)) => signal.end_process(),
+        Ok(None) => ExitCode::SUCCESS,
+        Err(error) => {
+            Line::fatal("discovery failed")
+                .text("error", format!("{error:#}"))
+                .write();
+            ExitCode::from(STATUS_FAILED)
+        }
+    }
+}
+
+/// Runs the member; the signal that ended it, or `None` when it ended for good.
+fn serve(config: &Config) -> anyhow::Result<Option<StopSignal>> {
+    let data = config.data_dir.as_ref();
+    data_directory::identify(data)?;
+    let mut directory = DataDirectory::open(data)?;
+    config
+        .start_line(bootstrap::is_initialized(config)?)
+        .write();
+    let connections_max = limits::client_connections_max(limits::raise_open_files())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let metrics = Arc::new(Metrics::new(config.metrics == "extensive"));
+    // Ports are taken first: an address in use is told before anything is written.
+    let bound = runtime.block_on(async { ports::bind(config) })?;
+    let mut requests = None;
+    let booted = bootstrap::boot(config, &directory, |member| {
+        requests.insert(Requests::new(member)).first()
+    })?;
+    directory.mark_format()?;
+    let requests = requests.unwrap_or_else(|| Requests::new(booted.identity.member));
+    let running = start(config, booted, requests, &metrics)?;
+    runtime.block_on(live(config, running, bound, metrics, connections_max))
+}
+
+fn start(
+    config: &Config,
+    booted: Booted,
+    requests: Requests,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Running> {
+    let election_timeout = bootstrap::election_timeout(config);
+    let identity = booted.identity;
+    let start = Start {
+        settings: Settings {
+            tick: std::time::Duration::from_millis(config.heartbeat_interval_ms),
+            request_timeout: bootstrap::request_timeout(config),
+            compaction_pause: config.compaction_sleep_interval.to_duration(),
+            warning_apply_duration: config.warning_apply_duration.to_duration(),
+        },
+        quota: Quota::from_flag(config.quota_backend_bytes),
+        watch: watch::Config {
+            cluster: identity.cluster,
+            member: identity.member,
+            max_request_bytes: config.max_request_bytes as usize,
+            progress_interval: config.watch_progress_notify_interval.to_duration(),
+            leaderless_max: 3 * election_timeout,
+            seed: identity.member.0,
+        },
+        metrics: Arc::clone(metrics),
+    };
+    ports::announce(config, identity, metrics);
+    Ok(Running::start(booted, requests, start)?)
+}
+
+/// From running threads to the end.
+async fn live(
+    config: &Config,
+    mut running: Running,
+    bound: ports::Bound,
+    metrics: Arc<Metrics>,
+    connections_max: Option<u64>,
+) -> anyhow::Result<Option<StopSignal>> {
+    let mut signals = Signals::take_over()?;
+    let member = running.member.clone();
+    let stopped = tokio::select! {
+        published = publish(config, &member) => published.err(),
+        signal = signals.next() => return Ok(Some(end(signal, running, None).await)),
+        reason = running.ended() => Some(reason),
+    };
+    if let Some(reason) = stopped {
+        return broken(reason);
+    }
+    let api = Api::new(
+        member.clone(),
+        api_limits(config),
+        Arc::clone(&metrics),
+        tokio::runtime::Handle::current(),
+    );
+    let services = Arc::new(Services(api));
+    let server = ports::open(config, bound, services, &member, metrics, connections_max);
+    info!("ready to serve client requests");
+    for address in server.addresses() {
+        info!(
+            address,
+            "serving client traffic insecurely; this is strongly discouraged!"
+        );
+    }
+    service::notify_ready();
+    tokio::select! {
+        signal = signals.next() => Ok(Some(end(signal, running, Some(server.into_server())).await)),
+        reason = running.ended() => broken(reason),
+    }
+}
+
+fn broken(reason: StopReason) -> anyhow::Result<Option<StopSignal>> {
+    match reason {
+        StopReason::Asked | StopReason::Removed => Ok(None),
+        StopReason::Broken(reason) => Err(anyhow::anyhow!(reason)),
+    }
+}
+
+/// Stops accepting, lets calls in flight end for a bounded time, then stops the member.
+async fn end(signal: StopSignal, running: Running, server: Option<Server>) -> StopSignal {
+    info!(signal = signal.name(), "received signal; shutting down");
+    if let Some(server) = server {
+        server.shutdown().await;
+    }
+    let stopped = tokio::task::spawn_blocking(move || running.stop()).await;
+    if let Err(error) = stopped {
+        warn!(%error, "the member did not stop cleanly");
+    }
+    info!("closed etcd server");
+    signal
+}
+
+fn api_limits(config: &Config) -> Limits {
+    Limits {
+        request_bytes_max: config.max_request_bytes as usize,
+        txn_ops_max: usize::try_from(config.max_txn_ops).unwrap_or(usize::MAX),
+        election_timeout: bootstrap::election_timeout(config),
+    }
+}
+
+/// Tells the cluster this member's name and client addresses, and settles its version. The member serves when this
+/// is applied: it has a leader, and all that was committed before is replayed.
+async fn publish(config: &Config, member: &Member) -> Result<(), StopReason> {
+    let id = member.identity().member;
+    let urls: Vec<String> = config
+        .advertise_client_urls
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let attributes = Payload::ClusterMemberAttrSet(ClusterMemberAttrSetRequest {
+        member_id: id.0,
+        member_attributes: Some(Attributes {
+            name: config.name.clone(),
+            client_urls: urls.clone(),
+        }),
+    });
+    propose_until_applied(member, &attributes).await?;
+    info!(
+
+        local_member_id = %id,
+        local_member_attributes = ?urls,
+        "published local member to cluster through raft"
+    );
+    if member.read_view().cluster.version.is_none() {
+        let version = ClusterVersionSetRequest {
+            ver: CLUSTER_VERSION.to_string(),
+        };
+        propose_until_applied(member, &Payload::ClusterVersionSet(version)).await?;
+    }
+    Ok(())
+}
+
+/// Proposes what must be in the log before the member serves. A time-out means that there was no leader yet.
+async fn propose_until_applied(member: &Member, payload: &Payload) -> Result<(), StopReason> {
+    use kvorum_member::apply::RequestError;
+    loop {
+        let (sender, receiver) = oneshot::channel();
+        member.propose_inside(payload.clone(), move |outcome| drop(sender.send(outcome)));
+        match receiver.await.unwrap_or(Err(RequestError::Stopped)) {
+            Ok(_) => return Ok(()),
+            Err(RequestError::Timeout | RequestError::TooManyRequests) => {
+                warn!("failed to publish local member to cluster through raft");
+            }
+            Err(error) => return Err(StopReason::Broken(error.to_string())),
+        }
+    }
+}
