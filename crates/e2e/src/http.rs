@@ -28,18 +28,21 @@ pub fn get(port: u16, path: &str) -> io::Result<Page> {
     parse(&exchange(port, text.as_bytes())?)
 }
 
-/// Sends bytes and returns everything that comes back until the server closes.
+/// Sends bytes and returns everything that comes back until the server closes, or says no more.
 ///
 /// # Errors
-/// When nobody listens or nothing comes within ten seconds.
+/// When nobody listens or nothing at all comes within ten seconds.
 pub fn exchange(port: u16, bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(LIMIT))?;
     stream.write_all(bytes)?;
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {
-        // A server may answer and then reset, because it did not read all of what was sent.
-        Err(error) if error.kind() != io::ErrorKind::ConnectionReset => Err(error),
+        // A server may answer and then reset, because it did not read all of what was sent; or
+        // answer and keep the connection for more.
+        Err(error) if answer.is_empty() && error.kind() != io::ErrorKind::ConnectionReset => {
+            Err(error)
+        }
         _ => Ok(answer),
     }
 }

@@ -156,7 +156,7 @@ fn a_second_process_waits_for_the_data_directory(subject: Subject) {
     fill(&server, 1);
     let port = free_port();
     let mut second = Process::spawn(&mut server.command(port));
-    let waits = second.wait_for("flocked by another process", 0, LIMIT);
+    let waits = second.wait_for("locked by another process", 0, LIMIT);
     assert!(
         waits.is_some(),
         "not a word about waiting:\n{}",

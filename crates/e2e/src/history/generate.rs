@@ -40,6 +40,7 @@ pub fn history(seed: u64, length: usize) -> Vec<Step> {
     let mut generator = Generator {
         dice: Dice::new(seed),
         changes: 1,
+        compacted: 0,
     };
     (0..length).map(|_| generator.step()).collect()
 }
@@ -48,6 +49,8 @@ struct Generator {
     dice: Dice,
     /// About the revision that the store may have by now.
     changes: u64,
+    /// The revision that was to be compacted last, where answers are special.
+    compacted: i64,
 }
 
 impl Generator {
@@ -67,10 +70,13 @@ impl Generator {
             }
             58..78 => Step::Range(self.range()),
             78..82 => Step::RangeStream(self.streamed_range()),
-            82..84 => Step::Compact(CompactionRequest {
-                revision: self.revision(),
-                physical: self.dice.once_in(2),
-            }),
+            82..84 => {
+                self.compacted = self.revision();
+                Step::Compact(CompactionRequest {
+                    revision: self.compacted,
+                    physical: self.dice.once_in(2),
+                })
+            }
             84..88 => Step::Grant(self.grant()),
             88..90 => {
                 self.changes += 1;
@@ -110,10 +116,12 @@ impl Generator {
         }
     }
 
-    /// Now, some revision that may be compacted or not have come yet, or a negative number.
+    /// Now, some revision that may be compacted or not have come yet, the compacted one itself, or
+    /// a negative number.
     fn revision(&mut self) -> i64 {
         match self.dice.below(20) {
-            0..9 => 0,
+            0..8 => 0,
+            8 => self.compacted,
             9 => -1,
             // Rather late ones: after a compaction the early ones all answer alike.
             10..18 => (self.changes - self.dice.below(self.changes.min(40))) as i64,
