@@ -232,11 +232,11 @@ const MOVES: [(&str, f64); 25] = [
     ("grpc_server_msg_received_total{Put}", 11.0),
 ];
 
-/// What grows by an amount that is the server's own affair.
-const GROWS: [&str; 12] = [
+/// What grows by an amount that is the server's own affair. Commits of the backend are not among
+/// them: ours has no backend that would commit ten times a second.
+const GROWS: [&str; 11] = [
     "etcd_disk_wal_fsync_duration_seconds_count",
     "etcd_disk_wal_write_bytes_total",
-    "etcd_disk_backend_commit_duration_seconds_count",
     "etcd_mvcc_range_total",
     "etcd_network_client_grpc_received_bytes_total",
     "etcd_network_client_grpc_sent_bytes_total",
