@@ -245,7 +245,12 @@ impl View {
         if let Some(kept) = self.kept_hash(revision) {
             return Ok(kept);
         }
-        let revision = self.readable(revision)?;
+        // A negative number is taken as it is: nothing lies below it.
+        // Source: etcd v3.7.1, `server/storage/mvcc/kvstore.go` (`hashByRev`).
+        let revision = match revision {
+            ..0 => revision,
+            _ => self.readable(revision)?,
+        };
         let hasher = Hasher::new(revision, self.compacted, false);
         Ok(hash_rest(
             hasher,

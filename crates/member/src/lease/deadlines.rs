@@ -54,6 +54,17 @@ struct Lease {
     clearing: Option<Moment>,
 }
 
+/// What became of leases since the start, for the metrics. All only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Leases granted.
+    pub granted: u64,
+    /// Leases ended, by whomever.
+    pub revoked: u64,
+    /// Revokes asked for because a lease had ended; one that is asked for again counts again.
+    pub expired: u64,
+}
+
 /// The end of a lease that nobody counts down.
 const NEVER: Moment = Moment(Duration::MAX);
 
@@ -78,6 +89,7 @@ pub struct Deadlines {
     waiting: BTreeSet<(LeaseId, Token)>,
     waits_for: BTreeMap<Token, LeaseId>,
     last_check: Option<Moment>,
+    counts: Counts,
     outputs: VecDeque<Output>,
 }
 
@@ -96,6 +108,7 @@ impl Deadlines {
             waiting: BTreeSet::new(),
             waits_for: BTreeMap::new(),
             last_check: None,
+            counts: Counts::default(),
             outputs: VecDeque::new(),
         }
     }
@@ -160,6 +173,11 @@ impl Deadlines {
         ended.iter().chain(&self.ends).map(|(_, id)| *id).collect()
     }
 
+    /// What became of leases since the start, the replay of the log included.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
     /// Panics when an invariant of this type is broken.
     pub fn check_invariants(&self) {
         let places = self.ends.len() + self.picked.len() + self.in_flight.len();
@@ -200,6 +218,7 @@ impl Deadlines {
     }
 
     fn granted(&mut self, now: Moment, id: LeaseId, ttl_seconds: i64) {
+        self.counts.granted += 1;
         let whole = self.whole(ttl_seconds);
         let end = if self.is_primary { now + whole } else { NEVER };
         let lease = Lease {
@@ -217,6 +236,7 @@ impl Deadlines {
         let Some(lease) = self.leases.remove(&id) else {
             return;
         };
+        self.counts.revoked += 1;
         if !self.ends.remove(&(lease.end, id)) && self.in_flight.remove(&id).is_none() {
             self.picked.retain(|picked| *picked != id);
         }
@@ -353,6 +373,7 @@ impl Deadlines {
             .filter(|(_, asked)| is_late(asked))
         {
             *asked = now;
+            self.counts.expired += 1;
             self.outputs.push_back(Output::Revoke(*id));
         }
         for id in &self.clearing {
@@ -388,6 +409,7 @@ impl Deadlines {
                 break;
             };
             self.in_flight.insert(id, now);
+            self.counts.expired += 1;
             self.outputs.push_back(Output::Revoke(id));
         }
     }

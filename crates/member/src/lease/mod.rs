@@ -15,7 +15,7 @@ mod grants;
 mod messages;
 
 pub use deadlines::{
-    CHECK_INTERVAL, Deadlines, PICKED_PER_CHECK_MAX, REVOKE_RETRY, REVOKES_IN_FLIGHT_MAX,
+    CHECK_INTERVAL, Counts, Deadlines, PICKED_PER_CHECK_MAX, REVOKE_RETRY, REVOKES_IN_FLIGHT_MAX,
 };
 pub use grants::{Grant, Grants};
 pub use messages::{Input, Output, Token};

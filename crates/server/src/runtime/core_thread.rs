@@ -120,6 +120,7 @@ pub(super) struct CoreThread {
     /// No step of a compaction before this.
     next_compaction: Moment,
     leader: MemberId,
+    baseline: Option<measure::Baseline>,
     stop: Option<StopReason>,
 }
 
@@ -146,6 +147,7 @@ impl CoreThread {
             next_tick: clock.now() + settings.tick,
             next_compaction: Moment::default(),
             leader: MemberId(0),
+            baseline: None,
             stop: None,
         }
     }
@@ -249,7 +251,18 @@ impl CoreThread {
             }
         }
         self.expire(now);
-        measure::standing(self.member.metrics(), &self.core, self.waiters.len());
+        self.measure();
+    }
+
+    fn measure(&mut self) {
+        let metrics = self.member.metrics();
+        measure::standing(metrics, &self.core, self.waiters.len());
+        self.baseline = self
+            .baseline
+            .or_else(|| measure::Baseline::take(&self.core));
+        if let Some(baseline) = &self.baseline {
+            measure::done(metrics, &self.core, baseline);
+        }
     }
 
     /// Compaction gets a step when nothing else wants one, and then a pause.

@@ -4,10 +4,30 @@ use std::time::Duration;
 
 use kvorum_member::apply::{Effect, RequestError, Response};
 use kvorum_member::core::Core;
+use kvorum_member::lease;
 use kvorum_mvcc::watch::{Counts, MessageKind};
+use kvorum_mvcc::{self as mvcc, Interval};
 use kvorum_proto::ids::MemberId;
 
 use crate::metrics::Metrics;
+
+/// What the machines had counted when the replay of the log was over: counters of the process begin there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Baseline {
+    store: mvcc::Counts,
+    leases: lease::Counts,
+}
+
+impl Baseline {
+    /// None while the replay goes on.
+    pub(super) fn take(core: &Core) -> Option<Self> {
+        let over = core.replay().is_none();
+        over.then(|| Self {
+            store: core.apply().counts(),
+            leases: core.leases().counts(),
+        })
+    }
+}
 
 /// Where the machines stand after a turn.
 pub(super) fn standing(metrics: &Metrics, core: &Core, waiting: usize) {
@@ -22,13 +42,33 @@ pub(super) fn standing(metrics: &Metrics, core: &Core, waiting: usize) {
     metrics.size_in_use.set(sizes.in_use_bytes as f64);
     metrics.current_revision.set(view.current_revision() as f64);
     metrics.compact_revision.set(view.compact_revision() as f64);
-    metrics.keys.set(view.keys() as f64);
-    let counts = apply.counts();
-    metrics.put_bytes.set(counts.put_bytes as f64);
-    metrics.puts.raise_to(counts.puts);
-    metrics.deletes.raise_to(counts.deletes);
-    metrics.txns.raise_to(counts.txns);
-    metrics.compaction_keys.raise_to(counts.compacted_records);
+    metrics
+        .keys
+        .set(view.count(&Interval::all(), 0).unwrap_or_default() as f64);
+}
+
+/// What the machines have done since `baseline`.
+pub(super) fn done(metrics: &Metrics, core: &Core, baseline: &Baseline) {
+    let (store, before) = (core.apply().counts(), baseline.store);
+    metrics
+        .put_bytes
+        .set((store.put_bytes - before.put_bytes) as f64);
+    metrics.puts.raise_to(store.puts - before.puts);
+    metrics.deletes.raise_to(store.deletes - before.deletes);
+    metrics.txns.raise_to(store.txns - before.txns);
+    metrics
+        .compaction_keys
+        .raise_to(store.compacted_records - before.compacted_records);
+    let (leases, before) = (core.leases().counts(), baseline.leases);
+    metrics
+        .lease_granted
+        .raise_to(leases.granted - before.granted);
+    metrics
+        .lease_revoked
+        .raise_to(leases.revoked - before.revoked);
+    metrics
+        .lease_expired
+        .raise_to(leases.expired - before.expired);
 }
 
 /// A request was applied; `elapsed` is the time of the batch it was in.

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kvorum_proto::etcdserverpb::{
-    AuthStatusRequest, AuthStatusResponse, MemberListRequest, MemberListResponse,
-};
+use kvorum_proto::etcdserverpb::internal_raft_request::Payload;
+use kvorum_proto::etcdserverpb::{AuthStatusRequest, MemberListRequest, MemberListResponse};
 
 use super::{Api, body, decode_or_answer, status};
 use crate::transport::ReplySink;
@@ -30,11 +29,10 @@ pub(super) fn member_list(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
 }
 
 pub(super) fn auth_status(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
-    let _request: AuthStatusRequest = decode_or_answer!(message, reply);
-    let view = api.member.read_view();
-    reply.send(body(&AuthStatusResponse {
-        header: Some(api.member.header(view.keys.current_revision())),
-        enabled: view.cluster.auth.enabled,
-        auth_revision: view.cluster.auth.revision,
-    }));
+    let request: AuthStatusRequest = decode_or_answer!(message, reply);
+    api.member.propose(
+        Payload::AuthStatus(request),
+        api.limits.request_bytes_max,
+        reply,
+    );
 }
