@@ -261,10 +261,6 @@ impl View {
     }
 
     fn kept_hash(&self, revision: i64) -> Option<HashKv> {
-        // 0 asks for the newest revision, even after a compaction at 0.
-        if revision == 0 {
-            return None;
-        }
         self.hashes.at(revision, &self.index, &self.log)
     }
 }
