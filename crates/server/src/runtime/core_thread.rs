@@ -422,6 +422,16 @@ impl CoreThread {
             command.refuse();
         }
         self.member.watch().stop();
+        // What still waits in memory is the commit index: with it the next start knows at once what is decided.
+        self.core.input(core::Input::Flush);
+        while let Some(machine) = self.next_machine(self.clock.now()) {
+            self.core.step(machine, self.clock.now());
+            while let Some(output) = self.core.take_output() {
+                if let core::Output::Job(job) = output {
+                    self.disks.submit(job);
+                }
+            }
+        }
         self.disks.join();
         self.stop.unwrap_or(StopReason::Asked)
     }
