@@ -88,8 +88,8 @@ impl Block {
         });
     }
 
-    /// Length of the page, in bytes.
-    fn bytes(&self) -> u64 {
+    /// Length of the page, not filled up to the end of its last page, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
         HEADER_BYTES as u64 + self.body_bytes
     }
 
@@ -105,9 +105,10 @@ impl Block {
         Piece { length, bytes }
     }
 
-    /// The bytes of the page, not filled up to the end of its last page.
-    pub(super) fn encode(&self, id: PageId, kind: Kind, overflow: u32) -> Vec<u8> {
-        let mut page = Vec::with_capacity(HEADER_BYTES + self.body_bytes as usize);
+    /// What stands before the keys and values: header and table of elements.
+    pub(super) fn table(&self, id: PageId, kind: Kind, overflow: u32) -> Vec<u8> {
+        let table_bytes = self.elements.len() * ELEMENT_BYTES;
+        let mut page = Vec::with_capacity(HEADER_BYTES + table_bytes);
         let header = Header {
             id,
             flags: kind.flags(),
@@ -116,7 +117,7 @@ impl Block {
         };
         header.encode(&mut page);
         // A position counts from its own element.
-        let mut position = self.elements.len() * ELEMENT_BYTES;
+        let mut position = table_bytes;
         for element in &self.elements {
             let place = (position as u32).to_le_bytes();
             let key_length = (element.key_length as u32).to_le_bytes();
@@ -139,8 +140,12 @@ impl Block {
             position += element.key_length + element.value_length;
             position -= ELEMENT_BYTES;
         }
-        page.extend_from_slice(&self.data);
         page
+    }
+
+    /// The keys and values, which follow the table.
+    pub(super) fn data(&self) -> &[u8] {
+        &self.data
     }
 }
 
@@ -347,7 +352,8 @@ impl<O: Output> Builder<O> {
         let mut value = [root.0.to_le_bytes(), sequence.to_le_bytes()].concat();
         let length = BUCKET_BYTES + inline.map_or(0, |block| block.bytes() as usize);
         if let Some(block) = inline {
-            value.extend_from_slice(&block.encode(PageId(0), kind, 0));
+            value.extend(block.table(PageId(0), kind, 0));
+            value.extend_from_slice(block.data());
         }
         // While sizing the pairs of an inline bucket have no bytes, only its length is right.
         let bytes = &value[..];

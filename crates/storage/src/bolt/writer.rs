@@ -114,9 +114,13 @@ impl<W: Write> Output for Stream<W> {
         if id.0 + pages > self.pages {
             return Err(WriteError::Layout);
         }
-        let mut bytes = block.encode(id, kind, (pages - 1) as u32);
-        bytes.resize(bytes.len().next_multiple_of(PAGE_BYTES), 0);
-        self.output.write_all(&bytes).map_err(WriteError::Output)
+        let table = block.table(id, kind, (pages - 1) as u32);
+        let unused = pages * PAGE_BYTES as u64 - block.bytes();
+        let zeros = &[0; PAGE_BYTES][..unused as usize];
+        for part in [&table, block.data(), zeros] {
+            self.output.write_all(part).map_err(WriteError::Output)?;
+        }
+        Ok(())
     }
 }
 
