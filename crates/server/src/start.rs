@@ -56,21 +56,28 @@ pub fn run(
     for line in &parsed.notices {
         line.write();
     }
-    match serve(&parsed.config) {
+    let (message, error) = match serve(&parsed.config) {
         // The process ends by the signal it got, as its parent expects.
-        Ok(Some(signal)) => signal.end_process(),
-        Ok(None) => ExitCode::SUCCESS,
-        Err(error) => {
-            Line::fatal("discovery failed")
-                .text("error", format!("{error:#}"))
-                .write();
-            ExitCode::from(STATUS_FAILED)
-        }
-    }
+        Ok(End::Signal(signal)) => signal.end_process(),
+        Ok(End::Stopped(StopReason::Asked | StopReason::Removed)) => return ExitCode::SUCCESS,
+        Ok(End::Stopped(StopReason::Broken(reason))) => ("the member cannot go on", reason),
+        // What official servers say of every start that fails.
+        Err(error) => ("discovery failed", format!("{error:#}")),
+    };
+    Line::fatal(message).text("error", error).write();
+    ExitCode::from(STATUS_FAILED)
 }
 
-/// Runs the member; the signal that ended it, or `None` when it ended for good.
-fn serve(config: &Config) -> anyhow::Result<Option<StopSignal>> {
+/// How the life of a member ended.
+enum End {
+    /// The process was told to stop.
+    Signal(StopSignal),
+    /// The member stopped by itself.
+    Stopped(StopReason),
+}
+
+/// Runs the member until it ends; an error is a start that failed.
+fn serve(config: &Config) -> anyhow::Result<End> {
     let data = config.data_dir.as_ref();
     data_directory::identify(data)?;
     let mut directory = DataDirectory::open(data)?;
@@ -131,16 +138,16 @@ async fn live(
     bound: ports::Bound,
     metrics: Arc<Metrics>,
     connections_max: Option<u64>,
-) -> anyhow::Result<Option<StopSignal>> {
+) -> anyhow::Result<End> {
     let mut signals = Signals::take_over()?;
     let member = running.member.clone();
     let stopped = tokio::select! {
         published = publish(config, &member) => published.err(),
-        signal = signals.next() => return Ok(Some(end(signal, running, None).await)),
+        signal = signals.next() => return Ok(End::Signal(end(signal, running, None).await)),
         reason = running.ended() => Some(reason),
     };
     if let Some(reason) = stopped {
-        return broken(reason);
+        return Ok(End::Stopped(reason));
     }
     let api = Api::new(
         member.clone(),
@@ -159,15 +166,8 @@ async fn live(
     }
     service::notify_ready();
     tokio::select! {
-        signal = signals.next() => Ok(Some(end(signal, running, Some(server.into_server())).await)),
-        reason = running.ended() => broken(reason),
-    }
-}
-
-fn broken(reason: StopReason) -> anyhow::Result<Option<StopSignal>> {
-    match reason {
-        StopReason::Asked | StopReason::Removed => Ok(None),
-        StopReason::Broken(reason) => Err(anyhow::anyhow!(reason)),
+        signal = signals.next() => Ok(End::Signal(end(signal, running, Some(server.into_server())).await)),
+        reason = running.ended() => Ok(End::Stopped(reason)),
     }
 }
 
