@@ -711,14 +711,29 @@ fn raw_cases() -> Vec<Raw> {
             "deadline that is no time",
             "grpc-timeout",
             "soon",
-            "13 malformed grpc-timeout: *",
+            "13 malformed grpc-timeout: strconv.ParseUint: parsing \"soo\": invalid syntax",
         ),
         with(
             "deadline with an unknown unit",
             "grpc-timeout",
             "1X",
-            "13 malformed grpc-timeout: *",
+            "13 malformed grpc-timeout: transport: timeout unit is not recognized: \"1X\"",
         ),
+        with(
+            "deadline of nine digits",
+            "grpc-timeout",
+            "123456789S",
+            "13 malformed grpc-timeout: transport: timeout string is too long: \"123456789S\"",
+        ),
+        Raw {
+            method: "etcdserverpb.KV/Nothing",
+            headers: vec![("grpc-encoding", "rot13".to_owned())],
+            ..raw(
+                "unknown compression for an unknown method",
+                good(),
+                "12 unknown method Nothing for service etcdserverpb.KV",
+            )
+        },
         with(
             "deadline that has passed",
             "grpc-timeout",
@@ -740,8 +755,8 @@ fn raw_cases() -> Vec<Raw> {
         with(
             "binary metadata that is not base64",
             "x-bin",
-            "***",
-            "13 malformed binary metadata *",
+            "Zm9v*",
+            "13 malformed binary metadata \"Zm9v*\" in header \"x-bin\": illegal base64 data at input byte 4",
         ),
     ]
 }

@@ -144,6 +144,7 @@ impl Connection {
         let checked = head::check(&head).and_then(|timeout| {
             let found = self.shared.routes.find(head.uri.path());
             let (index, method) = found.map_err(Refusal::of_call)?;
+            head::check_encoding(&head.headers)?;
             Ok((timeout, index, method))
         });
         let (timeout, index, method) = match checked {

@@ -8,12 +8,15 @@ use std::time::Duration;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, request};
 
+use super::metadata::MalformedBinary;
 use super::{Code, Metadata, Status};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+/// Digits of a timeout before its unit.
+const TIMEOUT_DIGITS_MAX: usize = 8;
 const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// A request refused by its headers alone.
@@ -43,8 +46,38 @@ impl Refusal {
 /// Checks the headers of a request and returns how long its caller waits.
 ///
 /// # Errors
-/// The request is not gRPC, or its headers are malformed, or it is compressed.
+/// The request is not gRPC, or its headers are malformed.
 pub(super) fn check(head: &request::Parts) -> Result<Option<Duration>, Refusal> {
+    let content_type = head
+        .headers
+        .get(CONTENT_TYPE)
+        .map_or(&b""[..], HeaderValue::as_bytes);
+    if !is_grpc(content_type) {
+        let text = format!(
+            "invalid gRPC request content-type {:?}",
+            String::from_utf8_lossy(content_type)
+        );
+        return Err(Refusal {
+            http_status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            status: Status::new(Code::InvalidArgument, text),
+        });
+    }
+    if let Some(malformed) = Metadata::malformed_binary(&head.headers) {
+        let MalformedBinary {
+            name,
+            value,
+            position,
+        } = malformed;
+        let value = String::from_utf8_lossy(value.as_bytes());
+        return Err(Refusal::bad_header(format!(
+            "malformed binary metadata {value:?} in header {name:?}: illegal base64 data at input byte {position}"
+        )));
+    }
+    let timeout = head.headers.get(GRPC_TIMEOUT);
+    let timeout = timeout
+        .map(|value| parse_timeout(value.as_bytes()))
+        .transpose()
+        .map_err(|text| Refusal::bad_header(format!("malformed grpc-timeout: {text}")))?;
     if head.method != Method::POST {
         let text = format!(
             "Received a HEADERS frame with :method {:?} which should be POST",
@@ -55,38 +88,23 @@ pub(super) fn check(head: &request::Parts) -> Result<Option<Duration>, Refusal> 
             status: Status::new(Code::Internal, text),
         });
     }
-    let content_type = head
-        .headers
-        .get(CONTENT_TYPE)
-        .map_or(&b""[..], HeaderValue::as_bytes);
-    if !is_grpc(content_type) {
-        let text = format!(
-            "invalid gRPC request content-type: {:?}",
-            String::from_utf8_lossy(content_type)
-        );
-        return Err(Refusal {
-            http_status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            status: Status::new(Code::InvalidArgument, text),
-        });
+    Ok(timeout)
+}
+
+/// Checks that the messages of a request to a known method are not compressed.
+///
+/// # Errors
+/// They are.
+pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
+    let Some(encoding) = headers.get(GRPC_ENCODING) else {
+        return Ok(());
+    };
+    if matches!(encoding.as_bytes(), b"" | b"identity") {
+        return Ok(());
     }
-    if let Some((name, value)) = Metadata::malformed_binary(&head.headers) {
-        let value = String::from_utf8_lossy(value.as_bytes());
-        return Err(Refusal::bad_header(format!(
-            "malformed binary metadata {value:?} in header {name:?}: illegal base64 data"
-        )));
-    }
-    if let Some(encoding) = head.headers.get(GRPC_ENCODING)
-        && !matches!(encoding.as_bytes(), b"" | b"identity")
-    {
-        let encoding = String::from_utf8_lossy(encoding.as_bytes());
-        let text = format!("grpc: Decompressor is not installed for grpc-encoding {encoding:?}");
-        return Err(Refusal::of_call(Status::new(Code::Unimplemented, text)));
-    }
-    let timeout = head.headers.get(GRPC_TIMEOUT);
-    timeout
-        .map(|value| parse_timeout(value.as_bytes()))
-        .transpose()
-        .map_err(|text| Refusal::bad_header(format!("malformed grpc-timeout: {text}")))
+    let encoding = String::from_utf8_lossy(encoding.as_bytes());
+    let text = format!("grpc: Decompressor is not installed for grpc-encoding {encoding:?}");
+    Err(Refusal::of_call(Status::new(Code::Unimplemented, text)))
 }
 
 /// Whether a content type is `application/grpc`, alone or with a suffix or parameters.
@@ -110,7 +128,7 @@ fn parse_timeout(value: &[u8]) -> Result<Duration, String> {
             ));
         }
     };
-    if digits.len() > 8 {
+    if digits.len() > TIMEOUT_DIGITS_MAX {
         return Err(format!(
             "transport: timeout string is too long: {:?}",
             shown()
@@ -122,10 +140,15 @@ fn parse_timeout(value: &[u8]) -> Result<Duration, String> {
             shown()
         ));
     }
-    let number = std::str::from_utf8(digits)
-        .ok()
-        .and_then(|text| text.parse::<u32>().ok());
-    let number = u64::from(number.ok_or_else(|| format!("parsing {:?}: invalid syntax", shown()))?);
+    if !digits.iter().all(u8::is_ascii_digit) {
+        let digits = String::from_utf8_lossy(digits);
+        return Err(format!(
+            "strconv.ParseUint: parsing {digits:?}: invalid syntax"
+        ));
+    }
+    let number = digits
+        .iter()
+        .fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
     Ok(match unit {
         b'H' => Duration::from_secs(number * 3600),
         b'M' => Duration::from_secs(number * 60),
@@ -193,9 +216,11 @@ fn percent_encode(text: &str) -> std::borrow::Cow<'_, str> {
 mod tests {
     use std::time::Duration;
 
-    use http::Request;
+    use http::{HeaderMap, HeaderValue, Request};
 
-    use super::{Code, Status, check, parse_timeout, percent_encode, trailers};
+    use super::{
+        Code, Refusal, Status, check, check_encoding, parse_timeout, percent_encode, trailers,
+    };
 
     #[test]
     fn timeouts_follow_the_specification() {
@@ -216,11 +241,40 @@ mod tests {
                 "5x",
                 Err("transport: timeout unit is not recognized: \"5x\""),
             ),
-            ("-5S", Err("parsing \"-5S\": invalid syntax")),
+            (
+                "-5S",
+                Err("strconv.ParseUint: parsing \"-5\": invalid syntax"),
+            ),
+            (
+                "+5S",
+                Err("strconv.ParseUint: parsing \"+5\": invalid syntax"),
+            ),
         ];
         for (text, expected) in cases {
             let expected = expected.map_err(str::to_owned);
             assert_eq!(parse_timeout(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn compressed_requests_are_refused() {
+        let cases = [
+            (None, None),
+            (Some(""), None),
+            (Some("identity"), None),
+            (
+                Some("gzip"),
+                Some("grpc: Decompressor is not installed for grpc-encoding \"gzip\""),
+            ),
+        ];
+        for (encoding, expected) in cases {
+            let mut headers = HeaderMap::new();
+            if let Some(encoding) = encoding {
+                headers.insert("grpc-encoding", HeaderValue::from_static(encoding));
+            }
+            let expected =
+                expected.map(|text| Refusal::of_call(Status::new(Code::Unimplemented, text)));
+            assert_eq!(check_encoding(&headers).err(), expected);
         }
     }
 
@@ -275,12 +329,12 @@ mod tests {
                 )),
             ),
             (
-                "POST",
+                "GET",
                 &[],
                 Some((
                     415,
                     Code::InvalidArgument,
-                    "invalid gRPC request content-type: \"\"",
+                    "invalid gRPC request content-type \"\"",
                 )),
             ),
             (
@@ -289,7 +343,7 @@ mod tests {
                 Some((
                     415,
                     Code::InvalidArgument,
-                    "invalid gRPC request content-type: \"application/grpcx\"",
+                    "invalid gRPC request content-type \"application/grpcx\"",
                 )),
             ),
             (
@@ -303,20 +357,11 @@ mod tests {
             ),
             (
                 "POST",
-                &[grpc, ("grpc-encoding", "gzip")],
-                Some((
-                    200,
-                    Code::Unimplemented,
-                    "grpc: Decompressor is not installed for grpc-encoding \"gzip\"",
-                )),
-            ),
-            (
-                "POST",
                 &[grpc, ("trace-bin", "?")],
                 Some((
                     400,
                     Code::Internal,
-                    "malformed binary metadata \"?\" in header \"trace-bin\": illegal base64 data",
+                    "malformed binary metadata \"?\" in header \"trace-bin\": illegal base64 data at input byte 0",
                 )),
             ),
         ];

@@ -11,6 +11,15 @@ pub struct Metadata {
     headers: HeaderMap<HeaderValue>,
 }
 
+/// A `-bin` header whose value is not base64.
+#[derive(Debug)]
+pub(super) struct MalformedBinary<'a> {
+    pub(super) name: &'a str,
+    pub(super) value: &'a HeaderValue,
+    /// Where in the value the first wrong byte is.
+    pub(super) position: usize,
+}
+
 impl Metadata {
     /// Wraps the headers of a request that [`Metadata::check`] has accepted.
     pub(super) fn new(headers: HeaderMap<HeaderValue>) -> Self {
@@ -48,17 +57,23 @@ impl Metadata {
     #[must_use]
     pub fn binary(&self, key: &str) -> Option<Bytes> {
         let value = self.bytes(key)?;
-        base64::decode(value).map(Bytes::from)
+        base64::decode(value).ok().map(Bytes::from)
     }
 
-    /// The first `-bin` header whose value is not base64, as (name, value).
+    /// The first `-bin` header whose value is not base64.
     pub(super) fn malformed_binary(
         headers: &HeaderMap<HeaderValue>,
-    ) -> Option<(&str, &HeaderValue)> {
+    ) -> Option<MalformedBinary<'_>> {
         headers
             .iter()
             .filter(|(name, _)| name.as_str().ends_with("-bin"))
-            .find(|(_, value)| base64::decode(value.as_bytes()).is_none())
-            .map(|(name, value)| (name.as_str(), value))
+            .find_map(|(name, value)| {
+                let position = base64::decode(value.as_bytes()).err()?;
+                Some(MalformedBinary {
+                    name: name.as_str(),
+                    value,
+                    position,
+                })
+            })
     }
 }
