@@ -150,6 +150,9 @@ const TOO_LARGE: &str = "3 etcdserver: request is too large";
 const NO_LEASE: &str = "5 etcdserver: requested lease not found";
 const LONG_LEASE: &str = "11 etcdserver: too large lease TTL";
 
+const NO_REQUEST: &str =
+    "13 cardinality violation: received no request message from non-client-streaming RPC";
+
 type Case = (&'static str, &'static str, Vec<u8>, &'static str);
 
 fn case(
@@ -645,6 +648,39 @@ fn raw_cases() -> Vec<Raw> {
         raw("unknown fields", frame(b"\x0a\x01k\xf8\x3f\x01"), "ok"),
         raw("no message at all", Bytes::new(), "2 EOF"),
         raw("part of a head", Bytes::from_static(b"\0\0\0"), "2 EOF"),
+        raw(
+            "a head and no more",
+            false_frame(0, 100, b""),
+            "2 unexpected EOF",
+        ),
+        Raw {
+            method: STREAM,
+            ..raw(
+                "part of a head of a stream",
+                Bytes::from_static(b"\0\0\0"),
+                NO_REQUEST,
+            )
+        },
+        Raw {
+            method: STREAM,
+            ..raw("no message in a stream", Bytes::new(), NO_REQUEST)
+        },
+        Raw {
+            method: STREAM,
+            ..raw(
+                "message of a stream that ends early",
+                false_frame(0, 100, b"\x0a\x01k"),
+                "13 unexpected EOF",
+            )
+        },
+        Raw {
+            method: "etcdserverpb.Lease/LeaseKeepAlive",
+            ..raw(
+                "part of a head among keep-alives",
+                Bytes::from_static(b"\0\0\0"),
+                "ok",
+            )
+        },
         raw(
             "message that ends early",
             false_frame(0, 100, b"\x0a\x01k"),

@@ -71,9 +71,10 @@ impl MessageDecoder {
         Ok(Some(self.gathered.split_to(length).freeze()))
     }
 
-    /// Whether data is left over that is no whole message.
+    /// Whether a message has begun and is not whole. An incomplete prefix does not count: official servers read it
+    /// as the end of the data. Source: grpc-go v1.82.1 `rpc_util.go`, `recvMsg`.
     pub(super) fn is_torn(&self) -> bool {
-        !(self.whole.is_empty() && self.gathered.is_empty())
+        self.whole.len().max(self.gathered.len()) >= PREFIX_BYTES
     }
 }
 
@@ -150,7 +151,9 @@ mod tests {
             &["0123456789", "x"],
             Ok(false),
         );
-        check(b"\0\0\0\0\x03foo\0\0\0", &["foo"], Ok(true));
+        check(b"\0\0\0\0\x03foo\0\0\0", &["foo"], Ok(false));
+        check(b"\0\0\0\0", &[], Ok(false));
+        check(b"\0\0\0\0\x01", &[], Ok(true));
         check(b"\0\0\0\0\x05fo", &[], Ok(true));
     }
 

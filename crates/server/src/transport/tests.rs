@@ -147,7 +147,7 @@ fn failures_carry_code_and_text_and_leave_the_connection_usable() {
             (
                 "Echo",
                 &[],
-                &Bytes::from_static(b"\0\0\0"),
+                &Bytes::from_static(b"\0\0\0\0\x01"),
                 ("2", "unexpected EOF"),
             ),
             ("Echo", &[], &Bytes::new(), ("2", "EOF")),
@@ -163,7 +163,7 @@ fn failures_carry_code_and_text_and_leave_the_connection_usable() {
             (
                 "Bidi",
                 &[],
-                &Bytes::from_static(b"\0\0"),
+                &Bytes::from_static(b"\0\0\0\0\x01"),
                 ("13", "unexpected EOF"),
             ),
             ("Bidi", &[], &framed(b"fail"), ("11", "told to fail")),
