@@ -141,13 +141,15 @@ impl Connection {
 
     fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         let (head, body) = request.into_parts();
+        let arrived = Instant::now();
         let checked = head::check(&head).and_then(|timeout| {
+            let deadline = head::deadline(arrived, timeout)?;
             let found = self.shared.routes.find(head.uri.path());
             let (index, method) = found.map_err(Refusal::of_call)?;
             head::check_encoding(&head.headers)?;
-            Ok((timeout, index, method))
+            Ok((deadline, index, method))
         });
-        let (timeout, index, method) = match checked {
+        let (deadline, index, method) = match checked {
             Ok(checked) => checked,
             Err(refusal) => {
                 // A client that is gone already needs no answer.
@@ -155,7 +157,6 @@ impl Connection {
                 return;
             }
         };
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let call = CallHead {
             method,
             index,

@@ -3,7 +3,7 @@
 //! Source of codes and texts: grpc-go `internal/transport/http2_server.go`, `operateHeaders`, and
 //! `internal/transport/http_util.go`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, request};
@@ -89,6 +89,21 @@ pub(super) fn check(head: &request::Parts) -> Result<Option<Duration>, Refusal> 
         });
     }
     Ok(timeout)
+}
+
+/// The moment until which the caller of a request that arrived at `arrived` waits.
+///
+/// # Errors
+/// It has passed: a call that nobody waits for must not run, since its caller takes it for one that failed.
+pub(super) fn deadline(
+    arrived: Instant,
+    timeout: Option<Duration>,
+) -> Result<Option<Instant>, Refusal> {
+    let deadline = timeout.and_then(|timeout| arrived.checked_add(timeout));
+    if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        return Err(Refusal::of_call(Status::deadline_exceeded()));
+    }
+    Ok(deadline)
 }
 
 /// Checks that the messages of a request to a known method are not compressed.

@@ -227,7 +227,16 @@ fn deadline_is_answered_by_the_transport() {
                 "{name}"
             );
         }
-        let (call, sink) = server.seen.held.lock().unwrap().pop().unwrap();
+        for timeout in ["0S", "1n"] {
+            let answer = client
+                .send("Hold", &[("grpc-timeout", timeout)], framed(b"x"))
+                .await
+                .unwrap();
+            assert_eq!(answer.status(), ("4", "context deadline exceeded"));
+        }
+        let mut held = std::mem::take(&mut *server.seen.held.lock().unwrap());
+        assert_eq!(held.len(), 1, "a call that nobody waits for has not run");
+        let (call, sink) = held.pop().unwrap();
         assert!(call.deadline.is_some() && sink.deadline() == call.deadline);
         assert!(sink.is_closed());
         // An answer that comes late is ignored.
