@@ -97,8 +97,34 @@ fn malformed_http_is_answered_with_400(subject: Subject) {
         "GET /health HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n",
         "x".repeat(2 << 20)
     );
-    let cases: [(&str, &[u8], &str); 4] = [
+    let ample = format!(
+        "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Long: {}\r\n{}\r\n",
+        "x".repeat(1000 << 10),
+        "X-Short: y\r\n".repeat(500)
+    );
+    let cases: [(&str, &[u8], &str); 9] = [
         ("no host", b"GET /health HTTP/1.1\r\n\r\n", "HTTP/1.1 400"),
+        (
+            "two hosts",
+            b"GET /health HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+            "HTTP/1.1 400",
+        ),
+        (
+            "a host that is none",
+            b"GET /health HTTP/1.1\r\nHost: x y\r\n\r\n",
+            "HTTP/1.1 400",
+        ),
+        (
+            "an address in place of a host",
+            b"GET http://x/health HTTP/1.1\r\n\r\n",
+            "HTTP/1.1 400",
+        ),
+        (
+            "no host in HTTP/1.0",
+            b"GET /health HTTP/1.0\r\n\r\n",
+            "HTTP/1.0 200",
+        ),
+        ("headers just below 1 MiB", ample.as_bytes(), "HTTP/1.1 200"),
         (
             "a header without a name",
             b"GET /health HTTP/1.1\r\nHost: x\r\n: y\r\n\r\n",
