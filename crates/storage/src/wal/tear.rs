@@ -60,7 +60,9 @@ fn a_crash_leaves_this(file: &[u8], offset: usize) -> bool {
         return false;
     }
     let record_end = offset.saturating_add(LENGTH_BYTES).saturating_add(size);
-    record_end > file.len() || a_sector_is_zero(file, sector_end, record_end)
+    // The file may also end within the padding behind the record.
+    let frame_end = offset.saturating_add(frame::frame_bytes(size));
+    frame_end > file.len() || a_sector_is_zero(file, sector_end, record_end)
 }
 
 /// Whether a sector's share of the bytes `start..end` is all zero; `start` begins a sector.

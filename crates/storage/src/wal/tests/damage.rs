@@ -111,6 +111,28 @@ fn torn_tail_is_copied_and_cut() {
     assert_eq!(disk.contents(&repair.file).len(), good);
 }
 
+/// Found by simulation: the length of a file came back from a crash within the padding.
+#[test]
+fn file_that_ends_within_the_padding_is_torn() {
+    let mut log = ours();
+    log.checksum();
+    log.entry(&entry(1, 1, 20));
+    let good = log.length();
+    let padded = (0..8)
+        .map(|data| (data, Encoder::new(log.crc())))
+        .find_map(|(data, mut last)| {
+            last.entry(&entry(1, 2, data));
+            let bytes = last.take_bytes();
+            bytes.ends_with(&[0, 0]).then_some(bytes)
+        });
+    let mut bytes = log.take_bytes();
+    bytes.extend_from_slice(&padded.unwrap());
+    bytes.pop();
+    let opened = open(&disk_with(&bytes), Path::new(DIRECTORY), OPTIONS).unwrap();
+    assert_eq!(opened.recovered.entries, [entry(1, 1, 20)]);
+    assert_eq!(opened.repair.unwrap().offset, good as u64);
+}
+
 #[test]
 fn torn_group_with_its_first_sector_lost_is_cut() {
     let mut log = ours();
