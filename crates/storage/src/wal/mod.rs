@@ -236,6 +236,10 @@ pub fn open<V: Vfs>(vfs: &V, directory: &Path, options: Options) -> Result<Opene
     };
     file.reserve(options.segment_bytes)
         .map_err(failed("taking space for the log"))?;
+    // The sync of the last group may have failed, which ended the process before us. The page cache
+    // then shows bytes that it takes for clean and that no later sync would cover: write them again.
+    file.write_through(tail.group as u64, &bytes[tail.group..tail.offset])
+        .map_err(failed("writing the last group again"))?;
     // A log of an official etcd has no checksum record before its groups; from here on ours has.
     let mut offset = tail.offset;
     if !tail.marked {

@@ -44,6 +44,8 @@ pub(super) struct Tail {
     pub(super) crc: u32,
     /// Whether groups in this file begin with a checksum record.
     pub(super) marked: bool,
+    /// Where the last group begins; 0 in a file without marks.
+    pub(super) group: usize,
     /// Why the bytes behind `offset` are no part of the log, when there are any.
     pub(super) torn: Option<Damage>,
 }
@@ -71,6 +73,7 @@ pub(super) struct Replay {
 struct Stop {
     offset: usize,
     marked: bool,
+    group: usize,
     /// Records seen in this file.
     records: usize,
     damage: Option<Damage>,
@@ -108,6 +111,7 @@ impl Replay {
         let Stop {
             offset,
             marked,
+            group,
             records,
             damage,
         } = self.records(file)?;
@@ -127,6 +131,7 @@ impl Replay {
             offset,
             crc: self.crc,
             marked,
+            group,
             torn,
         })
     }
@@ -140,6 +145,7 @@ impl Replay {
         let mut stop = Stop {
             offset: 0,
             marked: false,
+            group: 0,
             records: 0,
             damage: None,
         };
@@ -179,7 +185,10 @@ impl Replay {
             }
             self.apply(&record)
                 .map_err(|damage| Found { offset, damage })?;
-            stop.marked |= record.kind == Kind::Crc && offset > 0;
+            if record.kind == Kind::Crc {
+                stop.marked |= offset > 0;
+                stop.group = offset;
+            }
             stop.records += 1;
             stop.offset = end;
         }
