@@ -197,10 +197,21 @@ impl Reply {
 pub enum Outcome {
     /// It was answered.
     Replied(Reply),
-    /// It was refused with this text and has changed nothing.
-    Refused(String),
+    /// It was refused and has changed nothing.
+    Refused(Refusal),
     /// No answer came: it may or may not have happened, then or later.
     Unknown,
+}
+
+/// Why a request was refused, as far as the checkers tell cases apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The history asked for is gone.
+    Compacted,
+    /// No lease has this id.
+    NoLease,
+    /// Anything else, in the member's words.
+    Other(String),
 }
 
 /// One request of one client from its first byte to its answer.
@@ -249,4 +260,7 @@ pub struct History {
     pub watchers: Vec<Watched>,
     /// Changes as the member published them, with the time of the first publication.
     pub published: BTreeMap<i64, (Moment, Vec<Change>)>,
+    /// The newest revision when everything had come to rest and every watcher had been given time to catch up; `None`
+    /// when the run did not get that far.
+    pub rested_at: Option<i64>,
 }

@@ -1,6 +1,13 @@
 //! Whole members on one thread from one seed.
+//!
+//! [`run`] makes a [`world`] from a seed, lets it run and judges what happened with the [`checkers`].
 
 pub mod checkers;
 pub mod disk;
+pub mod event_log;
 pub mod history;
 pub mod random;
+mod run;
+pub mod world;
+
+pub use run::{Report, run};

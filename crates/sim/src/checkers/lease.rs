@@ -6,70 +6,166 @@ use std::time::Duration;
 use bytes::Bytes;
 use kvorum_proto::ids::Moment;
 
-use crate::history::{Change, History, Operation, Outcome, Reply, Request};
+use crate::history::{Change, History, Operation, Outcome, Refusal, Reply, Request};
+
+/// What the history says about leases and deletions, arranged so that a question costs little.
+struct Known<'a> {
+    /// Acknowledged deletes by their revision.
+    deletes: BTreeMap<i64, &'a Operation>,
+    /// Deletes of which nobody knows when or whether they happened.
+    open_deletes: Vec<&'a Operation>,
+    /// When the revoke of a lease was first asked for.
+    revokes: BTreeMap<i64, Moment>,
+    /// Answers that promised a lifetime: when they were known, and until when they hold.
+    promises: BTreeMap<i64, Vec<Promise<'a>>>,
+}
+
+struct Promise<'a> {
+    known: Moment,
+    until: Moment,
+    operation: &'a Operation,
+}
+
+impl<'a> Known<'a> {
+    fn new(history: &'a History) -> Self {
+        let mut known = Self {
+            deletes: BTreeMap::new(),
+            open_deletes: Vec::new(),
+            revokes: BTreeMap::new(),
+            promises: BTreeMap::new(),
+        };
+        for operation in &history.operations {
+            known.learn(operation);
+        }
+        known
+    }
+
+    fn learn(&mut self, operation: &'a Operation) {
+        match (&operation.request, &operation.outcome) {
+            (_, Outcome::Refused(_)) => {}
+            (
+                Request::Delete(_),
+                Outcome::Replied(Reply::Done {
+                    revision,
+                    deleted: 1..,
+                    ..
+                }),
+            ) => {
+                self.deletes.insert(*revision, operation);
+            }
+            (Request::Delete(_), Outcome::Replied(_)) => {}
+            (Request::Delete(_), Outcome::Unknown) => self.open_deletes.push(operation),
+            (Request::Revoke { lease }, _) => {
+                let first = self.revokes.entry(*lease).or_insert(operation.invoked);
+                *first = operation.invoked.min(*first);
+            }
+            (Request::Grant { lease, .. }, Outcome::Replied(Reply::Done { ttl_seconds, .. }))
+            | (Request::KeepAlive { lease }, Outcome::Replied(Reply::KeptAlive { ttl_seconds })) => {
+                self.promise(*lease, *ttl_seconds, operation);
+            }
+            _ => {}
+        }
+    }
+
+    fn promise(&mut self, lease: i64, ttl_seconds: i64, operation: &'a Operation) {
+        if let (Some(known), Ok(seconds @ 1..)) = (operation.returned, u64::try_from(ttl_seconds)) {
+            let until = operation.invoked + Duration::from_secs(seconds);
+            self.promises.entry(lease).or_default().push(Promise {
+                known,
+                until,
+                operation,
+            });
+        }
+    }
+
+    /// Whether a client deleted the key at this revision, or may have.
+    fn somebody_deleted(&self, key: &[u8], revision: i64, at: Moment) -> bool {
+        let covers = |operation: &&Operation| {
+            operation.invoked <= at
+                && matches!(&operation.request, Request::Delete(keys) if keys.contains(key))
+        };
+        self.deletes.get(&revision).is_some_and(covers) || self.open_deletes.iter().any(covers)
+    }
+
+    /// Whether the end of the lease was asked for.
+    fn somebody_revoked(&self, lease: i64, at: Moment) -> bool {
+        self.revokes.get(&lease).is_some_and(|asked| *asked <= at)
+    }
+
+    /// The promise that reaches furthest, of those known by then.
+    fn promised(&self, lease: i64, known_by: Moment) -> Option<&Promise<'a>> {
+        let promises = self.promises.get(&lease)?.iter();
+        promises
+            .filter(|promise| promise.known <= known_by)
+            .max_by_key(|promise| promise.until)
+    }
+}
 
 /// No key vanishes with its lease before the lifetime has passed that was promised last, counted from the moment the
-/// promise was asked for; unless somebody asked for the deletion.
+/// promise was asked for; unless somebody asked for it. Nor does a key vanish that hangs on no lease.
 pub(super) fn never_early(history: &History) -> Result<(), String> {
-    let mut attached: BTreeMap<Bytes, i64> = BTreeMap::new();
+    let known = Known::new(history);
+    let mut attached: BTreeMap<&Bytes, i64> = BTreeMap::new();
     for (revision, (at, changes)) in &history.published {
         for change in changes {
-            match change {
+            let key = match change {
                 Change::Put(pair) => {
-                    attached.insert(pair.key.clone(), pair.lease);
+                    attached.insert(&pair.key, pair.lease);
+                    continue;
                 }
-                Change::Delete(key) => {
-                    let lease = attached.remove(key).unwrap_or_default();
-                    if lease == 0 || somebody_asked(history, key, lease, *at) {
-                        continue;
-                    }
-                    if let Some((until, promise)) = promised(history, lease, *at)
-                        && *at < until
-                    {
-                        return Err(format!(
-                            "revision {revision} deleted {key:?} with lease {lease:x} at {at:?}, promised until {until:?} by {promise:?}"
-                        ));
-                    }
-                }
+                Change::Delete(key) => key,
+            };
+            let lease = attached.remove(key).unwrap_or_default();
+            if known.somebody_deleted(key, *revision, *at) {
+                continue;
+            }
+            if lease == 0 {
+                return Err(format!(
+                    "revision {revision} deleted {key:?}, which nobody asked for"
+                ));
+            }
+            if known.somebody_revoked(lease, *at) {
+                continue;
+            }
+            if let Some(promise) = known
+                .promised(lease, *at)
+                .filter(|promise| *at < promise.until)
+            {
+                let Promise {
+                    until, operation, ..
+                } = promise;
+                return Err(format!(
+                    "revision {revision} deleted {key:?} with lease {lease} at {at:?}, promised until {until:?} by {operation:?}"
+                ));
             }
         }
     }
     Ok(())
 }
 
-/// Whether a delete of the key or a revoke of the lease was sent before the deletion was published.
-fn somebody_asked(history: &History, key: &[u8], lease: i64, at: Moment) -> bool {
-    history.operations.iter().any(|operation| {
-        let asked = match &operation.request {
-            Request::Delete(keys) => keys.contains(key),
-            Request::Revoke { lease: revoked } => *revoked == lease,
-            _ => false,
+/// Nobody is told that a lease is gone while it was promised to live.
+pub(super) fn never_denied(history: &History) -> Result<(), String> {
+    let known = Known::new(history);
+    for operation in &history.operations {
+        let (lease, returned) = match (&operation.request, &operation.outcome, operation.returned) {
+            (Request::Put { lease, .. }, Outcome::Refused(Refusal::NoLease), Some(returned))
+            | (
+                Request::KeepAlive { lease },
+                Outcome::Replied(Reply::KeptAlive { ttl_seconds: 0 }),
+                Some(returned),
+            ) => (*lease, returned),
+            _ => continue,
         };
-        asked && operation.invoked <= at && !matches!(operation.outcome, Outcome::Refused(_))
-    })
-}
-
-/// The latest end of life that an answer promised before the deletion.
-fn promised(history: &History, lease: i64, at: Moment) -> Option<(Moment, &Operation)> {
-    let promises = history.operations.iter().filter_map(|operation| {
-        let ttl_seconds = match (&operation.request, &operation.outcome) {
-            (Request::Grant { lease: granted, .. }, Outcome::Replied(reply))
-                if *granted == lease =>
-            {
-                match reply {
-                    Reply::Done { ttl_seconds, .. } => *ttl_seconds,
-                    _ => 0,
-                }
-            }
-            (
-                Request::KeepAlive { lease: kept },
-                Outcome::Replied(Reply::KeptAlive { ttl_seconds }),
-            ) if *kept == lease => *ttl_seconds,
-            _ => 0,
-        };
-        let known = operation.returned.is_some_and(|returned| returned <= at);
-        let ttl = Duration::from_secs(u64::try_from(ttl_seconds).unwrap_or_default());
-        (ttl_seconds > 0 && known).then(|| (operation.invoked + ttl, operation))
-    });
-    promises.max_by_key(|(until, _)| *until)
+        if known.somebody_revoked(lease, returned) {
+            continue;
+        }
+        let promise = known.promised(lease, operation.invoked);
+        if let Some(promise) = promise.filter(|promise| returned < promise.until) {
+            return Err(format!(
+                "denied: {operation:?}, promised by {:?}",
+                promise.operation
+            ));
+        }
+    }
+    Ok(())
 }

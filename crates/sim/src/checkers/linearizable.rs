@@ -5,51 +5,45 @@ use kvorum_proto::ids::Moment;
 use super::state::State;
 use crate::history::{History, Operation, Outcome, Reply, Request};
 
-/// An answer that came before another request was sent is never of a later revision than that request's answer.
+/// No answer is of an earlier revision than what was published when the request was sent, and none of a later one than
+/// what was published when the answer came.
 ///
-/// Serializable reads are free to be of an older revision, so they only bound those that come after them.
+/// Publication is when a change can first be seen, so this is stronger than to compare answers with one another.
+/// Serializable reads are free to be of an older revision.
 pub(super) fn respects_real_time(history: &History) -> Result<(), String> {
-    let mut returned: Vec<(Moment, i64, &Operation)> = Vec::new();
-    for operation in &history.operations {
-        if let (Some(at), Outcome::Replied(reply)) = (operation.returned, &operation.outcome)
-            && let Some(revision) = reply.revision()
-        {
-            returned.push((at, revision, operation));
-        }
-    }
-    returned.sort_by_key(|(at, _, _)| *at);
-    // For each point in time the greatest revision that was answered before it.
-    let mut newest: Vec<(Moment, i64, &Operation)> = Vec::new();
-    for (at, revision, operation) in returned {
-        if newest
-            .last()
-            .is_none_or(|(_, greatest, _)| revision > *greatest)
-        {
-            newest.push((at, revision, operation));
-        }
-    }
+    let published: Vec<(Moment, i64)> = history
+        .published
+        .iter()
+        .map(|(revision, (at, _))| (*at, *revision))
+        .collect();
+    let newest_at = |limit: Moment, inclusive: bool| {
+        let known = published.partition_point(|(at, _)| *at < limit || (inclusive && *at == limit));
+        known.checked_sub(1).map_or(1, |last| published[last].1)
+    };
     for operation in &history.operations {
         let Outcome::Replied(reply) = &operation.outcome else {
             continue;
         };
-        let Some(revision) = reply.revision() else {
+        let (Some(revision), Some(returned)) = (reply.revision(), operation.returned) else {
             continue;
         };
-        if matches!(
+        let before = newest_at(operation.invoked, false);
+        let is_free = matches!(
             operation.request,
             Request::Range {
                 serializable: true,
                 ..
             }
-        ) {
-            continue;
-        }
-        let before = newest.partition_point(|(at, _, _)| *at < operation.invoked);
-        if let Some((_, seen, earlier)) = before.checked_sub(1).map(|last| &newest[last])
-            && *seen > revision
-        {
+        );
+        if revision < before && !is_free {
             return Err(format!(
-                "answered with revision {revision} after {seen} had been answered\n  first: {earlier:?}\n  then:  {operation:?}"
+                "answered with revision {revision} although {before} had been published: {operation:?}"
+            ));
+        }
+        let after = newest_at(returned, true);
+        if revision > after {
+            return Err(format!(
+                "answered with revision {revision} when {after} was the newest: {operation:?}"
             ));
         }
     }

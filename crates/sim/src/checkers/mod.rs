@@ -46,7 +46,13 @@ pub fn check(history: &History) -> Vec<Violation> {
         watch::complete(history),
     );
     judge("watch bookmarks are true", watch::bookmarks(history));
+    judge("watchers catch up", watch::caught_up(history));
+    judge(
+        "watches end by compactions only",
+        watch::ended_by_compactions(history),
+    );
     judge("lease never early", lease::never_early(history));
+    judge("lease never denied", lease::never_denied(history));
     violations
 }
 

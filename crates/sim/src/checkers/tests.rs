@@ -155,6 +155,74 @@ fn a_stale_read_is_found() {
 }
 
 #[test]
+fn an_answer_from_the_future_is_found() {
+    let (request, reply) = read(3, vec![pair("a", "2", 2, 3, 2)]);
+    broken(
+        |h| h.operations.push(operation(3, 4, request, reply)),
+        &["linearizable"],
+    );
+}
+
+#[test]
+fn a_deletion_that_nobody_asked_for_is_found() {
+    let change = Change::Delete("a".into());
+    broken(
+        |h| drop(h.published.insert(4, (at(9), vec![change]))),
+        &["lease never early"],
+    );
+}
+
+#[test]
+fn a_watcher_left_behind_is_found() {
+    let rested = |newest: i64| {
+        let mut history = sound();
+        history.rested_at = Some(3);
+        history.watchers[0].messages.truncate(newest as usize);
+        check(&history)
+    };
+    assert_eq!(rested(3), []);
+    assert_eq!(rested(2)[0].property, "watchers catch up");
+}
+
+#[test]
+fn an_end_without_a_compaction_is_found() {
+    broken(
+        |h| h.watchers[0].messages.push(WatchMessage::Compacted(3)),
+        &["watches end by compactions only"],
+    );
+}
+
+#[test]
+fn a_lease_that_is_denied_while_it_lives_is_found() {
+    let grant = Request::Grant {
+        lease: 7,
+        ttl_seconds: 10,
+    };
+    let granted = Reply::Done {
+        revision: 3,
+        deleted: 0,
+        ttl_seconds: 10,
+    };
+    for (asked, gone) in [(18, true), (20, false)] {
+        let mut history = sound();
+        history
+            .operations
+            .push(operation(9, 10, grant.clone(), granted.clone()));
+        let denied = Reply::KeptAlive { ttl_seconds: 0 };
+        history.operations.push(operation(
+            asked,
+            asked,
+            Request::KeepAlive { lease: 7 },
+            denied,
+        ));
+        let found = check(&history)
+            .iter()
+            .any(|found| found.property == "lease never denied");
+        assert_eq!(found, gone);
+    }
+}
+
+#[test]
 fn a_read_of_something_else_is_found() {
     let (request, reply) = read(3, vec![pair("a", "1", 2, 2, 1)]);
     broken(

@@ -1,6 +1,8 @@
 //! Watchers saw what was published, each change once, in order, and no revision in parts.
 
-use crate::history::{Change, History, WatchMessage, Watched};
+use std::collections::BTreeSet;
+
+use crate::history::{Change, History, Outcome, Request, WatchMessage, Watched};
 
 /// Ordered, unique, without a gap, atomic.
 pub(super) fn complete(history: &History) -> Result<(), String> {
@@ -55,6 +57,61 @@ pub(super) fn bookmarks(history: &History) -> Result<(), String> {
                     next = next.max(revision + 1);
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+/// When all has come to rest, every watcher has been shown everything.
+pub(super) fn caught_up(history: &History) -> Result<(), String> {
+    let Some(newest) = history.rested_at else {
+        return Ok(());
+    };
+    for watched in history
+        .watchers
+        .iter()
+        .filter(|watched| watched.start_revision > 0)
+    {
+        let mut next = watched.start_revision;
+        for message in &watched.messages {
+            next = match message {
+                WatchMessage::Events(events) => events.last().map_or(next, |(last, _)| last + 1),
+                WatchMessage::Compacted(revision) | WatchMessage::Progress(revision) => {
+                    next.max(*revision)
+                }
+            };
+        }
+        let missing = due(history, watched, next, newest);
+        if !missing.is_empty() {
+            let keys = &watched.keys;
+            return Err(format!(
+                "a watcher of {keys:?} at {next} never saw {missing:?}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// History ends for a watcher only where somebody compacted.
+pub(super) fn ended_by_compactions(history: &History) -> Result<(), String> {
+    let compacted: BTreeSet<i64> = history
+        .operations
+        .iter()
+        .filter(|operation| !matches!(operation.outcome, Outcome::Refused(_)))
+        .filter_map(|operation| match operation.request {
+            Request::Compact { revision } => Some(revision),
+            _ => None,
+        })
+        .collect();
+    for message in history
+        .watchers
+        .iter()
+        .flat_map(|watched| &watched.messages)
+    {
+        if let WatchMessage::Compacted(revision) = message
+            && !compacted.contains(revision)
+        {
+            return Err(format!("nobody compacted at {revision}"));
         }
     }
     Ok(())

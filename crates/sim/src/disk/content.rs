@@ -8,14 +8,14 @@ use super::FaultCounts;
 use crate::random::Random;
 
 /// All files, named or not.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Content {
     inodes: BTreeMap<u64, Inode>,
     next: u64,
 }
 
 /// One file.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Inode {
     /// What the running process reads.
     pub(super) current: Vec<u8>,
@@ -23,6 +23,9 @@ pub(super) struct Inode {
     durable: Vec<u8>,
     /// Sectors in which `current` may differ from `durable`.
     dirty: BTreeSet<usize>,
+    /// Sectors that a failed sync has left behind: the page cache takes them for clean, so no later
+    /// sync covers them until they are written again. Whether they are on the platter, nobody knows.
+    forgotten: BTreeSet<usize>,
     reserved_bytes: u64,
     /// The handle that holds the exclusive lock.
     pub(super) locked_by: Option<u64>,
@@ -45,10 +48,6 @@ impl Content {
         self.inodes
             .get_mut(&inode)
             .expect("a named or open file has content")
-    }
-
-    pub(super) fn used_bytes(&self) -> u64 {
-        self.inodes.values().map(Inode::taken_bytes).sum()
     }
 
     pub(super) fn unlock_all(&mut self) {
@@ -100,8 +99,20 @@ impl Inode {
     }
 
     pub(super) fn sync(&mut self) {
-        self.durable.clone_from(&self.current);
+        let before = std::mem::replace(&mut self.durable, self.current.clone());
+        for sector in &self.forgotten {
+            let start = sector * SECTOR_BYTES;
+            let end = (start + SECTOR_BYTES).min(self.durable.len());
+            for at in start..end {
+                self.durable[at] = before.get(at).copied().unwrap_or(0);
+            }
+        }
         self.dirty.clear();
+    }
+
+    /// A sync failed: the kernel drops its knowledge of what was not written.
+    pub(super) fn forget_dirty(&mut self) {
+        self.forgotten.append(&mut self.dirty);
     }
 
     /// Makes the bytes of a range durable, with as much length as they need.
@@ -114,12 +125,14 @@ impl Inode {
 
     fn touch(&mut self, start: usize, end: usize) {
         if start < end {
-            self.dirty
-                .extend(start / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES);
+            for sector in start / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES {
+                self.forgotten.remove(&sector);
+                self.dirty.insert(sector);
+            }
         }
     }
 
-    /// Each dirty sector is lost, kept or torn; the length is one of the two or between them.
+    /// Each unsynced sector is lost or kept; the length is one of the two or between them.
     fn crash(&mut self, random: &mut Random, counts: &mut FaultCounts) {
         let (low, high) = {
             let (durable, current) = (self.durable.len() as u64, self.current.len() as u64);
@@ -132,7 +145,12 @@ impl Inode {
         };
         let mut survivor = self.durable.clone();
         survivor.resize(length as usize, 0);
-        for sector in std::mem::take(&mut self.dirty) {
+        let mut unsure = std::mem::take(&mut self.dirty);
+        unsure.append(&mut self.forgotten);
+        // How many of four sectors are kept: a write may be lost, torn or kept as a whole.
+        let kept_of_four = random.below(5);
+        let (mut kept, mut lost) = (0, 0);
+        for sector in unsure {
             let start = sector * SECTOR_BYTES;
             let end = (start + SECTOR_BYTES)
                 .min(self.current.len())
@@ -140,20 +158,16 @@ impl Inode {
             if start >= end {
                 continue;
             }
-            match random.below(4) {
-                0 | 1 => counts.sectors_lost += 1,
-                2 => {
-                    survivor[start..end].copy_from_slice(&self.current[start..end]);
-                    counts.sectors_kept += 1;
-                }
-                // Part of the sector made it. Bytes that were synced are the same in both.
-                _ => {
-                    let cut = random.between(start as u64, end as u64) as usize;
-                    survivor[start..cut].copy_from_slice(&self.current[start..cut]);
-                    counts.sectors_torn += 1;
-                }
+            if random.chance(kept_of_four, 4) {
+                survivor[start..end].copy_from_slice(&self.current[start..end]);
+                kept += 1;
+            } else {
+                lost += 1;
             }
         }
+        counts.sectors_kept += kept;
+        counts.sectors_lost += lost;
+        counts.files_torn += u64::from(kept > 0 && lost > 0);
         self.durable.clone_from(&survivor);
         self.current = survivor;
         self.reserved_bytes = 0;

@@ -2,8 +2,9 @@
 //!
 //! It keeps two versions of everything: what the running process sees (`current`) and what a power
 //! loss is sure to leave (`durable`). Bytes, lengths and directory entries become durable exactly
-//! as [`kvorum_storage::vfs`] promises and not earlier. At a crash each sector that was written but
-//! not synced is drawn to be lost, kept or torn, each file's length is drawn between its durable
+//! as [`kvorum_storage::vfs`] promises and not earlier. A failed sync leaves its bytes where no later
+//! sync covers them, as the Linux page cache does. At a crash each sector that was written but
+//! not synced is drawn to be lost or kept, each file's length is drawn between its durable
 //! and its current one, and of the names changed in a directory a prefix survives.
 //!
 //! Faults are planned from outside by the number of the disk call ([`Disk::calls`]): crash before
@@ -47,8 +48,8 @@ pub struct FaultCounts {
     pub sectors_lost: u64,
     /// Sectors whose unsynced bytes survived a crash.
     pub sectors_kept: u64,
-    /// Sectors that a crash left as a mix of old and new bytes.
-    pub sectors_torn: u64,
+    /// Files of which a crash kept some unsynced sectors and lost others.
+    pub files_torn: u64,
     /// Changes of names lost in a crash.
     pub names_lost: u64,
     /// Bits flipped at rest.
@@ -61,6 +62,7 @@ pub struct Disk {
     state: Arc<Mutex<State>>,
 }
 
+#[derive(Clone)]
 struct State {
     content: Content,
     names: Names,
@@ -73,7 +75,8 @@ struct State {
     boot: u64,
     next_handle: u64,
     counts: FaultCounts,
-    trace: Vec<String>,
+    /// `None` while nobody wants to know.
+    trace: Option<Vec<String>>,
 }
 
 impl Disk {
@@ -91,8 +94,19 @@ impl Disk {
             boot: 0,
             next_handle: 0,
             counts: FaultCounts::default(),
-            trace: Vec::new(),
+            trace: None,
         };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// A disk of its own that holds the same; open files stay with the original.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let mut state = self.lock().clone();
+        state.boot += 1;
+        state.content.unlock_all();
         Self {
             state: Arc::new(Mutex::new(state)),
         }
@@ -122,7 +136,7 @@ impl Disk {
     /// Bytes taken by files at present.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
-        self.lock().content.used_bytes()
+        self.lock().used_bytes()
     }
 
     /// Whether the power has gone and [`Self::restart`] has not been called.
@@ -182,10 +196,11 @@ impl Disk {
         state.counts.bits_flipped += 1;
     }
 
-    /// Hands out the lines written about each call since the last time.
+    /// Hands out the lines written about each call since the last time, and has them written from
+    /// now on.
     #[must_use]
     pub fn take_trace(&self) -> Vec<String> {
-        std::mem::take(&mut self.lock().trace)
+        self.lock().trace.replace(Vec::new()).unwrap_or_default()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -207,8 +222,9 @@ impl State {
         }
         let number = self.calls;
         self.calls += 1;
-        self.trace
-            .push(format!("{number} {what} {}", path.display()));
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{number} {what} {}", path.display()));
+        }
         let Some(position) = self.plan.iter().position(|(call, _)| *call == number) else {
             return Ok(false);
         };
@@ -225,14 +241,6 @@ impl State {
         }
     }
 
-    fn end<T>(&mut self, crash: bool, result: io::Result<T>) -> io::Result<T> {
-        if crash {
-            self.crash();
-            return Err(power_is_gone());
-        }
-        result
-    }
-
     fn crash(&mut self) {
         if self.crashed {
             return;
@@ -245,8 +253,16 @@ impl State {
             .crash(&alive, &mut self.random, &mut self.counts);
     }
 
+    /// Files without a name take nothing: whoever has them open writes little.
+    fn used_bytes(&self) -> u64 {
+        self.names
+            .files()
+            .map(|(_, inode)| self.content.inode(inode).taken_bytes())
+            .sum()
+    }
+
     fn take_space(&mut self, more_bytes: u64) -> io::Result<()> {
-        if self.content.used_bytes().saturating_add(more_bytes) > self.capacity_bytes {
+        if self.used_bytes().saturating_add(more_bytes) > self.capacity_bytes {
             self.counts.full += 1;
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -264,7 +280,14 @@ impl Disk {
         let mut state = self.lock();
         let crash_after = state.begin(what, path)?;
         let result = act(&mut state);
-        state.end(crash_after, result)
+        if !crash_after {
+            return result;
+        }
+        state.crash();
+        // A file that was opened just now is closed again, which takes the lock.
+        drop(state);
+        drop(result);
+        Err(power_is_gone())
     }
 }
 
@@ -351,6 +374,17 @@ impl DiskFile {
         })
     }
 
+    /// After a failed sync no later one covers the same bytes.
+    fn after_sync(&self, synced: io::Result<()>) -> io::Result<()> {
+        if synced.is_err() {
+            let mut state = self.disk.lock();
+            if !state.crashed && state.boot == self.boot {
+                state.content.inode_mut(self.inode).forget_dirty();
+            }
+        }
+        synced
+    }
+
     /// Space for a write that may make the file longer.
     fn take_space(state: &mut State, inode: u64, end: u64) -> io::Result<()> {
         let taken = state.content.inode(inode).taken_bytes();
@@ -390,14 +424,15 @@ impl VfsFile for DiskFile {
         // Two calls to the disk: the bytes reach the cache, then the platter. A fault between them
         // leaves the bytes at risk, which is what a torn group write is.
         self.write_at(offset, bytes)?;
-        self.call("sync range", |state, file| {
+        let synced = self.call("sync range", |state, file| {
             let end = offset as usize + bytes.len();
             state
                 .content
                 .inode_mut(file.inode)
                 .sync_range(offset as usize, end);
             Ok(())
-        })
+        });
+        self.after_sync(synced)
     }
 
     fn reserve(&mut self, length: u64) -> io::Result<()> {
@@ -420,10 +455,11 @@ impl VfsFile for DiskFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.call("sync", |state, file| {
+        let synced = self.call("sync", |state, file| {
             state.content.inode_mut(file.inode).sync();
             Ok(())
-        })
+        });
+        self.after_sync(synced)
     }
 
     fn try_lock(&mut self) -> io::Result<bool> {
@@ -437,7 +473,8 @@ impl VfsFile for DiskFile {
 impl Drop for DiskFile {
     fn drop(&mut self) {
         let mut state = self.disk.lock();
-        if state.boot == self.boot {
+        // After a crash the file may be gone, and its lock with it.
+        if state.boot == self.boot && !state.crashed {
             let inode = state.content.inode_mut(self.inode);
             if inode.locked_by == Some(self.handle) {
                 inode.locked_by = None;

@@ -24,7 +24,7 @@ enum Change {
 }
 
 /// The tree of names.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Names {
     current: BTreeMap<PathBuf, Node>,
     durable: BTreeMap<PathBuf, Node>,

@@ -64,7 +64,7 @@ fn a_write_through_survives_with_its_length() {
 fn unsynced_bytes_are_lost_kept_or_torn() {
     let outcomes = survivors(|disk, file| {
         disk.sync_directory(Path::new("/")).unwrap();
-        file.write_at(0, &[7; 600]).unwrap();
+        file.write_at(0, &[7; 1500]).unwrap();
     });
     let files: Vec<&Vec<u8>> = outcomes.iter().flatten().collect();
     assert_eq!(files.len(), outcomes.len());
@@ -72,12 +72,12 @@ fn unsynced_bytes_are_lost_kept_or_torn() {
     assert!(
         files
             .iter()
-            .any(|bytes| bytes.iter().filter(|byte| **byte == 7).count() == 600)
+            .any(|bytes| bytes.iter().filter(|byte| **byte == 7).count() == 1500)
     );
     assert!(
         files
             .iter()
-            .any(|bytes| bytes.iter().any(|byte| *byte == 7) && bytes.contains(&0))
+            .any(|bytes| bytes.contains(&7) && bytes.contains(&0))
     );
 }
 
@@ -132,6 +132,25 @@ fn a_failed_sync_makes_nothing_durable() {
         assert!(file.sync().is_err());
     });
     assert!(outcomes.iter().any(|bytes| bytes.as_deref() == Some(b"")));
+}
+
+#[test]
+fn a_sync_after_a_failed_one_covers_only_what_was_written_again() {
+    let outcomes = survivors(|disk, file| {
+        file.write_at(0, &[0; 1024]).unwrap();
+        file.sync().unwrap();
+        disk.sync_directory(Path::new("/")).unwrap();
+        file.write_at(0, &[7; 1024]).unwrap();
+        disk.plan(disk.calls(), Fault::Fail);
+        assert!(file.sync().is_err());
+        file.write_at(512, &[7; 512]).unwrap();
+        file.sync().unwrap();
+    });
+    let first = |bytes: &Option<Vec<u8>>| bytes.as_ref().unwrap()[0];
+    assert!(outcomes.iter().any(|bytes| first(bytes) == 0));
+    assert!(outcomes.iter().any(|bytes| first(bytes) == 7));
+    let rewritten = |bytes: &Option<Vec<u8>>| bytes.as_ref().unwrap()[512..] == [7; 512];
+    assert!(outcomes.iter().all(rewritten));
 }
 
 #[test]

@@ -1,0 +1,46 @@
+//! One seed from its first step to the verdict.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::checkers::{self, Violation};
+use crate::world::{Counts, World};
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// What is wrong; empty when all is well.
+    pub violations: Vec<Violation>,
+    /// What happened how often.
+    pub counts: Counts,
+    /// The event log, when it was asked for.
+    pub lines: Vec<String>,
+}
+
+/// Runs a seed for so much virtual time and judges the history. A panic of a machine is a violation too.
+#[must_use]
+pub fn run(seed: u64, length: Duration, keeps_lines: bool) -> Report {
+    let mut world = World::new(seed, length, keeps_lines);
+    let panicked = catch_unwind(AssertUnwindSafe(|| world.run())).err();
+    let mut violations = world.violations().to_vec();
+    if let Some(panic) = panicked {
+        let story = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+            .unwrap_or_default();
+        violations.push(Violation {
+            property: "no machine panics",
+            story,
+        });
+    }
+    violations.extend(checkers::check(world.history()));
+    Report {
+        seed,
+        violations,
+        counts: world.counts(),
+        lines: world.lines().to_vec(),
+    }
+}

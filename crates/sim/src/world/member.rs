@@ -1,0 +1,374 @@
+//! The member's machines take their steps, and what they want done is done.
+
+use std::time::Duration;
+
+use kvorum_member::apply::{Effect, ReadView};
+use kvorum_member::core::{Input, Machine, Output};
+use kvorum_member::lease;
+use kvorum_mvcc::{HistoryBounds, watch};
+use kvorum_proto::ids::{Moment, RequestId};
+use kvorum_storage::wal::{Job, JobId, Lane, Work};
+
+use super::process::Process;
+use super::{Event, Turn, World, wire};
+use crate::history::{Change, Refusal, Reply};
+
+/// Heartbeats come this often.
+const TICK: Duration = Duration::from_millis(100);
+/// Most history the hub reads in one step, in events.
+const POLL_BUDGET_MAX: u64 = 20;
+
+impl Process {
+    /// When the next thing is due that only time brings.
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        let hub = self.hub.as_ref().and_then(watch::WatchHub::next_deadline);
+        [self.core.deadline(), hub].into_iter().flatten().min()
+    }
+}
+
+impl World {
+    pub(super) fn plan_tick(&mut self, boot: u64) {
+        self.plan(TICK, Event::Tick { boot });
+    }
+
+    pub(super) fn tick(&mut self, boot: u64) {
+        if let Some(process) = self.process_of(boot) {
+            process.core.input(Input::Tick);
+            self.plan_tick(boot);
+        }
+    }
+
+    pub(super) fn take_turn(&mut self, turn: Turn) {
+        let now = self.now;
+        let budget = self.schedule.between(1, POLL_BUDGET_MAX) as usize;
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        match turn {
+            Turn::Machine(machine) => process.core.step(machine, now),
+            Turn::Hub => {
+                if let Some(hub) = &mut process.hub {
+                    let tick = hub.next_deadline().is_some_and(|deadline| deadline <= now);
+                    let input = if tick {
+                        Some(watch::Input::Tick)
+                    } else {
+                        process.hub_inputs.pop_front()
+                    };
+                    input.into_iter().for_each(|input| hub.step(now, input));
+                }
+            }
+            Turn::HubPoll => {
+                if let Some(hub) = &mut process.hub {
+                    hub.poll(budget);
+                }
+            }
+        }
+        if self.mix.checks_invariants && !matches!(turn, Turn::Machine(Machine::Compaction)) {
+            process.check_invariants();
+        }
+        self.log.line(now, || match turn {
+            Turn::Machine(machine) => format!("step {machine:?}"),
+            Turn::Hub => "step WatchHub".to_owned(),
+            Turn::HubPoll => "step WatchHub, history".to_owned(),
+        });
+        self.carry_out();
+        self.hand_out();
+        self.open_door();
+    }
+
+    /// Does what the machines want done.
+    fn carry_out(&mut self) {
+        while let Some(output) = self
+            .process
+            .as_mut()
+            .and_then(|process| process.core.take_output())
+        {
+            match output {
+                Output::Job(job) => self.submit(job),
+                Output::Publish(view) => self.publish(view),
+                Output::Reply { id, result } => {
+                    let operation = self
+                        .process
+                        .as_mut()
+                        .and_then(|process| process.proposed.remove(&id));
+                    match operation {
+                        Some(operation) => self.reply(operation, result),
+                        None => self
+                            .violated("one answer for each request", format!("{id}: {result:?}")),
+                    }
+                }
+                Output::ReadReady(tokens) => {
+                    for token in tokens {
+                        self.read_ready(token.0);
+                    }
+                }
+                Output::ReadRefused { token, error } => {
+                    self.answer_token(token.0, Err(wire::refusal(&error)));
+                }
+                Output::Watch(input) => self.tell_hub(input),
+                Output::Lease(answer) => self.lease_answer(&answer),
+                Output::Leadership(leadership) => {
+                    self.log.line(self.now, || format!("{leadership:?}"));
+                    if leadership.settled {
+                        self.settled();
+                    }
+                }
+                Output::Notice(Effect::CompactionFinished { .. }) => {
+                    self.count("compactions finished");
+                }
+                Output::Notice(_) => {}
+                Output::Send(message) => {
+                    self.violated(
+                        "a lone member has nobody to talk to",
+                        format!("{message:?}"),
+                    );
+                }
+                Output::Stop { reason } => self.violated("the member goes on", reason),
+            }
+        }
+    }
+
+    /// Readers see a new state: everything up to its revision is out in the world now.
+    fn publish(&mut self, view: ReadView) {
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        let from = (process.published + 1).max(view.keys.compact_revision());
+        if view.keys.current_revision() < process.published {
+            let story = format!(
+                "{} after {}",
+                view.keys.current_revision(),
+                process.published
+            );
+            return self.violated("the store's revision never falls", story);
+        }
+        process.published = view.keys.current_revision();
+        let everything = HistoryBounds {
+            revisions_max: usize::MAX,
+            bytes_max: usize::MAX,
+        };
+        let history = view.keys.history(from, everything);
+        process.view = view;
+        match history {
+            Ok(history) => {
+                for batch in &history.batches {
+                    self.record(batch.revision, wire::changes(batch));
+                }
+            }
+            Err(error) => self.violated(
+                "history is there from the compacted revision on",
+                error.to_string(),
+            ),
+        }
+    }
+
+    /// Writes down what a revision changed, or holds it against what it was before a restart.
+    fn record(&mut self, revision: i64, changes: Vec<Change>) {
+        match self.history.published.get(&revision) {
+            // Of a compacted revision only the newest records are left.
+            Some((_, before)) if !changes.iter().all(|change| before.contains(change)) => {
+                let story = format!("revision {revision} was {before:?} and is {changes:?}");
+                self.violated("what was published stays as it was", story);
+            }
+            Some(_) => {}
+            None => {
+                self.history.published.insert(revision, (self.now, changes));
+            }
+        }
+    }
+
+    /// The member leads and has applied whatever came before: nothing published may be missing.
+    fn settled(&mut self) {
+        let newest = self
+            .history
+            .published
+            .last_key_value()
+            .map_or(1, |(revision, _)| *revision);
+        let there = self
+            .process
+            .as_ref()
+            .map_or(0, |process| process.view.keys.current_revision());
+        if there < newest {
+            let story =
+                format!("revision {newest} was published, after the restart there is only {there}");
+            self.violated("nothing published is lost", story);
+        }
+    }
+
+    fn tell_hub(&mut self, input: watch::Input) {
+        if let watch::Input::Events { batch, .. } = &input {
+            let changes = wire::changes(batch);
+            let published = self.history.published.get(&batch.revision);
+            if published.is_none_or(|(_, published)| *published != changes) {
+                let story = format!(
+                    "revision {}: {changes:?} to watchers, {published:?} to readers",
+                    batch.revision
+                );
+                return self.violated("watchers are told what readers see", story);
+            }
+        }
+        if let Some(process) = &mut self.process {
+            process.hub_inputs.push_back(input);
+        }
+    }
+
+    fn lease_answer(&mut self, answer: &lease::Output) {
+        match answer {
+            lease::Output::KeptAlive {
+                token, ttl_seconds, ..
+            } => {
+                self.answer_token(
+                    token.0,
+                    Ok(Reply::KeptAlive {
+                        ttl_seconds: *ttl_seconds,
+                    }),
+                );
+            }
+            lease::Output::NotPrimary(token) => {
+                self.answer_token(token.0, Err(Refusal::Other("not primary".to_owned())));
+            }
+            other => self.violated("answers about leases were asked for", format!("{other:?}")),
+        }
+    }
+
+    fn answer_token(&mut self, token: u64, result: Result<Reply, Refusal>) {
+        let operation = self
+            .process
+            .as_mut()
+            .and_then(|process| process.asked.remove(&token));
+        match operation {
+            Some(operation) => self.answer(operation, result),
+            None => self.violated(
+                "one answer for each request",
+                format!("token {token}: {result:?}"),
+            ),
+        }
+    }
+
+    fn submit(&mut self, job: Job) {
+        let lane = usize::from(job.lane() == Lane::Background);
+        if matches!(job.work, Work::Cut { .. }) {
+            self.count("log files begun");
+        }
+        if let Some(process) = &mut self.process {
+            process.lanes[lane].waiting.push_back(job);
+        }
+        self.start_lane(lane);
+    }
+
+    /// Lets the next job of a lane begin, unless one runs.
+    fn start_lane(&mut self, lane: usize) {
+        let (low, high) = self.mix.job_micros;
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        let (boot, jobs) = (process.boot, &mut process.lanes[lane]);
+        if jobs.busy || jobs.waiting.is_empty() {
+            return;
+        }
+        jobs.busy = true;
+        let mut delay = Duration::from_micros(self.schedule.between(low, high));
+        if let Some(hang) = self.hang.take() {
+            self.count("disk jobs hung");
+            delay += hang;
+        }
+        self.plan(delay, Event::RunJob { boot, lane });
+    }
+
+    pub(super) fn run_job(&mut self, boot: u64, lane: usize) {
+        let Some(process) = self.process_of(boot) else {
+            return;
+        };
+        let job = process.lanes[lane]
+            .waiting
+            .pop_front()
+            .expect("a lane that runs has a job");
+        let result = process.run_job(&job);
+        self.log.line(self.now, || {
+            format!("job {} {}: {result:?}", job.id.0, name_of(&job))
+        });
+        match result {
+            Ok(()) => {
+                let (low, high) = self.mix.job_micros;
+                let delay = Duration::from_micros(self.schedule.between(low, high) / 4);
+                self.plan(
+                    delay,
+                    Event::JobDone {
+                        boot,
+                        lane,
+                        job: job.id,
+                    },
+                );
+            }
+            Err(_) if self.disk.is_crashed() => self.lose_power(),
+            Err(_) => {
+                self.count("processes stopped by a failed job");
+                self.kill();
+            }
+        }
+    }
+
+    pub(super) fn job_done(&mut self, boot: u64, lane: usize, job: JobId) {
+        if let Some(process) = self.process_of(boot) {
+            process.lanes[lane].busy = false;
+            process.core.input(Input::JobDone(job));
+            self.start_lane(lane);
+        }
+    }
+
+    /// Gives the hub's messages to the network.
+    fn hand_out(&mut self) {
+        loop {
+            let output = self
+                .process
+                .as_mut()
+                .and_then(|process| process.hub.as_mut()?.take_output());
+            match output {
+                Some(watch::Output::Message(message)) => self.send_message(message),
+                Some(watch::Output::NoLeader { stream }) => {
+                    self.violated(
+                        "streams that need no leader go on",
+                        format!("stream {stream}"),
+                    );
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn open_door(&mut self) {
+        let seed = self.seed;
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        if process.open_door(seed) {
+            self.log.line(self.now, || "serves".to_owned());
+        }
+    }
+
+    /// Gives a proposal to the member.
+    pub(super) fn propose(&mut self, id: RequestId, data: bytes::Bytes) {
+        if let Some(process) = &mut self.process {
+            let proposal = kvorum_member::consensus::Proposal { id, data };
+            process.core.input(Input::Propose(vec![proposal]));
+        }
+    }
+}
+
+fn name_of(job: &Job) -> String {
+    match &job.work {
+        Work::Write {
+            segment,
+            offset,
+            bytes,
+        } => format!("write {} bytes to {segment} at {offset}", bytes.len()),
+        Work::Cut { full, next, .. } => format!("end {full}, begin {next}"),
+        Work::ZeroAhead {
+            segment,
+            offset,
+            length,
+        } => format!("{length} zeros to {segment} at {offset}"),
+        Work::Prepare { .. } => "prepare the next file".to_owned(),
+        Work::Remove { segment } => format!("remove {segment}"),
+    }
+}

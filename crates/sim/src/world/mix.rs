@@ -1,0 +1,80 @@
+//! How a run is disturbed: everything that a seed decides before the first step.
+
+use std::time::Duration;
+
+use kvorum_storage::wal::Options;
+
+use crate::random::Random;
+
+/// A kind of weather.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weather {
+    /// The process is killed now and then; the disk is sound.
+    Quiet,
+    /// Every kind of fault, with time to recover.
+    Rough,
+    /// Faults on the heels of faults, small windows, a slow disk.
+    Hostile,
+}
+
+/// The settings of one run.
+#[derive(Clone, Debug)]
+pub struct Mix {
+    /// The kind.
+    pub weather: Weather,
+    /// Clients that write and read.
+    pub clients: u32,
+    /// Clients that watch.
+    pub watch_clients: u32,
+    /// The pause of a client between an answer and its next request, in microseconds.
+    pub think_micros: (u64, u64),
+    /// The time between two faults, in milliseconds.
+    pub fault_gap_millis: (u64, u64),
+    /// How long a process that died stays away, in milliseconds.
+    pub down_millis: (u64, u64),
+    /// How long a disk job takes, in microseconds.
+    pub job_micros: (u64, u64),
+    /// Values are this long, in bytes.
+    pub value_bytes: (u64, u64),
+    /// Layout of the log: tiny files, so that many are begun.
+    pub log: Options,
+    /// How much a watch stream may hold: messages and bytes.
+    pub window: (usize, usize),
+    /// Whether the machines' invariants are checked after each step; slow, so a part of the seeds does.
+    pub checks_invariants: bool,
+    /// How long clients and faults go on, in virtual time.
+    pub length: Duration,
+}
+
+impl Mix {
+    /// Draws the settings of a run.
+    #[must_use]
+    pub fn draw(random: &mut Random, length: Duration) -> Self {
+        let weather = *random.pick(&[Weather::Quiet, Weather::Rough, Weather::Hostile]);
+        let log = Options {
+            segment_bytes: *random.pick(&[4 << 10, 8 << 10, 32 << 10]),
+            ahead_bytes: *random.pick(&[0, 1 << 10, 4 << 10]),
+            max_wals: *random.pick(&[0, 1, 5]),
+        };
+        let value_bytes = *random.pick(&[(8, 24), (8, 200), (100, 1500)]);
+        let (fault_gap_millis, down_millis, job_micros, window) = match weather {
+            Weather::Quiet => ((8_000, 30_000), (50, 500), (50, 400), (64, 1 << 20)),
+            Weather::Rough => ((500, 8_000), (10, 3_000), (50, 5_000), (8, 4 << 10)),
+            Weather::Hostile => ((20, 2_000), (1, 1_000), (50, 40_000), (2, 700)),
+        };
+        Self {
+            weather,
+            clients: random.between(2, 6) as u32,
+            watch_clients: random.between(1, 4) as u32,
+            think_micros: *random.pick(&[(100, 20_000), (1_000, 100_000), (50_000, 400_000)]),
+            fault_gap_millis,
+            down_millis,
+            job_micros,
+            value_bytes,
+            log,
+            window,
+            checks_invariants: random.chance(1, 8),
+            length,
+        }
+    }
+}

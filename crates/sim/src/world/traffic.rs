@@ -1,0 +1,372 @@
+//! Requests, answers and watch messages on their way.
+
+use std::time::Duration;
+
+use kvorum_member::apply::{RequestError, Response};
+use kvorum_member::check;
+use kvorum_member::consensus::ReadToken;
+use kvorum_member::core::Input;
+use kvorum_member::lease;
+use kvorum_mvcc::watch::{self, Room, StreamId};
+use kvorum_proto::etcdserverpb::{RangeResponse, ResponseHeader, WatchCreateRequest};
+use kvorum_proto::ids::LeaseId;
+use prost::Message as _;
+
+use super::process::OperationId;
+use super::watcher::Stream;
+use super::{Event, World, client, wire};
+use crate::history::{Outcome, Refusal, Reply, Request};
+
+/// How long a client waits for an answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(7);
+/// How long a client waits before it tries a member again that is not there.
+const RETRY: Duration = Duration::from_millis(100);
+
+// Clients that write and read.
+impl World {
+    pub(super) fn plan_act(&mut self, client: usize) {
+        let (low, high) = self.mix.think_micros;
+        let delay = Duration::from_micros(self.traffic.between(low, high));
+        self.plan(delay, Event::Act { client });
+    }
+
+    /// A message takes this long; most are fast.
+    fn network_delay(&mut self) -> Duration {
+        let micros = match self.traffic.below(20) {
+            0 => self.traffic.between(2_000, 200_000),
+            _ => self.traffic.between(20, 1_500),
+        };
+        Duration::from_micros(micros)
+    }
+
+    pub(super) fn act(&mut self, client: usize) {
+        if self.is_resting || self.clients[client].waits_for.is_some() {
+            return;
+        }
+        let Some(boot) = self.serving() else {
+            return self.plan(RETRY, Event::Act { client });
+        };
+        let request = self.clients[client].choose(&mut self.traffic, &self.mix);
+        self.send(client, boot, request);
+    }
+
+    /// The life of the member that takes requests now.
+    pub(super) fn serving(&self) -> Option<u64> {
+        let process = self.process.as_ref()?;
+        process.hub.as_ref().map(|_| process.boot)
+    }
+
+    pub(super) fn send(&mut self, client: usize, boot: u64, request: Request) -> OperationId {
+        let operation = self.history.operations.len();
+        self.log.line(self.now, || {
+            format!("client {client} sends {operation}: {request:?}")
+        });
+        self.count("requests");
+        self.history
+            .operations
+            .push(client::sent(client as u32, self.now, request));
+        self.clients[client].waits_for = Some(operation);
+        let delay = self.network_delay();
+        self.plan(delay, Event::Arrive { boot, operation });
+        self.plan(REQUEST_TIMEOUT, Event::GiveUp { operation });
+        operation
+    }
+
+    pub(super) fn arrive(&mut self, boot: u64, operation: OperationId) {
+        let request = self.history.operations[operation].request.clone();
+        let Some(process) = self.process_of(boot) else {
+            return self.give_up(operation);
+        };
+        match &request {
+            Request::Range {
+                serializable: true, ..
+            } => self.read(boot, operation),
+            Request::Range { .. } => {
+                let token = process.next_token();
+                process.asked.insert(token, operation);
+                process.core.input(Input::Read(ReadToken(token)));
+            }
+            Request::KeepAlive { lease } => {
+                let token = process.next_token();
+                process.asked.insert(token, operation);
+                process.core.input(Input::KeepAlive {
+                    token: lease::Token(token),
+                    id: LeaseId(*lease),
+                });
+            }
+            _ => self.arrive_for_the_log(operation, &request),
+        }
+    }
+
+    fn arrive_for_the_log(&mut self, operation: OperationId, request: &Request) {
+        let physical = self.traffic.chance(1, 2);
+        let proposal = wire::proposal(request, physical);
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        let id = process.next_request();
+        let checked = proposal.and_then(|payload| {
+            let data = wire::entry(id.0, payload);
+            check::proposal(data.len(), check::REQUEST_BYTES_MAX_DEFAULT).map(|()| data)
+        });
+        match checked {
+            Ok(data) => {
+                process.proposed.insert(id, operation);
+                self.propose(id, data);
+            }
+            Err(error) => self.answer(operation, Err(wire::refusal(&error))),
+        }
+    }
+
+    pub(super) fn read_ready(&mut self, token: u64) {
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        let boot = process.boot;
+        let Some(operation) = process.asked.remove(&token) else {
+            return self.violated("one answer for each request", format!("read {token}"));
+        };
+        // The read runs in a task of its own, on whatever is published then.
+        let delay = Duration::from_micros(self.schedule.between(0, 500));
+        self.plan(delay, Event::Read { boot, operation });
+    }
+
+    pub(super) fn read(&mut self, boot: u64, operation: OperationId) {
+        let Request::Range {
+            keys,
+            revision,
+            serializable,
+        } = &self.history.operations[operation].request
+        else {
+            return;
+        };
+        let request = wire::range(keys, *revision, *serializable);
+        let Some(process) = self.process.as_ref().filter(|process| process.boot == boot) else {
+            return self.give_up(operation);
+        };
+        let view = &process.view.keys;
+        let header = ResponseHeader {
+            revision: view.current_revision(),
+            ..Default::default()
+        };
+        let answer = check::range(&request)
+            .and_then(|()| view.range(&request).map_err(RequestError::from))
+            .map(|reply| reply.encode(Some(&header.encode_to_vec())));
+        match answer.map(RangeResponse::decode) {
+            Ok(Ok(message)) => {
+                let pairs = message.kvs.iter().map(wire::pair).collect();
+                self.answer(
+                    operation,
+                    Ok(Reply::Pairs {
+                        revision: header.revision,
+                        pairs,
+                    }),
+                );
+            }
+            Ok(Err(error)) => self.violated("answers decode", error.to_string()),
+            Err(error) => self.answer(operation, Err(wire::refusal(&error))),
+        }
+    }
+
+    pub(super) fn reply(&mut self, operation: OperationId, result: Result<Response, RequestError>) {
+        let request = &self.history.operations[operation].request;
+        match result.map(|response| wire::reply(request, &response)) {
+            Ok(Ok(reply)) => self.answer(operation, Ok(reply)),
+            Ok(Err(story)) => self.violated("answers decode", story),
+            Err(error) => self.answer(operation, Err(wire::refusal(&error))),
+        }
+    }
+
+    /// Sends an answer; it reaches its client even if the member dies meanwhile.
+    pub(super) fn answer(&mut self, operation: OperationId, result: Result<Reply, Refusal>) {
+        let delay = self.network_delay();
+        self.plan(delay, Event::Answer { operation, result });
+    }
+
+    pub(super) fn answered(&mut self, operation: OperationId, result: Result<Reply, Refusal>) {
+        let now = self.now;
+        let entry = &mut self.history.operations[operation];
+        let client = entry.client as usize;
+        if self.clients[client].waits_for != Some(operation) {
+            return;
+        }
+        self.log.line(now, || {
+            format!("client {client} hears {operation}: {result:?}")
+        });
+        entry.returned = Some(now);
+        entry.outcome = match result {
+            Ok(reply) => Outcome::Replied(reply),
+            Err(refusal) => Outcome::Refused(refusal),
+        };
+        let counted = match (&entry.request, &entry.outcome) {
+            (_, Outcome::Refused(Refusal::Compacted)) => "reads of compacted revisions",
+            (Request::Compact { .. }, Outcome::Replied(_)) => "compactions",
+            (Request::Revoke { .. }, Outcome::Replied(_)) => "leases revoked",
+            (Request::KeepAlive { .. }, Outcome::Replied(_)) => "leases kept alive",
+            (Request::Range { .. }, Outcome::Replied(_)) => "reads",
+            (_, Outcome::Replied(_)) => "writes",
+            (_, _) => "refusals",
+        };
+        self.clients[client].waits_for = None;
+        self.clients[client].learn(&self.history.operations[operation]);
+        self.count(counted);
+        self.plan_act(client);
+    }
+
+    pub(super) fn give_up(&mut self, operation: OperationId) {
+        let client = self.history.operations[operation].client as usize;
+        if self.clients[client].waits_for == Some(operation) {
+            self.log
+                .line(self.now, || format!("client {client} gives {operation} up"));
+            self.clients[client].waits_for = None;
+            self.count("requests without an answer");
+            self.plan_act(client);
+        }
+    }
+}
+
+// Clients that watch.
+impl World {
+    pub(super) fn watch_act(&mut self, client: usize) {
+        let pause = Duration::from_millis(self.traffic.between(50, 1_500));
+        self.plan(pause, Event::WatchAct { client });
+        let Some(boot) = self.serving() else { return };
+        match &self.watch_clients[client].stream {
+            None => self.open_stream(client, boot),
+            Some(stream) => {
+                let stream = stream.id;
+                if !self.is_resting && self.traffic.chance(1, 12) {
+                    self.log
+                        .line(self.now, || format!("watch client {client} leaves"));
+                    self.count("watch streams left");
+                    self.post(client, watch::Input::StreamClosed { stream });
+                    self.watch_clients[client].stream = None;
+                } else if self.traffic.chance(1, 3) {
+                    self.post(client, watch::Input::Progress { stream });
+                }
+            }
+        }
+    }
+
+    fn open_stream(&mut self, client: usize, boot: u64) {
+        self.streams += 1;
+        let stream = StreamId(self.streams);
+        self.log.line(self.now, || {
+            format!("watch client {client} opens stream {stream}")
+        });
+        self.watch_clients[client].stream = Some(Stream {
+            id: stream,
+            boot,
+            to_member: self.now,
+            to_client: self.now,
+        });
+        let (messages, bytes) = self.mix.window;
+        let window = Room { messages, bytes };
+        self.post(
+            client,
+            watch::Input::StreamOpened {
+                stream,
+                window,
+                requires_leader: false,
+            },
+        );
+        for request in self.watch_clients[client].begin() {
+            self.create(client, stream, request);
+        }
+    }
+
+    fn create(&mut self, client: usize, stream: StreamId, request: WatchCreateRequest) {
+        // The view is the one at the request's arrival.
+        let view = kvorum_mvcc::View::default();
+        self.post(
+            client,
+            watch::Input::Create {
+                stream,
+                request,
+                view,
+                denied: None,
+            },
+        );
+    }
+
+    /// Sends something on the client's stream, behind what was sent before.
+    fn post(&mut self, client: usize, request: watch::Input) {
+        let delay = self.network_delay();
+        let Some(stream) = &mut self.watch_clients[client].stream else {
+            return;
+        };
+        stream.to_member = stream.to_member.max(self.now + delay);
+        let (at, boot) = (stream.to_member, stream.boot);
+        self.plan_at(at, Event::ToHub { boot, request });
+    }
+
+    pub(super) fn reach_hub(&mut self, boot: u64, mut request: watch::Input) {
+        let Some(process) = self.process_of(boot) else {
+            return;
+        };
+        if let watch::Input::Create { view, .. } = &mut request {
+            *view = process.view.keys.clone();
+        }
+        process.hub_inputs.push_back(request);
+    }
+
+    /// A message leaves the hub; one for a stream that its client has left leads nowhere.
+    pub(super) fn send_message(&mut self, message: watch::Message) {
+        let delay = self.network_delay();
+        let now = self.now;
+        let mut streams = self.watch_clients.iter_mut().enumerate();
+        let found = streams.find_map(|(client, watch_client)| {
+            let stream = watch_client
+                .stream
+                .as_mut()
+                .filter(|stream| stream.id == message.stream)?;
+            stream.to_client = stream.to_client.max(now + delay);
+            Some((client, stream.to_client))
+        });
+        if let Some((client, at)) = found {
+            self.plan_at(at, Event::Message { client, message });
+        }
+    }
+
+    pub(super) fn message(&mut self, client: usize, message: &watch::Message) {
+        let Some(stream) = &self.watch_clients[client].stream else {
+            return;
+        };
+        let (id, boot) = (stream.id, stream.boot);
+        if id != message.stream {
+            return;
+        }
+        self.log.line(self.now, || {
+            format!(
+                "watch client {client} gets {:?} with {}",
+                message.kind, message.events
+            )
+        });
+        self.count(match message.kind {
+            watch::MessageKind::Control => "watches confirmed",
+            watch::MessageKind::Events => "watch messages",
+            watch::MessageKind::Compacted => "watches ended by a compaction",
+            watch::MessageKind::Progress => "watch bookmarks",
+        });
+        let gone = Room {
+            messages: 1,
+            bytes: message.bytes(),
+        };
+        self.reach_hub(boot, watch::Input::Room { stream: id, gone });
+        let bytes = [&message.head[..], &message.body[..]].concat().into();
+        match self.watch_clients[client].take(&bytes, &mut self.history) {
+            Ok(Some(again)) => self.create(client, id, again),
+            Ok(None) => {}
+            Err(story) => self.violated("watch messages make sense", story),
+        }
+    }
+
+    /// Every stream broke.
+    pub(super) fn break_streams(&mut self) {
+        let mut broken = 0;
+        for client in &mut self.watch_clients {
+            broken += u64::from(client.stream.take().is_some());
+        }
+        *self.counts.entry("watch streams lost").or_default() += broken;
+    }
+}

@@ -1,0 +1,183 @@
+//! A client that watches: one stream with a few watchers, resumed after every loss.
+
+use bytes::Bytes;
+use kvorum_mvcc::watch::StreamId;
+use kvorum_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
+use kvorum_proto::ids::Moment;
+use prost::Message as _;
+
+use super::client::some_keys;
+use super::wire;
+use crate::history::{History, Keys, WatchMessage, Watched};
+use crate::random::Random;
+
+/// The `watch_id` of a message for all watchers of a stream.
+const WHOLE_STREAM: i64 = -1;
+
+/// One client with its stream.
+pub(super) struct WatchClient {
+    pub(super) stream: Option<Stream>,
+    pub(super) watchers: Vec<Watcher>,
+}
+
+/// An open stream.
+pub(super) struct Stream {
+    pub(super) id: StreamId,
+    /// The life of the member that it leads to.
+    pub(super) boot: u64,
+    /// When the last message each way arrives: none overtakes another.
+    pub(super) to_member: Moment,
+    pub(super) to_client: Moment,
+}
+
+/// What one watcher wants and where it stands.
+pub(super) struct Watcher {
+    /// Its number on every stream.
+    id: i64,
+    /// Its place in the history.
+    place: usize,
+    keys: Keys,
+    notify: bool,
+    /// The next revision to see; `None` until the first stream has said where it starts.
+    next: Option<i64>,
+    /// Whether the current stream has confirmed it.
+    created: bool,
+}
+
+impl WatchClient {
+    /// Draws what is watched: by half from the beginning, by half from when the stream is there.
+    pub(super) fn draw(random: &mut Random, history: &mut History) -> Self {
+        let watchers = (1..=random.between(1, 3) as i64).map(|id| {
+            let keys = some_keys(random);
+            let next = random.chance(1, 2).then_some(1);
+            let place = history.watchers.len();
+            history.watchers.push(Watched {
+                keys: Some(keys.clone()),
+                start_revision: next.unwrap_or_default(),
+                messages: Vec::new(),
+            });
+            Watcher {
+                id,
+                place,
+                keys,
+                notify: random.chance(1, 3),
+                next,
+                created: false,
+            }
+        });
+        Self {
+            stream: None,
+            watchers: watchers.collect(),
+        }
+    }
+
+    /// The requests with which a new stream begins.
+    pub(super) fn begin(&mut self) -> Vec<WatchCreateRequest> {
+        self.watchers.iter_mut().map(Watcher::request).collect()
+    }
+
+    /// Takes a message; returns what is to be asked for again because history was compacted under it.
+    ///
+    /// # Errors
+    ///
+    /// A message that must not come.
+    pub(super) fn take(
+        &mut self,
+        bytes: &Bytes,
+        history: &mut History,
+    ) -> Result<Option<WatchCreateRequest>, String> {
+        let message = WatchResponse::decode(bytes.clone()).map_err(|error| error.to_string())?;
+        let revision = message.header.map_or(0, |header| header.revision);
+        let is_news = !message.created && !message.canceled && message.events.is_empty();
+        if message.watch_id == WHOLE_STREAM && is_news {
+            for watcher in self.watchers.iter_mut().filter(|watcher| watcher.created) {
+                watcher.progress(revision, history);
+            }
+            return Ok(None);
+        }
+        let id = message.watch_id;
+        let Some(watcher) = self.watchers.iter_mut().find(|watcher| watcher.id == id) else {
+            return Err(format!(
+                "a message for watcher {id}, which nobody asked for: {message:?}"
+            ));
+        };
+        if message.created == watcher.created {
+            return Err(format!("created twice, or events before it: {message:?}"));
+        }
+        if message.created {
+            return watcher
+                .confirmed(&message, revision, history)
+                .map(|()| None);
+        }
+        if message.canceled {
+            return watcher.compacted(&message, history).map(Some);
+        }
+        if is_news {
+            watcher.progress(revision, history);
+            return Ok(None);
+        }
+        let events: Vec<_> = message.events.into_iter().map(wire::watched).collect();
+        watcher.next = events.last().map(|(last, _)| last + 1);
+        history.watchers[watcher.place]
+            .messages
+            .push(WatchMessage::Events(events));
+        Ok(None)
+    }
+}
+
+impl Watcher {
+    fn request(&mut self) -> WatchCreateRequest {
+        self.created = false;
+        WatchCreateRequest {
+            key: self.keys.start.clone(),
+            range_end: self.keys.end.clone(),
+            start_revision: self.next.unwrap_or_default(),
+            progress_notify: self.notify,
+            watch_id: self.id,
+            ..Default::default()
+        }
+    }
+
+    fn confirmed(
+        &mut self,
+        message: &WatchResponse,
+        revision: i64,
+        history: &mut History,
+    ) -> Result<(), String> {
+        if message.canceled {
+            return Err(format!("refused: {message:?}"));
+        }
+        self.created = true;
+        if self.next.is_none() {
+            self.next = Some(revision + 1);
+            history.watchers[self.place].start_revision = revision + 1;
+        }
+        Ok(())
+    }
+
+    fn compacted(
+        &mut self,
+        message: &WatchResponse,
+        history: &mut History,
+    ) -> Result<WatchCreateRequest, String> {
+        let oldest = message.compact_revision;
+        if self.next.is_none_or(|next| oldest <= next) {
+            return Err(format!(
+                "ended although {:?} is not compacted: {message:?}",
+                self.next
+            ));
+        }
+        self.next = Some(oldest);
+        history.watchers[self.place]
+            .messages
+            .push(WatchMessage::Compacted(oldest));
+        Ok(self.request())
+    }
+
+    fn progress(&mut self, revision: i64, history: &mut History) {
+        self.next = self.next.max(Some(revision + 1));
+        history.watchers[self.place]
+            .messages
+            .push(WatchMessage::Progress(revision));
+    }
+}
