@@ -7,9 +7,12 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use kvorum_e2e::on_each_server;
 use kvorum_e2e::peers::{Subject, peer};
 use kvorum_e2e::process::{Process, run};
 use kvorum_e2e::server::Server;
+
+on_each_server!(etcdctl_3_4_23, etcdctl_3_5_1, etcdctl_3_7_1);
 
 const LIMIT: Duration = Duration::from_secs(30);
 const SCRIPT: &str = include_str!("testdata/etcdctl.txt");
@@ -277,24 +280,14 @@ fn check(tool: &'static str, subject: Subject) {
     );
 }
 
-macro_rules! with_each_server {
-    ($($name:ident: $tool:literal),*) => {
-        $(mod $name {
-            #[test]
-            fn official() {
-                super::check($tool, super::Subject::Official371);
-            }
-
-            #[test]
-            fn kvorum() {
-                super::check($tool, super::Subject::Kvorum);
-            }
-        })*
-    };
+fn etcdctl_3_4_23(subject: Subject) {
+    check("etcd-3.4.23", subject);
 }
 
-with_each_server!(
-    etcdctl_3_4_23: "etcd-3.4.23",
-    etcdctl_3_5_1: "etcd-3.5.1",
-    etcdctl_3_7_1: "etcd-3.7.1"
-);
+fn etcdctl_3_5_1(subject: Subject) {
+    check("etcd-3.5.1", subject);
+}
+
+fn etcdctl_3_7_1(subject: Subject) {
+    check("etcd-3.7.1", subject);
+}
