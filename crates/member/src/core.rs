@@ -51,7 +51,8 @@ use crate::consensus::{
 use crate::lease::{self, Deadlines};
 use crate::router::{Delivery, Router};
 
-/// How many records one background step of a compaction visits: well under a millisecond of work.
+/// How many records one background step of a compaction visits when nothing else is said: well
+/// under a millisecond of work.
 const COMPACT_STEP_RECORDS: usize = 500;
 
 /// One of the machines of a member.
@@ -178,6 +179,7 @@ pub struct Core {
     lease: Deadlines,
     lease_ticked: Option<Moment>,
     router: Router,
+    compact_step_records: usize,
     queues: Queues,
     outputs: VecDeque<Output>,
 }
@@ -246,11 +248,19 @@ impl Core {
             lease,
             lease_ticked: None,
             router,
+            compact_step_records: COMPACT_STEP_RECORDS,
             queues: Queues::default(),
             outputs: VecDeque::new(),
         };
         core.drain_log();
         core
+    }
+
+    /// How many records a background step of a compaction visits from now on; at least one.
+    ///
+    /// It changes how fast history goes, never what goes.
+    pub fn set_compact_step(&mut self, records_max: usize) {
+        self.compact_step_records = records_max.max(1);
     }
 
     /// Takes an input in; its machine is then ready.
@@ -462,7 +472,7 @@ impl Core {
     }
 
     fn step_compaction(&mut self) {
-        let records_max = COMPACT_STEP_RECORDS;
+        let records_max = self.compact_step_records;
         self.apply.input(apply::Input::CompactStep { records_max });
         self.drain_apply(false);
     }

@@ -114,6 +114,7 @@ fn start(
             tick: std::time::Duration::from_millis(config.heartbeat_interval_ms),
             request_timeout: bootstrap::request_timeout(config),
             compaction_pause: config.compaction_sleep_interval.to_duration(),
+            compaction_step_records: config.compaction_step_records(),
             warning_apply_duration: config.warning_apply_duration.to_duration(),
         },
         quota: Quota::from_flag(config.quota_backend_bytes),

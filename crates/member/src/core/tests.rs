@@ -458,6 +458,34 @@ fn compaction_goes_on_in_the_background() {
 }
 
 #[test]
+fn a_compaction_takes_steps_of_the_size_it_is_told() {
+    let runs = |records_max: usize| {
+        let mut world = World::leading();
+        world.core.set_compact_step(records_max);
+        for _ in 0..12 {
+            world.put("a", "1");
+        }
+        world.settle();
+        let revision = world.view.keys.current_revision();
+        world.propose(Payload::Compaction(CompactionRequest {
+            revision,
+            physical: false,
+        }));
+        world.run();
+        world.disk_turn();
+        let mut runs = 0;
+        while world.core.apply().compaction_pending() {
+            world.run();
+            runs += 1;
+        }
+        runs
+    };
+    assert!(runs(1) > runs(5), "{} {}", runs(1), runs(5));
+    assert_eq!(runs(0), runs(1), "a step visits one record at least");
+    assert_eq!(runs(usize::MAX), 0);
+}
+
+#[test]
 fn too_many_requests_are_refused_with_etcds_error() {
     let mut world = World::leading();
     for _ in 0..=consensus::PENDING_APPLY_ENTRIES_MAX + 1 {

@@ -113,11 +113,13 @@ impl Config {
 }
 
 const LONE: &str = "it concerns the other members, and a lone member has none";
-const NO_SNAPSHOTS: &str = "raft snapshots are not made yet: the whole log is kept and replayed";
+const NO_SNAPSHOTS: &str = "files of raft snapshots are not made yet";
+const WHOLE_LOG: &str =
+    "no file of the write-ahead log is given up yet: all of it is kept and replayed";
 const NO_BACKEND: &str =
     "it tunes the backend of the official server, which this one does not have";
 const NO_GATEWAY: &str = "the JSON gateway is not there yet and stays off";
-const COMPACTION: &str = "a compaction takes steps of its own size";
+const AUTO_COMPACTION: &str = "automatic compaction is not there yet";
 const DISCOVERY: &str = "discovery of members is not there yet";
 const TLS: &str = "TLS is not there yet";
 const AUTH: &str = "authentication is not there yet";
@@ -134,12 +136,12 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
             "Data directory; when empty, the name with '.etcd' behind it."),
         flag("wal-dir", Text(|c| &mut c.wal_dir), "", Works,
             "Directory of the write-ahead log, if it is to lie outside the data directory."),
-        flag("snapshot-count", Count(|c| &mut c.snapshot_count), "10000", NoEffect(NO_SNAPSHOTS),
-            "Applied entries between two raft snapshots."),
+        flag("snapshot-count", Count(|c| &mut c.snapshot_count), "10000", Works,
+            "Applied entries after which the raft log in memory is cut."),
         flag("snapshot-catchup-entries",
             Count(|c| &mut c.snapshot_catchup_entries),
-            "5000", NoEffect(NO_SNAPSHOTS),
-            "Entries kept behind a raft snapshot for slow followers."),
+            "5000", Works,
+            "Applied entries that stay in memory when it is cut, for slow followers."),
         flag("heartbeat-interval", Count(|c| &mut c.heartbeat_interval_ms), "100", Works,
             "Milliseconds between two heartbeats of the leader."),
         flag("election-timeout", Count(|c| &mut c.election_timeout_ms), "1000", Works,
@@ -158,7 +160,7 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
             "URLs to listen on for HTTP alone; takes HTTP away from --listen-client-urls."),
         flag("max-snapshots", Count(|c| &mut c.max_snapshots), "5", NoEffect(NO_SNAPSHOTS),
             "Raft snapshot files to keep, 0 for all. Deprecated."),
-        flag("max-wals", Count(|c| &mut c.max_wals), "5", NoEffect(NO_SNAPSHOTS),
+        flag("max-wals", Count(|c| &mut c.max_wals), "5", NoEffect(WHOLE_LOG),
             "Files of the write-ahead log to keep, 0 for all."),
         flag("memory-mlock", Bool(|c| &mut c.memory_mlock), "false", NoEffect(NO_BACKEND),
             "Keep the pages of the backend in memory."),
@@ -277,15 +279,19 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
             Choice(&["exit", "proxy"], |c| &mut c.discovery_fallback),
             "exit", Works,
             "What to do when the cluster is full; only 'exit' is left.").not_in_file(),
-        flag("strict-reconfig-check", Bool(|c| &mut c.strict_reconfig_check), "true", Works,
+        flag("strict-reconfig-check",
+            Bool(|c| &mut c.strict_reconfig_check),
+            "true", NoEffect(LONE),
             "Refuse member changes that would cost the quorum."),
         flag("pre-vote", Bool(|c| &mut c.pre_vote), "true", Works,
             "Ask for a pre-vote before an election."),
         flag("auto-compaction-retention",
             Text(|c| &mut c.auto_compaction_retention),
-            "0", Refused("automatic compaction is not there yet"),
+            "0", Refused(AUTO_COMPACTION),
             "History to keep: hours or a duration, or revisions; 0 switches automatic compaction off."),
-        flag("auto-compaction-mode", Text(|c| &mut c.auto_compaction_mode), "periodic", Works,
+        flag("auto-compaction-mode",
+            Text(|c| &mut c.auto_compaction_mode),
+            "periodic", NoEffect(AUTO_COMPACTION),
             "What --auto-compaction-retention counts: 'periodic' for time, 'revision' for revisions."),
         flag("v2-deprecation",
             EnforcedChoice(&["write-only", "write-only-skip-check", "write-only-drop-data", "gone"]),
@@ -363,19 +369,15 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
             "Lowest TLS version, 'TLS1.2' or 'TLS1.3'."),
         flag("tls-max-version", Text(|c| &mut c.tls_max_version), "", Refused(TLS),
             "Highest TLS version, 'TLS1.2' or 'TLS1.3'; when empty, the newest."),
-        flag("cors",
-            Origins(|c| &mut c.cors),
-            "*", Refused("the check of origins is not there yet"),
+        flag("cors", Origins(|c| &mut c.cors), "*", Works,
             "Origins browsers may call from; '*' for all."),
-        flag("host-whitelist",
-            Hosts(|c| &mut c.host_whitelist),
-            "*", Refused("the check of host headers is not there yet"),
+        flag("host-whitelist", Hosts(|c| &mut c.host_whitelist), "*", Works,
             "Host headers accepted without TLS; '*' for all."),
     ]),
     ("Auth", &[
         flag("auth-token",
             Text(|c| &mut c.auth_token),
-            "simple", Refused("authentication is not there yet"),
+            "simple", Refused(AUTH),
             "Kind of token, 'simple' or 'jwt' with options."),
         flag("bcrypt-cost", Count(|c| &mut c.bcrypt_cost), "10", NoEffect(AUTH),
             "Cost factor of password hashes, 4 to 31."),
@@ -441,12 +443,12 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
             "Time between two comparisons of compaction hashes."),
         flag("compaction-batch-limit",
             Number(|c| &mut c.compaction_batch_limit),
-            "1000", NoEffect(COMPACTION),
-            "Revisions removed in one step of a compaction."),
+            "1000", Works,
+            "Revisions visited in one step of a compaction; 0 for 1000, negative for no limit."),
         flag("compaction-sleep-interval",
             Span(|c| &mut c.compaction_sleep_interval),
-            "10ms", NoEffect(COMPACTION),
-            "Pause between two steps of a compaction."),
+            "10ms", Works,
+            "Pause between two steps of a compaction; 0 for 10ms."),
         flag("watch-progress-notify-interval",
             Span(|c| &mut c.watch_progress_notify_interval),
             "10m", Works,
@@ -463,7 +465,7 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
             Count(|c| &mut c.bootstrap_defrag_threshold_megabytes),
             "0", NoEffect("space is given back while the member runs"),
             "Defragment at start if it frees so many megabytes, 0 for never."),
-        flag("max-learners", Number(|c| &mut c.max_learners), "1", Works,
+        flag("max-learners", Number(|c| &mut c.max_learners), "1", NoEffect(LONE),
             "Learners allowed in the cluster."),
     ]),
     ("Unsafe", &[

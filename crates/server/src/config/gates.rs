@@ -61,7 +61,7 @@ impl Stage {
     }
 }
 
-/// One row per gate: name, stage, and what the switch does in this release.
+/// One row per gate: name, stage, and what the switch comes to in this release.
 const GATES: [(Gate, &str, Stage, Effect); 9] = [
     (
         Gate::CompactHashCheck,
@@ -97,7 +97,7 @@ const GATES: [(Gate, &str, Stage, Effect); 9] = [
         Gate::PriorityRequest,
         "PriorityRequest",
         Stage::Alpha,
-        Effect::Missing,
+        Effect::Repeated,
     ),
     (
         Gate::SetMemberLocalAddr,
@@ -119,13 +119,15 @@ const GATES: [(Gate, &str, Stage, Effect); 9] = [
     ),
 ];
 
-/// Why a gate that was set changes nothing in this release.
+/// What a gate off its default comes to in this release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
     /// It concerns a member's peers, and a lone member has none.
     Alone,
-    /// The feature is not there yet.
+    /// The feature is not there yet, and who asks for it is refused.
     Missing,
+    /// A revoke that was refused is asked for again until it is done.
+    Repeated,
     /// Defragmentation never keeps requests waiting.
     Brief,
     /// It tunes a part of the official backend that has no counterpart.
@@ -137,6 +139,7 @@ impl Effect {
         match self {
             Self::Alone => "it concerns the other members, and a lone member has none",
             Self::Missing => "the feature is not there yet",
+            Self::Repeated => "a revoke refused under overload is asked for again until it is done",
             Self::Brief => "a defragmentation does not keep requests waiting",
             Self::Elsewhere => "it tunes a buffer that this server does not have",
         }
@@ -220,17 +223,26 @@ impl FeatureGates {
         groups.into_iter().chain(gates)
     }
 
-    /// Gates that were set although they change nothing, each with the reason.
+    /// Gates off their defaults although they change nothing, each with the reason.
     pub fn without_effect(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.changed()
+            .filter(|(_, effect)| *effect != Effect::Missing)
+            .map(|(name, effect)| (name, effect.reason()))
+    }
+
+    /// Gates that ask for what is not there yet, each with the reason.
+    pub fn unsupported(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        self.changed()
+            .filter(|(_, effect)| *effect == Effect::Missing)
+            .map(|(name, effect)| (name, effect.reason()))
+    }
+
+    /// Gates off their defaults, by name or through their group.
+    fn changed(&self) -> impl Iterator<Item = (&'static str, Effect)> {
         GATES
             .iter()
-            .filter(|(_, name, stage, _)| {
-                let default = *stage == Stage::Beta;
-                self.named
-                    .get(name)
-                    .is_some_and(|switch| *switch != default)
-            })
-            .map(|(_, name, _, effect)| (*name, effect.reason()))
+            .filter(|(gate, _, stage, _)| self.enabled(*gate) != (*stage == Stage::Beta))
+            .map(|(_, name, _, effect)| (*name, *effect))
     }
 
     /// The lines of help: each gate with its stage and default.
@@ -304,6 +316,35 @@ mod tests {
         assert_eq!(
             gates.to_string(),
             "AllAlpha=true,AllBeta=false,LeaseCheckpoint=false"
+        );
+    }
+
+    #[test]
+    fn every_gate_off_its_default_is_named() {
+        let check = |text: &str, without_effect: &[&str], unsupported: &[&str]| {
+            let gates = gates(text);
+            let names: Vec<_> = gates.without_effect().map(|(name, _)| name).collect();
+            assert_eq!(names, without_effect, "{text:?}");
+            let names: Vec<_> = gates.unsupported().map(|(name, _)| name).collect();
+            assert_eq!(names, unsupported, "{text:?}");
+        };
+        check("AllBeta=true,CompactHashCheck=false", &[], &[]);
+        check("PriorityRequest=true", &["PriorityRequest"], &[]);
+        check(
+            "AllBeta=false",
+            &["FastLeaseKeepAlive", "TxnModeWriteWithSharedBuffer"],
+            &[],
+        );
+        check(
+            "AllAlpha=true",
+            &[
+                "CompactHashCheck",
+                "InitialCorruptCheck",
+                "PriorityRequest",
+                "SetMemberLocalAddr",
+                "StopGRPCServiceOnDefrag",
+            ],
+            &["LeaseCheckpoint", "LeaseCheckpointPersist"],
         );
     }
 

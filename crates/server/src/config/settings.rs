@@ -288,6 +288,12 @@ impl Config {
         }
     }
 
+    /// Records that one step of a compaction visits; a negative limit is none, as in etcd.
+    #[must_use]
+    pub fn compaction_step_records(&self) -> usize {
+        usize::try_from(self.compaction_batch_limit).unwrap_or(usize::MAX)
+    }
+
     /// Whole heartbeats in an election time-out, at least five.
     #[must_use]
     pub fn election_ticks(&self) -> u64 {

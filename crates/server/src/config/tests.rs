@@ -505,6 +505,11 @@ fn what_is_not_there_yet_is_refused_by_name() {
         &["--cert-file=c", "--key-file=k"],
         "--cert-file is not supported by this release: TLS is not there yet",
     );
+    check_refused(
+        &["--feature-gates=LeaseCheckpoint=true"],
+        "feature gate LeaseCheckpoint is not supported by this release: the feature is not there \
+         yet",
+    );
     let mut refused = 0;
     for flag in flags::all().filter(|flag| matches!(flag.class, Class::Refused(_))) {
         refused += 1;
@@ -519,15 +524,62 @@ fn what_is_not_there_yet_is_refused_by_name() {
 #[test]
 fn flags_without_effect_are_named_when_they_are_changed() {
     let parsed = parse(
-        &["--name=a", "--backend-batch-limit=5", "--max-wals=5"],
+        &[
+            "--name=a",
+            "--backend-batch-limit=5",
+            "--max-wals=5",
+            "--auto-compaction-mode=revision",
+            "--max-learners=2",
+            "--strict-reconfig-check=false",
+            "--feature-gates=AllBeta=false",
+        ],
         &[],
     );
     let notices = parsed.expect("a configuration").notices;
-    let flags: Vec<_> = notices
-        .iter()
-        .filter_map(|line| line.value("flag"))
-        .collect();
-    assert_eq!(flags, ["backend-batch-limit"]);
+    let named = |what: &str| -> Vec<String> {
+        let values = notices.iter().filter_map(|line| line.value(what));
+        texts(values.filter_map(|value| value.as_str()))
+    };
+    assert_eq!(
+        named("flag"),
+        [
+            "backend-batch-limit",
+            "strict-reconfig-check",
+            "auto-compaction-mode",
+            "max-learners",
+        ]
+    );
+    assert_eq!(
+        named("gate"),
+        ["FastLeaseKeepAlive", "TxnModeWriteWithSharedBuffer"]
+    );
+}
+
+#[test]
+fn flags_that_work_bring_no_notice() {
+    let parsed = parse(
+        &[
+            "--name=a",
+            "--cors=http://a:80",
+            "--host-whitelist=a",
+            "--snapshot-count=10",
+            "--snapshot-catchup-entries=5",
+            "--compaction-batch-limit=10",
+            "--compaction-sleep-interval=1ms",
+        ],
+        &[],
+    );
+    let parsed = parsed.expect("a configuration");
+    assert!(
+        parsed
+            .notices
+            .iter()
+            .all(|line| line.value("flag").is_none())
+    );
+    assert_eq!(parsed.config.compaction_step_records(), 10);
+    let steps =
+        |limit: &str| config(&["--compaction-batch-limit", limit]).compaction_step_records();
+    assert_eq!((steps("0"), steps("-1")), (1000, usize::MAX));
 }
 
 #[test]

@@ -80,7 +80,7 @@ impl Command {
     }
 }
 
-/// Times that the thread keeps.
+/// Times that the thread keeps, and how much it does at a time.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// One tick (`--heartbeat-interval`).
@@ -89,6 +89,8 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// Pause between two steps of a compaction (`--compaction-sleep-interval`).
     pub compaction_pause: Duration,
+    /// Records that one step of a compaction visits (`--compaction-batch-limit`).
+    pub compaction_step_records: usize,
     /// Applies that take longer are logged (`--warning-apply-duration`); zero: none is.
     pub warning_apply_duration: Duration,
 }
@@ -127,12 +129,13 @@ pub(super) struct CoreThread {
 impl CoreThread {
     /// Around machines that are restored or bootstrapped.
     pub(super) fn new(
-        core: Core,
+        mut core: Core,
         member: Member,
         clock: Clock,
         settings: Settings,
         disks: DiskThreads,
     ) -> Self {
+        core.set_compact_step(settings.compaction_step_records);
         Self {
             core,
             member,
