@@ -138,6 +138,17 @@ fn a_file_may_be_empty() {
 }
 
 #[test]
+fn a_bucket_is_inline_up_to_a_quarter_of_a_page() {
+    let pages = |value| {
+        let content = bucket([(8, value)]);
+        check(&content);
+        write(&content).len() / PAGE_BYTES
+    };
+    assert_eq!(pages(1024 - 16 - 16 - 8), 3);
+    assert_eq!(pages(1024 - 16 - 16 - 8 + 1), 4);
+}
+
+#[test]
 fn many_small_pairs_make_a_tree() {
     check(&bucket((0..100_000).map(|number| (17, number % 60))));
 }
@@ -287,6 +298,14 @@ fn pairs_that_cannot_be_written_are_refused() {
     let layout_differs = "pairs differ from the ones that the layout was made from";
     let much = |w: &mut Writer<_>| w.bucket(b"b").and_then(|()| w.pair(b"k", &[0; 5_000]));
     check(&much, layout_differs);
+    let mut writer = Writer::new(Vec::new(), layout).unwrap();
+    writer.bucket(b"b").unwrap();
+    let more = (0..100_u8).try_for_each(|key| writer.pair(&[key], &[0; 5_000]));
+    assert!(
+        matches!(more, Err(WriteError::Layout)),
+        "noticed on the way"
+    );
+    assert!(writer.output_mut().len() as u64 <= layout.file_bytes());
     let mut sizer = Sizer::new();
     sizer.bucket(b"b").unwrap();
     let refused = sizer.pair(1, VALUE_BYTES_MAX + 1);

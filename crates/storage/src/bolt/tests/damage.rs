@@ -9,7 +9,8 @@ use proptest::sample::Index;
 
 use super::{Content, PAGE_BYTES, bucket, pairs, read, write};
 use crate::bolt::meta::{META_PAGE_BYTES, Meta, NO_FREELIST};
-use crate::bolt::{PageId, Reader, Source};
+use crate::bolt::page::{Header, Kind};
+use crate::bolt::{KEY_BYTES_MAX, PageId, Reader, Source};
 
 /// Pages 2 to 4 are leaves of "bucket", 5 is the branch over them, 6 the root tree's leaf with an
 /// inline bucket and the other.
@@ -62,6 +63,8 @@ fn damaged_pages_are_named() {
         &[1],
         "page 2 at offset 8192: key of element 1 is out of order",
     );
+    let twice = "page 2 at offset 8192: key of element 1 is out of order";
+    check(2, 48 + 1508 + 7, &[0], twice);
     let nested = "page 2 at offset 8192: element 0 is of the wrong kind";
     check(2, 16, &[1], nested);
 }
@@ -130,7 +133,7 @@ fn damaged_meta_pages_are_named() {
         let mut file = sample();
         file.copy_within(0..PAGE_BYTES, PAGE_BYTES);
         change(&mut file);
-        let error = Reader::open(&file[..]).expect_err("damaged");
+        let error = Reader::open(&file[..]).map(drop).expect_err("damaged");
         assert_eq!(error.to_string(), expected);
     };
     let none = "no valid meta page (page 0: not there; page 1: not there)";
@@ -148,26 +151,109 @@ fn damaged_meta_pages_are_named() {
     check(&|file| both(file, 50, 3), checksum);
     let cut = "cut off: 28671 bytes are there, its pages take 28672";
     check(&|file| file.truncate(7 * PAGE_BYTES - 1), cut);
-    let meta = |page_bytes, pages, root| Meta {
+    let size = "no valid meta page (page 0: impossible page size 5000; page 1: not there)";
+    let uneven = |file: &mut Vec<u8>| {
+        replace_meta(file, 5000, 7, 2);
+        file[PAGE_BYTES + 16] = 0;
+    };
+    check(&uneven, size);
+    let endless = format!(
+        "cut off: 28672 bytes are there, its pages take {}",
+        u64::MAX
+    );
+    check(&|file| replace_meta(file, 4096, u64::MAX, 2), &endless);
+    let mut file = sample();
+    replace_meta(&mut file, 4096, 7, 7);
+    let outside = "page 0 at offset 0: points to page 7, which is outside of the file";
+    assert_eq!(read(&file).unwrap_err().to_string(), outside);
+}
+
+/// Makes the first meta page the newer one.
+fn replace_meta(file: &mut [u8], page_bytes: u32, pages: u64, root: u64) {
+    let meta = Meta {
         page_bytes,
         root: PageId(root),
         freelist: NO_FREELIST,
         pages,
         transaction: 5,
     };
-    let replace = |file: &mut [u8], meta: Meta| {
-        let page = meta.encode(PageId(0));
-        file[..META_PAGE_BYTES].copy_from_slice(&page[..META_PAGE_BYTES]);
-    };
-    let endless = format!(
-        "cut off: 28672 bytes are there, its pages take {}",
-        u64::MAX
-    );
-    check(&|file| replace(file, meta(4096, u64::MAX, 2)), &endless);
-    let pages = "page 0 at offset 0: points to page 7, which is outside of the file";
+    file[..META_PAGE_BYTES].copy_from_slice(&meta.encode(PageId(0))[..META_PAGE_BYTES]);
+}
+
+#[test]
+fn second_meta_page_is_looked_for_where_its_page_size_says() {
     let mut file = sample();
-    replace(&mut file, meta(4096, 7, 7));
-    assert_eq!(read(&file).unwrap_err().to_string(), pages);
+    file[16] ^= 1;
+    // A value may look like a meta page.
+    let stale = sample();
+    file[1024..1024 + META_PAGE_BYTES].copy_from_slice(&stale[..META_PAGE_BYTES]);
+    let reader = Reader::open(&file[..]).unwrap();
+    assert_eq!(reader.transaction(), 1, "the one at 4096");
+}
+
+#[test]
+fn keys_that_are_too_long_are_refused() {
+    let mut file = write(&bucket([(KEY_BYTES_MAX, 10)]));
+    let lengths = 2 * PAGE_BYTES + 16 + 8;
+    file[lengths] += 1;
+    file[lengths + 4] -= 1;
+    let text = read(&file).unwrap_err().to_string();
+    assert_eq!(
+        text,
+        "page 2 at offset 8192: key of element 0 is out of order"
+    );
+}
+
+#[test]
+fn inline_buckets_longer_than_a_page_are_refused() {
+    let mut file = write(&vec![(
+        b"bucket".to_vec(),
+        vec![(b"key".to_vec(), vec![0; 2 * PAGE_BYTES])],
+    )]);
+    // The bucket's leaf as the root tree, and the pair in it as an inline bucket.
+    file[2 * PAGE_BYTES + 16] = 1;
+    let pages = (file.len() / PAGE_BYTES) as u64;
+    replace_meta(&mut file, 4096, pages, 2);
+    let text = read(&file).unwrap_err().to_string();
+    let expected = "page 2 at offset 8192: element 0 is no bucket that can be read";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn endless_chains_of_branches_are_refused() {
+    const PAGES: u64 = 100;
+    let mut file = vec![0; PAGES as usize * PAGE_BYTES];
+    for id in 2..PAGES {
+        let mut page = Vec::new();
+        let header = Header {
+            id: PageId(id),
+            flags: Kind::Branch.flags(),
+            count: 1,
+            overflow: 0,
+        };
+        header.encode(&mut page);
+        page.extend([16, 0, 0, 0, 1, 0, 0, 0]);
+        page.extend((id + 1).to_le_bytes());
+        page.push(b'k');
+        let at = id as usize * PAGE_BYTES;
+        file[at..at + page.len()].copy_from_slice(&page);
+    }
+    replace_meta(&mut file, 4096, PAGES, 2);
+    let text = read(&file).unwrap_err().to_string();
+    assert_eq!(text, "page 65 at offset 266240: too many levels of pages");
+}
+
+#[test]
+fn a_walk_is_over_after_an_error() {
+    let mut file = sample();
+    file[3 * PAGE_BYTES] = 9;
+    let reader = Reader::open(&file[..]).unwrap();
+    let bucket = reader.bucket(b"bucket").unwrap().unwrap();
+    let mut pairs = reader.pairs(&bucket).unwrap();
+    assert!(pairs.next().unwrap().is_some());
+    assert!(pairs.next().unwrap().is_some());
+    assert!(pairs.next().is_err());
+    assert!(pairs.next().unwrap().is_none());
 }
 
 /// Refuses to be asked for more than there is.
