@@ -1,19 +1,22 @@
 //! Metrics with labels.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::value::{Buckets, Counter, Gauge, Histogram};
 
 /// A metric with one value per combination of labels. A combination appears with its first use.
 ///
-/// Looking a value up takes a lock; who counts often keeps the value.
+/// Looking a value up takes a shared lock and a binary search, and allocates nothing after the first time.
 #[derive(Debug)]
 pub struct Family<T> {
     labels: &'static [&'static str],
     buckets: Option<Buckets>,
-    values: Mutex<BTreeMap<Vec<String>, Arc<T>>>,
+    /// Ascending by label values.
+    values: RwLock<Vec<Combination<T>>>,
 }
+
+/// The values of the labels, and what is counted under them.
+type Combination<T> = (Box<[String]>, Arc<T>);
 
 /// A value that a family can make.
 pub trait FamilyValue {
@@ -53,48 +56,60 @@ impl<T: FamilyValue> Family<T> {
         Self {
             labels,
             buckets,
-            values: Mutex::default(),
+            values: RwLock::default(),
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Vec<String>, Arc<T>>> {
-        self.values.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The value for these label values, in the order of the label names.
     pub fn with(&self, label_values: &[&str]) -> Arc<T> {
         assert_eq!(label_values.len(), self.labels.len(), "one value per label");
-        let key = label_values
-            .iter()
-            .map(|value| (*value).to_owned())
-            .collect();
-        let mut values = self.lock();
-        let value = values
-            .entry(key)
-            .or_insert_with(|| Arc::new(T::empty(self.buckets)));
-        Arc::clone(value)
+        // What panics under this lock leaves whole combinations behind.
+        let values = self.values.read().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(place) = find(&values, label_values) {
+            return Arc::clone(&values[place].1);
+        }
+        drop(values);
+        let mut values = self.values.write().unwrap_or_else(PoisonError::into_inner);
+        // Somebody else may have made it in between.
+        let place = find(&values, label_values).unwrap_or_else(|place| {
+            let key = label_values
+                .iter()
+                .map(|value| (*value).to_owned())
+                .collect();
+            values.insert(place, (key, Arc::new(T::empty(self.buckets))));
+            place
+        });
+        Arc::clone(&values[place].1)
     }
 
     /// Forgets all combinations, for a label that carries the present state such as the cluster version.
     pub fn clear(&self) {
-        self.lock().clear();
+        self.values
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     /// Every combination, in order, with its labels as name and value.
     pub(super) fn each(&self, mut visit: impl FnMut(&[(&str, &str)], &T)) {
-        let values: Vec<_> = self
-            .lock()
-            .iter()
-            .map(|(key, value)| (key.clone(), Arc::clone(value)))
-            .collect();
-        for (key, value) in values {
+        let values = self.values.read().unwrap_or_else(PoisonError::into_inner);
+        for (key, value) in values.iter() {
             let labels: Vec<_> = self
                 .labels
                 .iter()
                 .copied()
                 .zip(key.iter().map(String::as_str))
                 .collect();
-            visit(&labels, &value);
+            visit(&labels, value);
         }
     }
+}
+
+/// The place of a combination, or where it belongs.
+fn find<T>(values: &[Combination<T>], label_values: &[&str]) -> Result<usize, usize> {
+    values.binary_search_by(|(key, _)| {
+        key.iter()
+            .map(String::as_str)
+            .cmp(label_values.iter().copied())
+    })
 }

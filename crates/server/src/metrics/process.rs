@@ -17,6 +17,8 @@ struct Facts {
     open_descriptors: Option<f64>,
     max_descriptors: Option<f64>,
     max_virtual_bytes: Option<f64>,
+    received_bytes: Option<f64>,
+    transmitted_bytes: Option<f64>,
 }
 
 /// The limit of open files of the process; `None` if there is none or it cannot be read.
@@ -58,8 +60,21 @@ impl Facts {
                 .map(|list| list.count() as f64),
             max_descriptors: descriptor_limit().map(|limit| limit as f64),
             max_virtual_bytes: Some(limits.current.map_or(u64::MAX as f64, |limit| limit as f64)),
+            received_bytes: network_octets("InOctets"),
+            transmitted_bytes: network_octets("OutOctets"),
         }
     }
+}
+
+/// A number of the IP layer of the process's network namespace: a line of names, then a line of numbers.
+fn network_octets(name: &str) -> Option<f64> {
+    let text = fs::read_to_string("/proc/self/net/netstat").ok()?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("IpExt: "));
+    let place = lines
+        .next()?
+        .split_whitespace()
+        .position(|found| found == name)?;
+    lines.next()?.split_whitespace().nth(place)?.parse().ok()
 }
 
 pub(super) fn write(writer: &mut TextWriter) {
@@ -99,6 +114,16 @@ pub(super) fn write(writer: &mut TextWriter) {
             "process_virtual_memory_max_bytes",
             "Limit of virtual memory, in bytes.",
             facts.max_virtual_bytes,
+        ),
+        (
+            "process_network_receive_bytes_total",
+            "Bytes received by the network namespace of the process.",
+            facts.received_bytes,
+        ),
+        (
+            "process_network_transmit_bytes_total",
+            "Bytes sent by the network namespace of the process.",
+            facts.transmitted_bytes,
         ),
         (
             "os_fd_limit",

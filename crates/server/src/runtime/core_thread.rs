@@ -19,7 +19,7 @@ use kvorum_storage::wal::JobId;
 use tracing::{error, info, warn};
 
 use super::disk::DiskThreads;
-use super::waiters::{ReadWaiter, Waiter, Waiters};
+use super::waiters::{Proposed, ReadWaiter, Waiter, Waiters};
 use super::{Clock, Member, measure};
 use crate::api::v3::status;
 
@@ -35,7 +35,7 @@ pub(super) enum Command {
         /// The encoded request.
         data: Bytes,
         /// Who waits for its result.
-        waiter: Waiter,
+        proposed: Proposed,
     },
     /// Confirm a linearizable read.
     Read(ReadWaiter),
@@ -68,7 +68,7 @@ impl Command {
     /// Answers whoever waits: the member is stopping.
     pub(super) fn refuse(self) {
         match self {
-            Self::Propose { waiter, .. } => refuse(waiter, RequestError::Stopped),
+            Self::Propose { proposed, .. } => refuse(proposed.waiter, RequestError::Stopped),
             Self::Read(then) => then(Err(RequestError::Stopped)),
             Self::Lease { then, .. } => then(Err(RequestError::Stopped)),
             Self::Inspect(_)
@@ -114,7 +114,7 @@ pub(super) struct CoreThread {
     settings: Settings,
     disks: DiskThreads,
     proposals: Vec<Proposal>,
-    waiters: Waiters<RequestId, Waiter>,
+    waiters: Waiters<RequestId, Proposed>,
     reads: Waiters<ReadToken, ReadWaiter>,
     leases: HashMap<lease::Token, LeaseWaiter>,
     next_token: u64,
@@ -202,9 +202,12 @@ impl CoreThread {
 
     fn take(&mut self, command: Command) {
         match command {
-            Command::Propose { id, data, waiter } => {
-                self.waiters
-                    .add(id, waiter, self.clock.now() + self.settings.request_timeout);
+            Command::Propose { id, data, proposed } => {
+                self.waiters.add(
+                    id,
+                    proposed,
+                    self.clock.now() + self.settings.request_timeout,
+                );
                 self.proposals.push(Proposal { id, data });
             }
             Command::Read(then) => {
@@ -325,16 +328,24 @@ impl CoreThread {
 
     fn reply(&mut self, id: RequestId, result: Result<Response, RequestError>, elapsed: Duration) {
         measure::applied(self.member.metrics(), &result, elapsed);
-        match self.waiters.take(id) {
-            Some(Waiter::Client(reply)) => {
+        let Some(Proposed {
+            waiter,
+            kind,
+            since,
+        }) = self.waiters.take(id)
+        else {
+            return;
+        };
+        measure::requested(self.member.metrics(), kind, result.is_ok(), since.elapsed());
+        match waiter {
+            Waiter::Client(reply) => {
                 reply.send(
                     result
                         .map(|response| self.member.encode(&response))
                         .map_err(status),
                 );
             }
-            Some(Waiter::Inside(then)) => then(result),
-            None => {}
+            Waiter::Inside(then) => then(result),
         }
     }
 
@@ -394,8 +405,14 @@ impl CoreThread {
     }
 
     fn expire(&mut self, now: Moment) {
-        for waiter in self.waiters.expired(now) {
+        for Proposed {
+            waiter,
+            kind,
+            since,
+        } in self.waiters.expired(now)
+        {
             self.member.metrics().proposals_failed.increment();
+            measure::requested(self.member.metrics(), kind, false, since.elapsed());
             refuse(waiter, RequestError::Timeout);
         }
         for then in self.reads.expired(now) {
@@ -412,8 +429,8 @@ impl CoreThread {
     /// Answers everybody who waits, lets the disk finish what it has, and ends.
     fn finish(mut self, commands: &Receiver<Command>) -> StopReason {
         self.member.set_stopping();
-        for waiter in self.waiters.drain() {
-            refuse(waiter, RequestError::Stopped);
+        for proposed in self.waiters.drain() {
+            refuse(proposed.waiter, RequestError::Stopped);
         }
         for then in self.reads.drain() {
             then(Err(RequestError::Stopped));

@@ -7,6 +7,7 @@ use kvorum_member::core::Core;
 use kvorum_member::lease;
 use kvorum_mvcc::watch::{Counts, MessageKind};
 use kvorum_mvcc::{self as mvcc, Interval};
+use kvorum_proto::etcdserverpb::internal_raft_request::Payload;
 use kvorum_proto::ids::MemberId;
 
 use crate::metrics::Metrics;
@@ -87,6 +88,34 @@ pub(super) fn applied(
         .observe_duration(elapsed);
     if let Ok(Response::LeaseGrant { ttl_seconds, .. }) = result {
         metrics.lease_ttl.observe(*ttl_seconds as f64);
+    }
+}
+
+/// A request was answered, or given up, `elapsed` after it came.
+pub(crate) fn requested(metrics: &Metrics, kind: &str, succeeded: bool, elapsed: Duration) {
+    let success = if succeeded { "true" } else { "false" };
+    let histogram = metrics.request_duration.with(&[success, kind]);
+    histogram.observe_duration(elapsed);
+}
+
+/// What a proposal asks for, as the metrics name it.
+/// Source: etcd v3.7.1 `server/etcdserver/v3_server.go`, `getRequestType`.
+pub(super) fn kind(payload: &Payload) -> &'static str {
+    match payload {
+        Payload::Put(_) => "Put",
+        Payload::DeleteRange(_) => "DeleteRange",
+        Payload::Txn(_) => "Txn",
+        Payload::Compaction(_) => "Compaction",
+        Payload::LeaseGrant(_) => "LeaseGrant",
+        Payload::LeaseRevoke(_) => "LeaseRevoke",
+        Payload::LeaseCheckpoint(_) => "LeaseCheckpoint",
+        Payload::Alarm(_) => "Alarm",
+        Payload::AuthStatus(_) => "AuthStatus",
+        Payload::ClusterVersionSet(_) => "ClusterVersionSet",
+        Payload::ClusterMemberAttrSet(_) => "ClusterMemberAttrSet",
+        Payload::DowngradeInfoSet(_) => "DowngradeInfoSet",
+        // This release proposes nothing else.
+        _ => "unknown",
     }
 }
 

@@ -3,8 +3,10 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Instant;
 
 use kvorum_member::apply::{ReadView, RequestError, Response};
+use kvorum_member::check;
 use kvorum_member::consensus::Status as ConsensusStatus;
 use kvorum_member::core::{self, Core};
 use kvorum_member::lease;
@@ -17,8 +19,9 @@ use prost::Message;
 use tokio::sync::oneshot;
 
 use super::core_thread::Command;
+use super::measure;
 use super::request_ids::RequestIds;
-use super::waiters::Waiter;
+use super::waiters::{Proposed, Waiter};
 use super::watch_thread::WatchHandle;
 use crate::api::v3::status;
 use crate::metrics::Metrics;
@@ -192,11 +195,20 @@ impl Member {
             self.raise_no_space();
             return answer(waiter, full);
         }
+        self.send_proposal(payload, bytes_max, waiter);
+    }
+
+    fn send_proposal(&self, payload: Payload, bytes_max: usize, waiter: Waiter) {
+        let proposed = Proposed {
+            waiter,
+            kind: measure::kind(&payload),
+            since: Instant::now(),
+        };
         let (id, data) = self.encode_request(payload);
-        if data.len() > bytes_max {
-            return answer(waiter, RequestError::RequestTooLarge);
+        match check::proposal(data.len(), bytes_max) {
+            Ok(()) => self.send(Command::Propose { id, data, proposed }),
+            Err(error) => answer(proposed.waiter, error),
         }
-        self.send(Command::Propose { id, data, waiter });
     }
 
     /// Tells the cluster that this member's quota is used up, unless it is told already.
@@ -208,9 +220,8 @@ impl Member {
             .is_raised(AlarmType::Nospace);
         if !raised {
             let alarm = quota::alarm(self.0.identity.member);
-            let (id, data) = self.encode_request(Payload::Alarm(alarm));
             let waiter = Waiter::Inside(Box::new(|_| {}));
-            self.send(Command::Propose { id, data, waiter });
+            self.send_proposal(Payload::Alarm(alarm), usize::MAX, waiter);
         }
     }
 

@@ -25,6 +25,7 @@ mod watch_thread;
 
 pub use clock::Clock;
 pub use core_thread::{Settings, StopReason};
+pub(crate) use measure::requested;
 pub use member::{Identity, Member};
 pub use running::{Requests, Running, Start};
 pub use watch_thread::{Target, WatchHandle};

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
+use std::time::Instant;
 
 use kvorum_member::apply::{RequestError, Response};
 use kvorum_proto::ids::Moment;
@@ -14,6 +15,14 @@ pub(super) enum Waiter {
     Client(ReplySink),
     /// Something inside the server.
     Inside(Box<dyn FnOnce(Result<Response, RequestError>) + Send>),
+}
+
+/// A proposal whose result somebody waits for.
+pub(super) struct Proposed {
+    pub(super) waiter: Waiter,
+    /// What it asks for, as the metrics name it.
+    pub(super) kind: &'static str,
+    pub(super) since: Instant,
 }
 
 /// Whoever waits for a read index.

@@ -16,7 +16,7 @@ use prost::Message;
 use prost::encoding::WireType;
 
 use super::{Api, decode, decode_or_answer, status};
-use crate::runtime::Member;
+use crate::runtime::{Member, requested};
 use crate::transport::{Body, Code, Credit, ReplySink, RequestStream, Status, StreamSink};
 
 pub(super) fn range(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
@@ -26,7 +26,12 @@ pub(super) fn range(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
     }
     let serializable = request.serializable;
     let member = api.member.clone();
-    let run = move || execute(&member, &member.view(), &request);
+    let since = Instant::now();
+    let run = move || {
+        let result = execute(&member, &member.view(), &request);
+        requested(member.metrics(), "Range", result.is_ok(), since.elapsed());
+        result
+    };
     if serializable {
         return reply.send(run());
     }
@@ -91,11 +96,18 @@ pub(super) fn txn(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
         return api.member.propose(Payload::Txn(request), limit, reply);
     }
     let member = api.member.clone();
+    let since = Instant::now();
     let run = move || {
         let view = member.view();
         let started = Instant::now();
         let result = kvorum_member::apply::read_txn(&view, &request);
         measure_range(&member, started, result.is_ok());
+        requested(
+            member.metrics(),
+            "ReadonlyTxn",
+            result.is_ok(),
+            since.elapsed(),
+        );
         Ok(member.encode(&Response::Txn(result.map_err(status)?)))
     };
     if route == Route::Local {
