@@ -2,7 +2,7 @@
 //! official tools and served by the official server, with the same hashes.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use kvorum_e2e::grpc::{Connection, Failure, block_on};
 use kvorum_e2e::peers::{Subject, peer};
 use kvorum_e2e::process::run;
-use kvorum_e2e::server::Server;
+use kvorum_e2e::server::{Server, new_folder};
 use kvorum_proto::etcdserverpb::request_op::Request;
 use kvorum_proto::etcdserverpb::{
     AuthRoleAddRequest, AuthRoleAddResponse, CompactionRequest, CompactionResponse,
@@ -119,6 +119,82 @@ fn check(release: &Release) {
     let changed = restored.data_directory().join("member/snap/db");
     assert_eq!(key_hash(&open(&changed)), hash);
     status_of(&etcdutl, &changed);
+}
+
+/// Trees of every form: official tools check each page, and find the same pairs.
+#[test]
+fn official_tools_accept_every_shape() {
+    let folder = new_folder();
+    for tools in ["etcd-3.5.1", "etcd-3.7.1"] {
+        let Some(etcdutl) = peer(tools, "etcdutl") else {
+            continue;
+        };
+        for (name, sizes) in shapes() {
+            let path = folder.join(format!("{name}-{tools}"));
+            let hash = write_shape(&path, &sizes);
+            let status = status_of(&etcdutl, &path);
+            assert_eq!(status["hash"], u64::from(hash), "{name}");
+            let length = path.metadata().expect("our file").len();
+            assert_eq!(status["totalSize"], length, "{name}");
+            assert_eq!(file_hash(&open(&path)), hash, "{name}");
+        }
+    }
+    let _ = fs::remove_dir_all(folder);
+}
+
+/// Lengths of keys and values.
+type Sizes = Vec<(usize, usize)>;
+
+fn shapes() -> Vec<(&'static str, Sizes)> {
+    vec![
+        ("empty", vec![]),
+        ("inline", vec![(8, 1024 - 40)]),
+        ("not-inline", vec![(8, 1024 - 39)]),
+        ("three-levels", vec![(8, 1); 50_000]),
+        ("full-pages", vec![(8, 2048 - 32); 9]),
+        ("long-keys", vec![(32_768, 5); 40]),
+        ("uneven-keys", (8..400).map(|key| (key * 9, 1)).collect()),
+        (
+            "long-values",
+            vec![(8, 3_000_000), (8, 0), (8, 70_000), (9, 9)],
+        ),
+        (
+            "values",
+            (0..9_000).step_by(13).map(|value| (8, value)).collect(),
+        ),
+    ]
+}
+
+/// A file with these pairs in a bucket among empty ones; its hash.
+fn write_shape(path: &Path, sizes: &Sizes) -> u32 {
+    const BUCKET: &[u8] = b"alarm";
+    let mut sizer = Sizer::new();
+    for bucket in schema::BUCKETS {
+        sizer.bucket(bucket).expect("names in order");
+        for (key, value) in sizes.iter().filter(|_| bucket == BUCKET) {
+            sizer.pair(*key, *value).expect("lengths in range");
+        }
+    }
+    let layout = sizer.finish().expect("a layout");
+    let output = BufWriter::new(File::create(path).expect("a new file"));
+    let mut writer = Writer::new(output, layout).expect("the disk takes it");
+    let mut hash = 0;
+    for bucket in schema::BUCKETS {
+        writer.bucket(bucket).expect("names in order");
+        hash = crc32c::crc32c_append(hash, bucket);
+        let pairs = sizes.iter().filter(|_| bucket == BUCKET);
+        for (number, (key_length, value_length)) in pairs.enumerate() {
+            let mut key = (number as u64).to_be_bytes().to_vec();
+            key.resize(*key_length, b'k');
+            let value = vec![number as u8; *value_length];
+            writer.pair(&key, &value).expect("pairs in order");
+            hash = crc32c::crc32c_append(hash, &key);
+            hash = crc32c::crc32c_append(hash, &value);
+        }
+    }
+    let mut output = writer.finish().expect("the disk takes it");
+    output.flush().expect("the disk takes it");
+    hash
 }
 
 /// Thousands of changes of all kinds, a value of many pages, a compaction in between.

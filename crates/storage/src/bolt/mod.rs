@@ -44,7 +44,8 @@
 //! - Reading believes nothing: every pointer, count and length is checked against the file before
 //!   it is followed or allocated for. Keys come in strictly ascending order or not at all, so no
 //!   page of a bucket is met twice, and a walk ends. Live memory is one page run per level of a
-//!   tree, which do not overlap: at most the length of the file.
+//!   tree, and these do not overlap: the length of the file at most, and a page or two for the next
+//!   step and for an inline bucket.
 //! - Writing holds one page and one pair per level of a tree. Every page behind the meta pages
 //!   belongs to exactly one tree, so that the checks of official tools pass.
 

@@ -92,7 +92,7 @@ impl Default for Sizer {
 /// The second pass: takes the pairs themselves and writes the file from its first byte to its last.
 ///
 /// The output may be drained in between, see [`Writer::output_mut`]; what a step adds to it is at
-/// most one page run per level of a tree. After an error the output is no valid file.
+/// most one page run per level of a tree, in three parts each: give a file a buffer. After an error the output is no valid file.
 #[derive(Debug)]
 pub struct Writer<W> {
     builder: Builder<Stream<W>>,
