@@ -174,7 +174,6 @@ async fn live(
 
 /// Stops accepting, lets calls in flight end for a bounded time, then stops the member.
 async fn end(signal: StopSignal, running: Running, server: Option<Server>) -> StopSignal {
-    info!(signal = signal.name(), "received signal; shutting down");
     if let Some(server) = server {
         server.shutdown().await;
     }
