@@ -37,6 +37,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "kvorum-member",
         ],
     ),
+    ("kvorum-client", &["kvorum-proto"]),
+    ("kvorum-etcdctl", &["kvorum-client", "kvorum-proto"]),
     ("kvorum-e2e", &["kvorum-proto"]),
     ("xtask", &[]),
 ];

@@ -1,0 +1,62 @@
+//! Client library for Kvorum and every other server that speaks etcd's API.
+//!
+//! ```no_run
+//! use kvorum_client::{Client, Config, Error, KeyRange};
+//! use kvorum_proto::etcdserverpb::{PutRequest, WatchCreateRequest};
+//!
+//! # async fn example() -> Result<(), Error> {
+//! let client = Client::new(&Config::new(["127.0.0.1:2379", "127.0.0.1:22379"]))?;
+//! let range = KeyRange::prefix("config/");
+//! let watch = WatchCreateRequest { key: range.key, range_end: range.range_end, ..Default::default() };
+//! let mut watcher = client.watch(watch).await?;
+//! let put = PutRequest { key: "config/a".into(), value: "1".into(), ..Default::default() };
+//! client.put(&put).await?;
+//! while let Some(response) = watcher.next().await? {
+//!     println!("{} events", response.events.len());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - Calls go round the endpoints; one that does not answer is left out for a while. What is tried
+//!   again, and what is not because it might happen twice, is said in `client.rs`.
+//! - A watch survives broken connections without gaps or repeats, see [`Watcher`].
+//! - Requests and responses are the messages of [`kvorum_proto`], with nothing between the caller
+//!   and what the API says.
+//! - Every future may be dropped at any time.
+//!
+//! Plain TCP and unix sockets are spoken; TLS and authentication are not.
+//!
+//! # Why not tonic
+//!
+//! What a client needs of gRPC is a frame head of five bytes, three headers and a trailer: one
+//! file over the `h2` crate, which the server brings anyway, so that this crate adds nothing to
+//! the dependency tree. The hard parts, fail-over, which calls are sent again, and resuming a
+//! stream, are etcd's own rules and would have to be written around a framework just the same. In
+//! return the client knows whether a request left before the connection broke, which decides
+//! whether a put may be sent again.
+
+mod client;
+mod connection;
+mod endpoint;
+mod error;
+mod kv;
+mod lease;
+mod operate;
+mod pool;
+mod recipes;
+mod txn;
+mod watch;
+
+pub use client::{Client, Config};
+pub use endpoint::Endpoint;
+pub use error::{Code, Error, Status};
+pub use kv::{KeyRange, prefix_end};
+pub use kvorum_proto::etcdserverpb::compare::CompareResult;
+pub use lease::LeaseKeeper;
+pub use recipes::{Election, Mutex, Observer, Session};
+pub use txn::{
+    Operation, Txn, compare_create_revision, compare_lease, compare_mod_revision, compare_value,
+    compare_version,
+};
+pub use watch::Watcher;
