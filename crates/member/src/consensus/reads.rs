@@ -154,6 +154,16 @@ mod tests {
     }
 
     #[test]
+    fn more_reads_than_may_wait_are_refused() {
+        let mut reads = Reads::new(7);
+        for token in 0..READS_WAITING_MAX as u64 {
+            push(&mut reads, 0, token);
+        }
+        let refused = reads.push(0, ReadToken(0));
+        assert_eq!(refused, Err(Refusal::TooManyRequests));
+    }
+
+    #[test]
     fn old_reads_are_given_back() {
         let mut reads = Reads::new(7);
         push(&mut reads, 0, 1);

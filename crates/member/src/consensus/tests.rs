@@ -447,6 +447,19 @@ fn without_a_leader_requests_are_held_and_then_refused() {
 }
 
 #[test]
+fn more_proposals_than_are_held_without_a_leader_are_refused() {
+    let mut bench = Bench::bootstrap(config(1), &[1, 2, 3]);
+    bench.settle();
+    let proposal = |id| Proposal {
+        id: RequestId(id),
+        data: Bytes::from_static(b"x"),
+    };
+    let last = HELD_PROPOSALS_MAX as u64 + 1;
+    bench.input(Input::Propose((1..=last).map(proposal).collect()));
+    assert_eq!(bench.refused(), [(last, Refusal::TooManyRequests)]);
+}
+
+#[test]
 fn the_log_in_memory_is_trimmed() {
     let mut config = config(1);
     (config.snapshot_count, config.catch_up_entries) = (10, 5);

@@ -717,6 +717,12 @@ fn a_file_has_forms_of_its_own() {
 }
 
 #[test]
+fn keys_of_a_file_are_read_in_the_case_of_their_flags() {
+    // etcd would take it: its reader ignores the case of keys.
+    assert_eq!(config_of_file("NAME: a").name, "default");
+}
+
+#[test]
 fn a_file_may_be_json_or_empty() {
     assert_eq!(
         config_of_file("{\"name\": \"a\", \"max-wals\": 7}").max_wals,

@@ -1,0 +1,84 @@
+//! Flags whose work only a running server shows.
+
+use kvorum_e2e::grpc::{Connection, block_on};
+use kvorum_e2e::http::{Page, exchange, get};
+use kvorum_e2e::on_each_server;
+use kvorum_e2e::peers::Subject;
+use kvorum_e2e::server::{Server, free_port};
+use kvorum_proto::etcdserverpb::{RangeRequest, RangeResponse};
+
+on_each_server!(
+    origins_and_hosts_are_checked_against_their_lists,
+    http_and_metrics_get_ports_of_their_own,
+    extensive_metrics_measure_each_method,
+);
+
+async fn range(port: u16) -> bool {
+    let connection = Connection::open(port).await.expect("connects");
+    let request = RangeRequest {
+        key: "a".into(),
+        ..RangeRequest::default()
+    };
+    let answer = connection.call("etcdserverpb.KV/Range", &request).await;
+    answer.map(|_: RangeResponse| ()).is_ok()
+}
+
+fn origins_and_hosts_are_checked_against_their_lists(subject: Subject) {
+    let flags = ["--cors=http://here:80", "--host-whitelist=127.0.0.1"];
+    let Some(server) = Server::start(subject, &flags) else {
+        return;
+    };
+    let ask = |host: &str, origin: &str| {
+        let request = format!(
+            "GET /health HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\nConnection: close\r\n\r\n"
+        );
+        let answer = exchange(server.port(), request.as_bytes()).expect("an answer");
+        String::from_utf8_lossy(&answer).to_lowercase()
+    };
+    let answer = ask("127.0.0.1:1", "http://here:80");
+    assert!(answer.starts_with("http/1.1 200"), "{answer}");
+    assert!(
+        answer.contains("access-control-allow-origin: http://here:80"),
+        "{answer}"
+    );
+    let answer = ask("127.0.0.1", "http://elsewhere:80");
+    assert!(answer.starts_with("http/1.1 200"), "{answer}");
+    assert!(!answer.contains("access-control-allow-origin"), "{answer}");
+    let answer = ask("elsewhere", "http://here:80");
+    assert!(answer.starts_with("http/1.1 421"), "{answer}");
+    assert!(answer.contains("cve-2018-5702"), "{answer}");
+}
+
+fn http_and_metrics_get_ports_of_their_own(subject: Subject) {
+    let (http, metrics) = (free_port(), free_port());
+    let Some(server) = Server::start(
+        subject,
+        &[
+            &format!("--listen-client-http-urls=http://127.0.0.1:{http}"),
+            &format!("--listen-metrics-urls=http://127.0.0.1:{metrics}"),
+        ],
+    ) else {
+        return;
+    };
+    let status = |port, path| get(port, path).map(|page: Page| page.status).ok();
+    assert!(block_on(range(server.port())));
+    assert_eq!(status(server.port(), "/version"), None, "gRPC alone");
+    assert_eq!(status(http, "/version"), Some(200));
+    assert_eq!(status(metrics, "/metrics"), Some(200));
+    assert_eq!(status(metrics, "/health"), Some(200));
+    assert_eq!(status(metrics, "/version"), Some(404));
+}
+
+fn extensive_metrics_measure_each_method(subject: Subject) {
+    let Some(server) = Server::start(subject, &["--metrics=extensive"]) else {
+        return;
+    };
+    assert!(block_on(range(server.port())));
+    let page = get(server.port(), "/metrics").expect("a page");
+    let measured = page.body.lines().any(|line| {
+        line.starts_with("grpc_server_handling_seconds_count")
+            && line.contains("grpc_method=\"Range\"")
+            && !line.ends_with(" 0")
+    });
+    assert!(measured, "no duration of a range");
+}
