@@ -1,0 +1,195 @@
+//! Services that etcdctl does not call: locks, elections, health, downgrade.
+
+use bytes::Bytes;
+use kvorum_e2e::grpc::{Connection, Failure, Stream, block_on};
+use kvorum_e2e::on_each_server;
+use kvorum_e2e::peers::Subject;
+use kvorum_e2e::server::Server;
+use kvorum_proto::etcdserverpb::downgrade_request::DowngradeAction;
+use kvorum_proto::etcdserverpb::{
+    DowngradeRequest, DowngradeResponse, LeaseGrantRequest, LeaseGrantResponse,
+};
+use kvorum_proto::health::{HealthCheckRequest, HealthCheckResponse, HealthListResponse};
+use kvorum_proto::v3electionpb::{
+    CampaignRequest, CampaignResponse, LeaderRequest, LeaderResponse, ProclaimRequest,
+    ProclaimResponse, ResignRequest, ResignResponse,
+};
+use kvorum_proto::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
+use prost::Message;
+
+on_each_server!(
+    a_lock_is_handed_on_when_it_is_given_back,
+    an_election_has_one_leader_at_a_time,
+    health_is_listed_and_watched,
+    a_downgrade_is_checked_switched_on_and_off,
+);
+
+const LEASES: [i64; 2] = [7, 8];
+
+async fn connect(server: &Server) -> Connection {
+    let connection = Connection::open(server.port()).await.expect("connects");
+    for id in LEASES {
+        let grant = LeaseGrantRequest { ttl: 100, id };
+        call::<LeaseGrantResponse>(&connection, "etcdserverpb.Lease/LeaseGrant", &grant).await;
+    }
+    connection
+}
+
+async fn call<A: Message + Default>(
+    connection: &Connection,
+    method: &str,
+    request: &impl Message,
+) -> A {
+    let answer = connection.call(method, request).await;
+    answer.unwrap_or_else(|failure| panic!("{method}: {failure:?}"))
+}
+
+async fn next<A: Message + Default>(stream: &mut Stream) -> A {
+    let message = stream.next().await.expect("the stream goes on");
+    message.expect("the stream has not ended")
+}
+
+fn key_of(name: &str, lease: i64) -> Bytes {
+    format!("{name}/{lease:x}").into()
+}
+
+fn a_lock_is_handed_on_when_it_is_given_back(subject: Subject) {
+    let Some(server) = Server::start(subject, &[]) else {
+        return;
+    };
+    block_on(async {
+        let connection = connect(&server).await;
+        let [first, second] = LEASES.map(|lease| LockRequest {
+            name: "lock".into(),
+            lease,
+        });
+        let held: LockResponse = call(&connection, "v3lockpb.Lock/Lock", &first).await;
+        assert_eq!(held.key, key_of("lock", first.lease));
+        let mut waiting = connection
+            .open_stream("v3lockpb.Lock/Lock", &second)
+            .await
+            .expect("a call");
+        waiting.finish().expect("a whole request");
+        let unlock = UnlockRequest { key: held.key };
+        call::<UnlockResponse>(&connection, "v3lockpb.Lock/Unlock", &unlock).await;
+        let handed_on: LockResponse = next(&mut waiting).await;
+        assert_eq!(handed_on.key, key_of("lock", second.lease));
+    });
+}
+
+fn an_election_has_one_leader_at_a_time(subject: Subject) {
+    let Some(server) = Server::start(subject, &[]) else {
+        return;
+    };
+    block_on(async {
+        let connection = connect(&server).await;
+        let ask = LeaderRequest {
+            name: "election".into(),
+        };
+        let nobody = connection
+            .call::<LeaderResponse>("v3electionpb.Election/Leader", &ask)
+            .await;
+        let failure = Failure::Status {
+            code: 2,
+            message: "election: no leader".to_owned(),
+        };
+        assert_eq!(nobody, Err(failure));
+        let [first, second] = LEASES.map(|lease| CampaignRequest {
+            name: "election".into(),
+            lease,
+            value: format!("value of {lease}").into(),
+        });
+        let won: CampaignResponse =
+            call(&connection, "v3electionpb.Election/Campaign", &first).await;
+        let leader = won.leader.expect("the key of the leader");
+        assert_eq!(leader.key, key_of("election", first.lease));
+        let mut observer = connection
+            .open_stream("v3electionpb.Election/Observe", &ask)
+            .await
+            .expect("a call");
+        observer.finish().expect("a whole request");
+        let value = |seen: LeaderResponse| seen.kv.expect("a leader").value;
+        assert_eq!(value(next(&mut observer).await), "value of 7");
+        let mut rival = connection
+            .open_stream("v3electionpb.Election/Campaign", &second)
+            .await
+            .expect("a call");
+        rival.finish().expect("a whole request");
+        let proclaim = ProclaimRequest {
+            leader: Some(leader.clone()),
+            value: "news".into(),
+        };
+        call::<ProclaimResponse>(&connection, "v3electionpb.Election/Proclaim", &proclaim).await;
+        assert_eq!(value(next(&mut observer).await), "news");
+        let resign = ResignRequest {
+            leader: Some(leader),
+        };
+        call::<ResignResponse>(&connection, "v3electionpb.Election/Resign", &resign).await;
+        let won: CampaignResponse = next(&mut rival).await;
+        assert_eq!(
+            won.leader.expect("the key of the leader").key,
+            key_of("election", second.lease)
+        );
+        assert_eq!(value(next(&mut observer).await), "value of 8");
+        let seen: LeaderResponse = call(&connection, "v3electionpb.Election/Leader", &ask).await;
+        assert_eq!(value(seen), "value of 8");
+    });
+}
+
+fn health_is_listed_and_watched(subject: Subject) {
+    let Some(server) = Server::start(subject, &[]) else {
+        return;
+    };
+    // 1 is SERVING, 3 is SERVICE_UNKNOWN.
+    block_on(async {
+        let connection = Connection::open(server.port()).await.expect("connects");
+        let nothing = HealthCheckRequest::default();
+        let list: HealthListResponse =
+            call(&connection, "grpc.health.v1.Health/List", &nothing).await;
+        assert_eq!(list.statuses[""].status, 1);
+        for (service, status) in [("", 1), ("nothing", 3)] {
+            let request = HealthCheckRequest {
+                service: service.to_owned(),
+            };
+            let mut watch = connection
+                .open_stream("grpc.health.v1.Health/Watch", &request)
+                .await
+                .expect("a call");
+            watch.finish().expect("a whole request");
+            let seen: HealthCheckResponse = next(&mut watch).await;
+            assert_eq!(seen.status, status, "{service:?}");
+        }
+    });
+}
+
+fn a_downgrade_is_checked_switched_on_and_off(subject: Subject) {
+    let Some(server) = Server::start(subject, &[]) else {
+        return;
+    };
+    let text = |failure: Failure| match failure {
+        Failure::Status { code, message } => format!("{code} {message}"),
+        other => panic!("{other:?}"),
+    };
+    block_on(async {
+        let connection = Connection::open(server.port()).await.expect("connects");
+        let ask = async |action: DowngradeAction, version: &str| {
+            let request = DowngradeRequest {
+                action: action as i32,
+                version: version.to_owned(),
+            };
+            let answer = connection
+                .call::<DowngradeResponse>("etcdserverpb.Maintenance/Downgrade", &request)
+                .await;
+            answer.map(|answer| answer.version).map_err(text)
+        };
+        let cluster = Ok("3.7".to_owned());
+        assert_eq!(ask(DowngradeAction::Validate, "3.6").await, cluster);
+        let refused = ask(DowngradeAction::Validate, "3.5").await;
+        assert_eq!(
+            refused,
+            Err("3 etcdserver: invalid downgrade target version".to_owned())
+        );
+        assert_eq!(ask(DowngradeAction::Enable, "3.6").await, cluster);
+        assert_eq!(ask(DowngradeAction::Cancel, "").await, cluster);
+    });
+}
