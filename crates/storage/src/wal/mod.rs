@@ -250,9 +250,11 @@ pub fn open<V: Vfs>(vfs: &V, directory: &Path, options: Options) -> Result<Opene
             .map_err(failed("writing to the log"))?;
         offset += mark.len();
     }
-    // What was read may have been in the page cache only; nobody may build on it before it is safe.
+    // What was read may have been in the page cache only, and so may the names of the file and, when
+    // whoever made the log died right after, of its directory: nobody may build on it before it is safe.
     file.sync()
         .and_then(|()| vfs.sync_directory(directory))
+        .and_then(|()| vfs.sync_directory(parent(directory)))
         .map_err(failed("syncing the log"))?;
     let end = End {
         segments,
