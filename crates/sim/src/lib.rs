@@ -10,4 +10,4 @@ pub mod random;
 mod run;
 pub mod world;
 
-pub use run::{Report, run};
+pub use run::{Report, judge, run};

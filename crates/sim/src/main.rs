@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kvorum_sim::{Report, run};
 
-const USAGE: &str = "usage: sim [--seeds A..B] [--seconds N] [--seed N [--verbose]]";
+const USAGE: &str = "usage: sim [--seeds A..B | --seed N] [--seconds N] [--stop] [--verbose]";
 /// Lines of the event log shown before the end of a failed run.
 const LINES_SHOWN: usize = 400;
 
@@ -22,8 +22,13 @@ fn main() -> ExitCode {
         for (what, times) in &report.counts {
             *counts.entry(what).or_default() += times;
         }
-        failed += u64::from(!report.violations.is_empty());
         show(&report);
+        if !report.violations.is_empty() {
+            failed += 1;
+            if asked.stops {
+                break;
+            }
+        }
     }
     for (what, times) in &counts {
         say(&format!("{times:>12} {what}"));
@@ -42,6 +47,8 @@ struct Asked {
     to: u64,
     seconds: u64,
     verbose: bool,
+    /// Whether the first failure ends the program.
+    stops: bool,
 }
 
 impl Asked {
@@ -51,11 +58,13 @@ impl Asked {
             to: 100,
             seconds: 60,
             verbose: false,
+            stops: false,
         };
         let mut words = arguments.iter().map(String::as_str);
         while let Some(word) = words.next() {
             match word {
                 "--verbose" => asked.verbose = true,
+                "--stop" => asked.stops = true,
                 "--seconds" => asked.seconds = words.next()?.parse().ok()?,
                 "--seed" => {
                     asked.from = words.next()?.parse().ok()?;

@@ -22,7 +22,12 @@ pub struct Report {
 /// Runs a seed for so much virtual time and judges the history. A panic of a machine is a violation too.
 #[must_use]
 pub fn run(seed: u64, length: Duration, keeps_lines: bool) -> Report {
-    let mut world = World::new(seed, length, keeps_lines);
+    judge(&mut World::new(seed, length, keeps_lines), seed)
+}
+
+/// Lets a world run to its end and judges it.
+#[must_use]
+pub fn judge(world: &mut World, seed: u64) -> Report {
     let panicked = catch_unwind(AssertUnwindSafe(|| world.run())).err();
     let mut violations = world.violations().to_vec();
     if let Some(panic) = panicked {

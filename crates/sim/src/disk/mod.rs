@@ -33,6 +33,8 @@ pub enum Fault {
     CrashAfter,
     /// The call fails with an input/output error; what it was to make durable is not.
     Fail,
+    /// The call is refused because the disk is full.
+    Full,
 }
 
 /// How many faults of each kind have really happened.
@@ -237,6 +239,10 @@ impl State {
             Fault::Fail => {
                 self.counts.failures += 1;
                 Err(io::Error::other("simulated input/output error"))
+            }
+            Fault::Full => {
+                self.counts.full += 1;
+                Err(io::ErrorKind::StorageFull.into())
             }
         }
     }

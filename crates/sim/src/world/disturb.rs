@@ -22,6 +22,9 @@ impl World {
         if self.is_resting {
             return;
         }
+        if !self.mix.disturbs {
+            return self.kill_for("killed");
+        }
         self.plan_disturbance();
         // Chance: what strikes, and at which of the next disk calls.
         let call = self.disk.calls() + self.weather.below(30);

@@ -15,6 +15,8 @@ use crate::history::{Change, Refusal, Reply};
 
 /// Heartbeats come this often.
 const TICK: Duration = Duration::from_millis(100);
+/// How long the job of a trial hangs: longer than clients wait.
+const HANG: Duration = Duration::from_secs(9);
 /// Most history the hub reads in one step, in events.
 const POLL_BUDGET_MAX: u64 = 20;
 
@@ -268,6 +270,10 @@ impl World {
         }
         jobs.busy = true;
         let mut delay = Duration::from_micros(self.schedule.between(low, high));
+        if self.hanging_job == Some(self.jobs) {
+            self.hang = Some(HANG);
+        }
+        self.jobs += 1;
         if let Some(hang) = self.hang.take() {
             self.count("disk jobs hung");
             delay += hang;

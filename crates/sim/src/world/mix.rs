@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kvorum_storage::wal::Options;
 
+use crate::disk::Fault;
 use crate::random::Random;
 
 /// A kind of weather.
@@ -44,6 +45,21 @@ pub struct Mix {
     pub checks_invariants: bool,
     /// How long clients and faults go on, in virtual time.
     pub length: Duration,
+    /// Whether faults strike by chance; else only what a [`Trial`] says happens.
+    pub disturbs: bool,
+}
+
+/// One fault at one place of a short history that is the same each time: for going through all places in turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Trial {
+    /// What the clients do.
+    pub seed: u64,
+    /// What a power loss leaves of unsynced bytes.
+    pub luck: u64,
+    /// The disk call (the first has 0) that meets a fault.
+    pub call: Option<(u64, Fault)>,
+    /// The disk job (the first has 0) that hangs for longer than clients wait.
+    pub hanging_job: Option<u64>,
 }
 
 impl Mix {
@@ -75,6 +91,31 @@ impl Mix {
             window,
             checks_invariants: random.chance(1, 8),
             length,
+            disturbs: true,
+        }
+    }
+
+    /// The short history of a [`Trial`]: through several tiny files, a restart and a replay.
+    #[must_use]
+    pub fn trial() -> Self {
+        Self {
+            weather: Weather::Quiet,
+            clients: 3,
+            watch_clients: 1,
+            think_micros: (500, 20_000),
+            fault_gap_millis: (700, 700),
+            down_millis: (10, 50),
+            job_micros: (50, 2_000),
+            value_bytes: (100, 400),
+            log: Options {
+                segment_bytes: 4 << 10,
+                ahead_bytes: 1 << 10,
+                max_wals: 0,
+            },
+            window: (8, 4 << 10),
+            checks_invariants: false,
+            length: Duration::from_millis(1_200),
+            disturbs: false,
         }
     }
 }

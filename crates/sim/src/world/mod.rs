@@ -32,7 +32,7 @@ use crate::event_log::EventLog;
 use crate::history::{History, Refusal, Reply};
 use crate::random::Random;
 use client::Client;
-pub use mix::{Mix, Weather};
+pub use mix::{Mix, Trial, Weather};
 pub use process::LOG_DIRECTORY;
 use process::{OperationId, Process};
 use watcher::WatchClient;
@@ -58,6 +58,10 @@ pub struct World {
     is_resting: bool,
     /// The next disk job hangs for this long.
     hang: Option<Duration>,
+    /// Disk jobs begun so far, and the one that is to hang.
+    jobs: u64,
+    disk_work: (u64, u64),
+    hanging_job: Option<u64>,
     schedule: Random,
     traffic: Random,
     weather: Random,
@@ -142,6 +146,27 @@ impl World {
     pub fn new(seed: u64, length: Duration, keeps_lines: bool) -> Self {
         let root = Random::new(seed);
         let mix = Mix::draw(&mut root.split("mix"), length);
+        let mut world = Self::with(seed, mix, Disk::new(root.split("disk")), keeps_lines);
+        world.plan_disturbance();
+        world
+    }
+
+    /// The world of a trial.
+    #[must_use]
+    pub fn of_trial(trial: Trial, keeps_lines: bool) -> Self {
+        let disk = Disk::new(Random::new(trial.luck));
+        if let Some((call, fault)) = trial.call {
+            disk.plan(call, fault);
+        }
+        let mut world = Self::with(trial.seed, Mix::trial(), disk, keeps_lines);
+        world.hanging_job = trial.hanging_job;
+        // One death by kill, so that a replay is part of the history.
+        world.plan_disturbance();
+        world
+    }
+
+    fn with(seed: u64, mix: Mix, disk: Disk, keeps_lines: bool) -> Self {
+        let root = Random::new(seed);
         let mut traffic = root.split("traffic");
         let mut history = History::default();
         let watch_clients = (0..mix.watch_clients)
@@ -152,7 +177,7 @@ impl World {
             now: Moment::default(),
             events: BTreeMap::new(),
             planned: 0,
-            disk: Disk::new(root.split("disk")),
+            disk,
             process: None,
             boots: 0,
             streams: 0,
@@ -160,6 +185,9 @@ impl World {
             watch_clients,
             is_resting: false,
             hang: None,
+            jobs: 0,
+            disk_work: (0, 0),
+            hanging_job: None,
             schedule: root.split("schedule"),
             traffic,
             weather: root.split("weather"),
@@ -187,6 +215,12 @@ impl World {
     #[must_use]
     pub fn lines(&self) -> &[String] {
         self.log.lines()
+    }
+
+    /// Disk calls and disk jobs until clients and faults ended.
+    #[must_use]
+    pub fn disk_work_before_rest(&self) -> (u64, u64) {
+        self.disk_work
     }
 
     /// What clients did and saw.
@@ -231,7 +265,6 @@ impl World {
         for client in 0..self.watch_clients.len() {
             self.plan(Duration::from_millis(1), Event::WatchAct { client });
         }
-        self.plan_disturbance();
     }
 
     fn run_until(&mut self, end: Moment) {

@@ -7,7 +7,6 @@ use kvorum_mvcc::HashKv;
 use kvorum_storage::wal::{self, WalError};
 
 use super::{LOG_DIRECTORY, World, client};
-use crate::disk::Disk;
 use crate::history::Outcome;
 
 /// Longer than any pause, hang, lifetime of a lease and retry of its revoke together.
@@ -20,6 +19,7 @@ const FLIPS: u64 = 3;
 impl World {
     pub(super) fn rest(&mut self) {
         self.is_resting = true;
+        self.disk_work = (self.disk.calls(), self.jobs);
         self.hang = None;
         self.disk.forget_plan();
         self.disk.set_capacity(u64::MAX);
@@ -87,29 +87,42 @@ impl World {
         }
     }
 
-    /// Damages a copy of the log at rest: it is refused, or nothing of it is missing.
+    /// Damages a copy of the log at rest.
     fn flip_a_bit(&mut self) {
+        if let Some((file, byte)) = self.pick_a_byte() {
+            let bit = self.weather.below(8) as u8;
+            self.judge_flip(&file, byte, bit);
+        }
+    }
+
+    /// Damages one bit in each byte of the log, each in a copy of its own. For a world that has run.
+    pub fn damage_every_byte(&mut self) {
+        for (file, bytes) in self.log_files() {
+            for byte in 0..bytes {
+                let bit = self.weather.below(8) as u8;
+                self.judge_flip(&file, byte, bit);
+            }
+        }
+    }
+
+    /// Damage is refused with the file's name, or nothing is missing.
+    fn judge_flip(&mut self, file: &Path, byte: u64, bit: u8) {
         let directory = Path::new(LOG_DIRECTORY);
         let disk = self.disk.copy();
         let whole = match wal::read(&disk, directory) {
             Ok(recovered) => recovered,
             Err(error) => return self.violated("the log at rest is whole", error.to_string()),
         };
-        let Some((file, byte)) = self.pick_a_byte(&disk) else {
-            return;
-        };
-        let bit = self.weather.below(8) as u8;
-        disk.flip_bit(&file, byte, bit);
+        disk.flip_bit(file, byte, bit);
         self.count("bits flipped");
         let judged = match wal::open(&disk, directory, self.mix.log) {
             Ok(opened) if opened.recovered.entries == whole.entries => {
                 Ok("bits flipped where nothing was")
             }
-            Ok(opened) => Err(format!(
-                "{} of {} entries left",
-                opened.recovered.entries.len(),
-                whole.entries.len()
-            )),
+            Ok(opened) => {
+                let (left, all) = (opened.recovered.entries.len(), whole.entries.len());
+                Err(format!("{left} of {all} entries are left"))
+            }
             Err(WalError::Damaged { file: blamed, .. }) if blamed == file => Ok("damage refused"),
             Err(error) => Err(error.to_string()),
         };
@@ -122,18 +135,21 @@ impl World {
         }
     }
 
-    fn pick_a_byte(&mut self, disk: &Disk) -> Option<(PathBuf, u64)> {
-        let files: Vec<_> = disk
-            .files()
-            .into_iter()
-            .filter(|(path, bytes)| {
-                *bytes > 0 && path.extension().is_some_and(|ending| ending == "wal")
-            })
-            .collect();
+    fn pick_a_byte(&mut self) -> Option<(PathBuf, u64)> {
+        let files = self.log_files();
         if files.is_empty() {
             return None;
         }
         let (file, bytes) = self.weather.pick(&files).clone();
         Some((file, self.weather.below(bytes)))
+    }
+
+    /// The files of the log with their lengths.
+    fn log_files(&self) -> Vec<(PathBuf, u64)> {
+        let is_log = |path: &Path| path.extension().is_some_and(|ending| ending == "wal");
+        let files = self.disk.files().into_iter();
+        files
+            .filter(|(path, bytes)| *bytes > 0 && is_log(path))
+            .collect()
     }
 }
