@@ -1,6 +1,6 @@
 //! One member of a cluster as deterministic machines.
 //!
-//! [`core::Core`] holds them and the queues between them; [`router`] says what goes where.
+//! [`core::Core`] holds them and the queues between them; `router` says what goes where.
 
 pub mod alarm;
 pub mod apply;

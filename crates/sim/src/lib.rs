@@ -1,6 +1,6 @@
 //! Whole members on one thread from one seed.
 //!
-//! [`run`] makes a [`world`] from a seed, lets it run and judges what happened with the [`checkers`].
+//! [`run()`] makes a [`world`] from a seed, lets it run and judges what happened with the [`checkers`].
 
 pub mod checkers;
 pub mod disk;

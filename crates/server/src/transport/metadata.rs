@@ -21,7 +21,7 @@ pub(super) struct MalformedBinary<'a> {
 }
 
 impl Metadata {
-    /// Wraps the headers of a request that [`Metadata::check`] has accepted.
+    /// Wraps the headers of a request whose `-bin` values were found well-formed.
     pub(super) fn new(headers: HeaderMap<HeaderValue>) -> Self {
         Self { headers }
     }
