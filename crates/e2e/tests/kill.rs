@@ -1,82 +1,192 @@
-//! SIGKILL under load, again and again, also while the server starts: nothing acknowledged is
-//! lost, nothing is invented, revisions never go back, watches resume exactly where they stood.
+//! SIGKILL under load, again and again: while the server works, while it starts and replays its
+//! log, while it goes over to the next log file. Nothing acknowledged is lost, nothing is invented,
+//! revisions never go back, watches resume exactly where they stood, leases keep their keys.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use kvorum_e2e::dice::Dice;
 use kvorum_e2e::on_each_server;
 use kvorum_e2e::peers::Subject;
-use kvorum_e2e::recorder::{KILLS, Load, violations};
+use kvorum_e2e::recorder::{Evidence, KILLS, Load, Size, violations};
 use kvorum_e2e::server::Server;
 
-/// Every third kill hits a server that is still starting.
-const KILLS_AT_START: u32 = 3;
 /// Writes that are acknowledged before the next kill, at most.
 const WRITES_BETWEEN_KILLS: u64 = 150;
+/// One kill of so many comes at the moment when leases expire, for which it has to be waited.
+const KILLS_PER_EXPIRY: u32 = 10;
+/// One kill at the end of a log file for so many of the other kinds: each costs a whole file.
+const KILLS_PER_CUT: u32 = 5;
+/// Log files that one server fills before another takes its place: every start reads all of them.
+const CUTS_PER_SERVER: u32 = 4;
+/// Size at which a log file is ended, in bytes.
+const LOG_FILE_BYTES: u64 = 64_000_000;
+/// A file that ends no later than this holds its head and no group yet.
+const HEAD_BYTES: usize = 1024;
+/// Pause between two looks at the log files: short against a write of 1 MiB with its sync.
+const LOOK: Duration = Duration::from_micros(50);
 /// A server that acknowledges nothing for this long hangs.
 const HANG: Duration = Duration::from_secs(60);
 
-on_each_server!(nothing_acknowledged_is_lost);
+on_each_server!(
+    nothing_acknowledged_is_lost,
+    nothing_is_lost_between_two_log_files,
+);
+
+fn kills() -> u32 {
+    let asked = std::env::var("KVORUM_E2E_KILLS").ok();
+    asked.and_then(|text| text.parse().ok()).unwrap_or(KILLS)
+}
 
 fn nothing_acknowledged_is_lost(subject: Subject) {
-    let kills = std::env::var("KVORUM_E2E_KILLS")
-        .ok()
-        .and_then(|text| text.parse().ok());
-    let kills: u32 = kills.unwrap_or(KILLS);
+    let kills = kills();
     let seed = u64::from(kills);
     let mut dice = Dice::new(seed);
     let Some(mut server) = Server::start(subject, &[]) else {
         return;
     };
-    let load = Load::start(server.port(), seed);
+    let load = Load::start(server.port(), seed, Size::Small);
     let mut start_takes = Duration::from_millis(100);
     let mut at_start = 0;
     for number in 1..=kills {
         wait_for_writes(&load, 1 + dice.below(WRITES_BETWEEN_KILLS));
-        server.kill();
-        if number % KILLS_AT_START == 0 {
-            server.launch();
-            // Any moment between the first instruction and the last one before it serves.
-            thread::sleep(start_takes.mul_f64(dice.below(1000) as f64 / 1000.0));
-            at_start += u32::from(!server.logs(subject.ready_line(), Duration::ZERO));
-            server.kill();
+        if number % KILLS_PER_EXPIRY == KILLS_PER_EXPIRY / 2 {
+            wait_for_expiry(&load);
         }
+        server.kill();
+        server.launch();
+        // Any moment between the first instruction and the last one before it serves.
+        thread::sleep(start_takes.mul_f64(dice.below(1000) as f64 / 1000.0));
+        at_start += u32::from(!server.logs(subject.ready_line(), Duration::ZERO));
+        server.kill();
         let started = Instant::now();
         server.launch();
         server.wait_ready();
         start_takes = started.elapsed();
     }
     wait_for_writes(&load, 10);
-    let writes = load.acknowledged();
+    let (writes, expired) = (load.acknowledged(), load.expired());
     let evidence = load.finish();
     eprintln!(
-        "{kills} kills under load, {at_start} more before the server was ready, {writes} writes \
-         acknowledged, {} events",
+        "{subject:?}: {kills} kills under load, {at_start} more before the server was ready, \
+         {writes} writes acknowledged, {} events, {expired} keys expired with their lease",
         evidence.events.len()
     );
-    let found = violations(&evidence);
+    assert_unharmed(&evidence);
+    assert!(at_start > 0, "no kill hit a starting server");
+    assert!(expired > 0, "no lease expired");
+}
+
+/// Where a kill found the step from one log file to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Cut {
+    /// The last file is not full: the kill came too early.
+    NotYet,
+    /// The last file is full, and there is no next one.
+    FullAndAlone,
+    /// The next file has its name and nothing but its head.
+    NextIsEmpty,
+    /// The next file is in use already: the kill came too late.
+    NextIsUsed,
+}
+
+fn nothing_is_lost_between_two_log_files(subject: Subject) {
+    let kills = (kills() / KILLS_PER_CUT).max(2);
+    let mut found: BTreeMap<Cut, u32> = BTreeMap::new();
+    let (mut writes, mut events) = (0, 0);
+    for first in (0..kills).step_by(CUTS_PER_SERVER as usize) {
+        let Some(mut server) = Server::start(subject, &[]) else {
+            return;
+        };
+        let load = Load::start(server.port(), u64::from(first), Size::Large);
+        for number in first..kills.min(first + CUTS_PER_SERVER) {
+            // Half of the kills aim before the next file has its name, half right behind.
+            let cut = kill_at_cut(&mut server, number % 2 == 0);
+            *found.entry(cut).or_default() += 1;
+            server.launch();
+            server.wait_ready();
+        }
+        wait_for_writes(&load, 10);
+        writes += load.acknowledged();
+        let evidence = load.finish();
+        events += evidence.events.len();
+        assert_unharmed(&evidence);
+    }
+    eprintln!(
+        "{subject:?}: {kills} kills around the end of a log file: {found:?}, {writes} writes \
+         acknowledged, {events} events"
+    );
+    let hits = [Cut::FullAndAlone, Cut::NextIsEmpty];
+    assert!(
+        hits.iter().any(|cut| found.contains_key(cut)),
+        "no kill hit the step from one file to the next: {found:?}"
+    );
+}
+
+/// Lets the load fill the last log file and kills the server when it is full, or when the next
+/// file has its name.
+fn kill_at_cut(server: &mut Server, when_full: bool) -> Cut {
+    let full = server.last_wal();
+    let started = Instant::now();
+    loop {
+        let next_is_named = server.last_wal() != full;
+        if next_is_named || when_full && length(&full) > LOG_FILE_BYTES {
+            break;
+        }
+        assert!(
+            started.elapsed() < HANG,
+            "no log file was filled in {HANG:?}"
+        );
+        thread::sleep(LOOK);
+    }
+    server.kill();
+    let last = server.last_wal();
+    if last == full {
+        return match length(&full) > LOG_FILE_BYTES {
+            true => Cut::FullAndAlone,
+            false => Cut::NotYet,
+        };
+    }
+    let bytes = fs::read(&last).expect("the log can be read");
+    match bytes[HEAD_BYTES..].iter().all(|byte| *byte == 0) {
+        true => Cut::NextIsEmpty,
+        false => Cut::NextIsUsed,
+    }
+}
+
+fn length(path: &Path) -> u64 {
+    fs::metadata(path).expect("the file is there").len()
+}
+
+fn assert_unharmed(evidence: &Evidence) {
+    let found = violations(evidence);
     assert!(
         found.is_empty(),
         "{} violations:\n{}",
         found.len(),
         found.join("\n")
     );
-    assert!(
-        kills < 2 * KILLS_AT_START || at_start > 0,
-        "no kill hit a starting server"
-    );
 }
 
 /// Waits until the load has brought through this many more writes.
 fn wait_for_writes(load: &Load, more: u64) {
     let goal = load.acknowledged() + more;
+    wait("write was acknowledged", || load.acknowledged() >= goal);
+}
+
+/// Waits until a lease that nobody keeps alive takes its keys with it.
+fn wait_for_expiry(load: &Load) {
+    let before = load.expired();
+    wait("lease expired", || load.expired() > before);
+}
+
+fn wait(what: &str, is_so: impl Fn() -> bool) {
     let started = Instant::now();
-    while load.acknowledged() < goal {
-        assert!(
-            started.elapsed() < HANG,
-            "no write was acknowledged for {HANG:?}"
-        );
+    while !is_so() {
+        assert!(started.elapsed() < HANG, "no {what} in {HANG:?}");
         // Short against the time between two kills, long against a spinning core.
         thread::sleep(Duration::from_millis(1));
     }

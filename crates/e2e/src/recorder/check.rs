@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Event, Evidence, Note};
+use super::lease_check;
+use super::{Change, Event, Evidence, Held, Note};
 
 /// Revision of the empty store: the first change is the one after.
 const FIRST_REVISION: i64 = 1;
@@ -14,15 +15,28 @@ pub fn violations(evidence: &Evidence) -> Vec<String> {
         .iter()
         .map(|text| format!("trouble: {text}"))
         .collect();
+    let history = by_revision(&evidence.events);
     found.extend(not_once(&evidence.events));
-    found.extend(not_kept(evidence));
-    found.extend(not_sent(evidence));
+    found.extend(not_kept(evidence, &history));
+    let unsent = unsent(evidence, &history);
+    found.extend(lease_check::violations(evidence, &history, &unsent));
     for (worker, notes) in evidence.workers.iter().enumerate() {
         found.extend(not_forward(notes).map(|text| format!("forward: worker {worker}: {text}")));
     }
     found.extend(not_state(evidence));
-    found.extend(leases_lost(evidence));
     found
+}
+
+/// The changes of each revision.
+pub(super) type History<'a> = BTreeMap<i64, BTreeSet<&'a Change>>;
+
+fn by_revision(events: &[Event]) -> History<'_> {
+    let mut revisions = History::new();
+    for event in events {
+        let changes = revisions.entry(event.revision).or_default();
+        changes.insert(&event.change);
+    }
+    revisions
 }
 
 fn not_once(events: &[Event]) -> Vec<String> {
@@ -30,8 +44,7 @@ fn not_once(events: &[Event]) -> Vec<String> {
     let mut last = FIRST_REVISION;
     let mut keys = BTreeSet::new();
     for Event {
-        revision,
-        change: (key, _),
+        revision, change, ..
     } in events
     {
         if *revision != last {
@@ -39,30 +52,17 @@ fn not_once(events: &[Event]) -> Vec<String> {
         }
         if *revision != last && *revision != last + 1 {
             found.push(format!("once: revision {revision} after {last}"));
-        } else if !keys.insert(key) {
-            found.push(format!("once: {key} twice at revision {revision}"));
+        } else if !keys.insert(&change.key) {
+            found.push(format!("once: {} twice at revision {revision}", change.key));
         }
         last = *revision;
     }
     found
 }
 
-fn by_revision(events: &[Event]) -> BTreeMap<i64, BTreeMap<&String, &Option<String>>> {
-    let mut revisions: BTreeMap<i64, BTreeMap<_, _>> = BTreeMap::new();
-    for Event {
-        revision,
-        change: (key, value),
-    } in events
-    {
-        revisions.entry(*revision).or_default().insert(key, value);
-    }
-    revisions
-}
-
-fn not_kept(evidence: &Evidence) -> Vec<String> {
-    let history = by_revision(&evidence.events);
+fn not_kept(evidence: &Evidence, history: &History<'_>) -> Vec<String> {
     let mut found = Vec::new();
-    for note in evidence.workers.iter().flatten() {
+    for note in evidence.notes() {
         let Note::Write {
             changes,
             revision: Some(revision),
@@ -71,8 +71,7 @@ fn not_kept(evidence: &Evidence) -> Vec<String> {
             continue;
         };
         let there = history.get(revision);
-        let whole: BTreeMap<_, _> = changes.iter().map(|(key, value)| (key, value)).collect();
-        if there != Some(&whole) {
+        if there != Some(&changes.iter().collect()) {
             found.push(format!(
                 "kept: {changes:?} at revision {revision}, where {there:?} is"
             ));
@@ -81,28 +80,25 @@ fn not_kept(evidence: &Evidence) -> Vec<String> {
     found
 }
 
-/// A change that was not acknowledged may have happened: it must be there whole or not at all.
-fn not_sent(evidence: &Evidence) -> Vec<String> {
-    let mut sent: BTreeMap<BTreeMap<&String, &Option<String>>, u32> = BTreeMap::new();
-    for note in evidence.workers.iter().flatten() {
+/// The revisions that no worker's write explains. A change that was not acknowledged may have
+/// happened: it must be there whole or not at all.
+fn unsent(evidence: &Evidence, history: &History<'_>) -> BTreeSet<i64> {
+    let mut sent: BTreeMap<BTreeSet<&Change>, u32> = BTreeMap::new();
+    for note in evidence.notes() {
         if let Note::Write { changes, .. } = note {
-            let whole = changes.iter().map(|(key, value)| (key, value)).collect();
-            *sent.entry(whole).or_default() += 1;
+            *sent.entry(changes.iter().collect()).or_default() += 1;
         }
     }
-    let mut found = Vec::new();
-    for (revision, changes) in by_revision(&evidence.events) {
-        match sent.get_mut(&changes) {
+    let mut unsent = BTreeSet::new();
+    for (revision, changes) in history {
+        match sent.get_mut(changes) {
             Some(left) if *left > 0 => *left -= 1,
-            Some(_) => found.push(format!(
-                "sent: {changes:?} once more at revision {revision}"
-            )),
-            None => found.push(format!(
-                "sent: nobody sent {changes:?} at revision {revision}"
-            )),
+            _ => {
+                unsent.insert(*revision);
+            }
         }
     }
-    found
+    unsent
 }
 
 fn not_forward(notes: &[Note]) -> impl Iterator<Item = String> {
@@ -114,8 +110,13 @@ fn not_forward(notes: &[Note]) -> impl Iterator<Item = String> {
                 revision: Some(revision),
                 ..
             } => (*revision, last + 1),
-            Note::Read { revision, .. } => (*revision, last),
-            Note::Write { .. } | Note::Lease(_) => return None,
+            // A lease without keys ends without a revision.
+            Note::Read { revision, .. }
+            | Note::Revoke {
+                revision: Some(revision),
+                ..
+            } => (*revision, last),
+            _ => return None,
         };
         let wrong = revision < least;
         let text = format!("revision {revision} after {last}");
@@ -125,8 +126,8 @@ fn not_forward(notes: &[Note]) -> impl Iterator<Item = String> {
 }
 
 fn not_state(evidence: &Evidence) -> Vec<String> {
-    let mut reads: BTreeMap<i64, Vec<&BTreeMap<String, String>>> = BTreeMap::new();
-    for note in evidence.workers.iter().flatten() {
+    let mut reads: BTreeMap<i64, Vec<&BTreeMap<String, Held>>> = BTreeMap::new();
+    for note in evidence.notes() {
         if let Note::Read { revision, state } = note {
             reads.entry(*revision).or_default().push(state);
         }
@@ -136,9 +137,10 @@ fn not_state(evidence: &Evidence) -> Vec<String> {
     let mut events = evidence.events.iter().peekable();
     for (revision, seen) in reads {
         while let Some(event) = events.next_if(|event| event.revision <= revision) {
-            match &event.change {
-                (key, Some(value)) => state.insert(key.clone(), value.clone()),
-                (key, None) => state.remove(key),
+            let Change { key, value, lease } = event.change.clone();
+            match value {
+                Some(value) => state.insert(key, (value, lease)),
+                None => state.remove(&key),
             };
         }
         for wrong in seen.into_iter().filter(|seen| **seen != state) {
@@ -148,19 +150,4 @@ fn not_state(evidence: &Evidence) -> Vec<String> {
         }
     }
     found
-}
-
-fn leases_lost(evidence: &Evidence) -> Vec<String> {
-    let there: BTreeSet<i64> = evidence.leases.iter().copied().collect();
-    let granted = evidence
-        .workers
-        .iter()
-        .flatten()
-        .filter_map(|note| match note {
-            Note::Lease(lease) => Some(*lease),
-            _ => None,
-        });
-    let lost = granted.filter(|lease| !there.contains(lease));
-    lost.map(|lease| format!("leases: {lease} was granted and is gone"))
-        .collect()
 }

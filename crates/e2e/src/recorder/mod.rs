@@ -1,34 +1,62 @@
 //! Writes while the server is being killed, and a judge of what is left afterwards.
 //!
-//! Workers write, read, grant and compact without pause, and note for each request what they sent
-//! and what came back. A write that got no answer may have happened or not. A watcher over all
-//! keys resumes where it stood after each kill; as every revision is a change, its events are the
-//! whole history of the store, and everything that the workers saw can be held against them:
+//! Workers write, read, grant, keep alive, revoke and compact without pause, and note for each
+//! request what they sent and what came back. A write that got no answer may have happened or not.
+//! A watcher over all keys resumes where it stood after each kill; as every revision is a change,
+//! its events are the whole history of the store, and everything that the workers saw can be held
+//! against them:
 //!
-//! - **kept**: an acknowledged write is in the history, at the revision of its answer, whole;
-//! - **sent**: every event was sent by somebody, and a value at most once;
+//! - **kept**: an acknowledged write is in the history, at the revision of its answer, whole and
+//!   with its lease;
+//! - **sent**: every event was sent by somebody, and a value at most once; or it is the end of a
+//!   lease, which deletes exactly the keys that hang on it, at one revision;
 //! - **forward**: no worker ever sees the store's revision go back;
 //! - **once**: the watcher sees every revision once, in order, without a gap;
 //! - **state**: a read shows exactly what the history up to its revision makes;
-//! - **leases**: every acknowledged lease is still there at the end.
+//! - **early**: a lease lives for its whole time after the last acknowledged keep-alive;
+//! - **revoked**: a lease whose revoke was acknowledged is gone with its keys, for good;
+//! - **late**: a lease that nobody keeps alive is gone within a bounded time, also when the server
+//!   was killed meanwhile;
+//! - **leases**: the server lists every living lease at the end, and no other;
+//! - **attached**: the keys of each lease at the end are those that the history attached to it.
+//!
+//! Times are taken on the side that makes a rule sure: a lease may end one lifetime after the
+//! keep-alive was *sent*, and an end has happened at the latest when its event *arrived*.
 
 mod check;
+mod lease_check;
 mod load;
 #[cfg(test)]
 mod tests;
+mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 pub use check::violations;
-pub use load::Load;
+pub use load::{Load, Size};
 
-/// How often the crash test kills the server where nothing else is said.
+/// How often the crash test kills the server in each way where nothing else is said.
 pub const KILLS: u32 = 8;
+/// How long after its time a lease may still be there: a new leader adds an election timeout, ended
+/// leases are looked for twice a second, and the machine is busy.
+pub const LATE: Duration = Duration::from_secs(10);
 
-/// What one write would change: a new value, or none for a delete.
-pub type Change = (String, Option<String>);
+/// What one write would change at one key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Change {
+    /// The key.
+    pub key: String,
+    /// The new value, or none for a delete.
+    pub value: Option<String>,
+    /// The lease that the key hangs on from now on; 0 is none.
+    pub lease: i64,
+}
 
-/// What a worker noted about one request.
+/// A value and the lease of its key, or 0.
+pub type Held = (String, i64);
+
+/// What a worker noted about one request. Times count from the start of the load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
     /// A put, or a transaction of several. `revision` is that of the answer, or none without one.
@@ -42,11 +70,47 @@ pub enum Note {
     Read {
         /// Revision of the answer.
         revision: i64,
-        /// Every key and its value.
-        state: BTreeMap<String, String>,
+        /// What every key holds.
+        state: BTreeMap<String, Held>,
     },
-    /// A lease that the server said it granted.
-    Lease(i64),
+    /// A lease that was asked for.
+    Grant {
+        /// Its id.
+        lease: i64,
+        /// When the request was sent.
+        sent: Duration,
+        /// The lifetime of the answer, or none without one.
+        ttl: Option<Duration>,
+    },
+    /// A keep-alive, or a put that told whether the lease is there.
+    Renew {
+        /// Its id.
+        lease: i64,
+        /// When the request was sent.
+        sent: Duration,
+        /// When the answer came, or the news that none will.
+        got: Duration,
+        /// What the server said.
+        answer: Renewal,
+    },
+    /// A revoke.
+    Revoke {
+        /// The lease.
+        lease: i64,
+        /// Revision of the answer, or none without one.
+        revision: Option<i64>,
+    },
+}
+
+/// What the server said about a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// It lives on for this long.
+    Alive(Duration),
+    /// There is no such lease.
+    Gone,
+    /// Nothing.
+    Unknown,
 }
 
 /// One event of the watcher.
@@ -54,8 +118,21 @@ pub enum Note {
 pub struct Event {
     /// Revision of the change.
     pub revision: i64,
-    /// What changed.
+    /// When it arrived.
+    pub at: Duration,
+    /// What changed. A delete has no lease.
     pub change: Change,
+}
+
+/// What the server lists when all is over.
+#[derive(Clone, Debug, Default)]
+pub struct Ending {
+    /// Each lease and its keys.
+    pub leases: BTreeMap<i64, BTreeSet<String>>,
+    /// When they were listed.
+    pub at: Duration,
+    /// When the server had last become ready, at the latest.
+    pub last_start: Duration,
 }
 
 /// Everything that was noted.
@@ -65,8 +142,14 @@ pub struct Evidence {
     pub workers: Vec<Vec<Note>>,
     /// Events in the order in which the watcher got them.
     pub events: Vec<Event>,
-    /// Leases that the server lists at the end.
-    pub leases: Vec<i64>,
+    /// What was there at the end.
+    pub ending: Ending,
     /// What went wrong in ways that have no place above.
     pub troubles: Vec<String>,
+}
+
+impl Evidence {
+    fn notes(&self) -> impl Iterator<Item = &Note> {
+        self.workers.iter().flatten()
+    }
 }

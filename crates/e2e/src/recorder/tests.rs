@@ -1,11 +1,23 @@
 //! Wrong histories: each breaks one property, and the judge names it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use super::{Change, Event, Evidence, Note, violations};
+use super::{Change, Ending, Event, Evidence, LATE, Note, Renewal, violations};
 
+const TTL: Duration = Duration::from_secs(10);
+
+/// `-` as value is a delete.
 fn change(key: &str, value: &str) -> Change {
-    (key.to_owned(), (value != "-").then(|| value.to_owned()))
+    hung(key, value, 0)
+}
+
+fn hung(key: &str, value: &str, lease: i64) -> Change {
+    Change {
+        key: key.to_owned(),
+        value: (value != "-").then(|| value.to_owned()),
+        lease,
+    }
 }
 
 fn write(changes: &[Change], revision: i64) -> Note {
@@ -17,17 +29,49 @@ fn write(changes: &[Change], revision: i64) -> Note {
 }
 
 fn read(revision: i64, state: &[(&str, &str)]) -> Note {
-    let pair = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+    let pair = |(key, value): &(&str, &str)| ((*key).to_owned(), ((*value).to_owned(), 0));
     Note::Read {
         revision,
         state: state.iter().map(pair).collect::<BTreeMap<_, _>>(),
     }
 }
 
+fn grant(lease: i64, sent: u64) -> Note {
+    Note::Grant {
+        lease,
+        sent: Duration::from_secs(sent),
+        ttl: Some(TTL),
+    }
+}
+
+/// Sent at that second and answered at once.
+fn renew(lease: i64, sent: u64, answer: Renewal) -> Note {
+    let sent = Duration::from_secs(sent);
+    Note::Renew {
+        lease,
+        sent,
+        got: sent,
+        answer,
+    }
+}
+
+fn revoke(lease: i64, revision: i64) -> Note {
+    Note::Revoke {
+        lease,
+        revision: (revision > 0).then_some(revision),
+    }
+}
+
+/// It arrives at the second that is its revision.
 fn event(revision: i64, key: &str, value: &str) -> Event {
+    event_of(revision, change(key, value))
+}
+
+fn event_of(revision: i64, change: Change) -> Event {
     Event {
         revision,
-        change: change(key, value),
+        at: Duration::from_secs(revision as u64),
+        change,
     }
 }
 
@@ -37,7 +81,7 @@ fn good() -> Evidence {
         workers: vec![
             vec![
                 write(&[change("a", "1")], 2),
-                Note::Lease(7),
+                grant(7, 0),
                 write(&[change("a", "-"), change("b", "2")], 4),
                 read(4, &[("b", "2"), ("c", "3")]),
                 write(&[change("lost", "4")], 0),
@@ -53,14 +97,76 @@ fn good() -> Evidence {
             event(4, "a", "-"),
             event(4, "b", "2"),
         ],
-        leases: vec![7],
+        ending: ending(5, &[(7, &[])]),
         troubles: Vec::new(),
+    }
+}
+
+/// Three leases. 20 is kept alive at 4 and ends at 14 or later; 30 is revoked; 40 lives on, and
+/// one of its two keys has left it.
+fn good_leases() -> Evidence {
+    Evidence {
+        workers: vec![vec![
+            grant(20, 1),
+            grant(30, 1),
+            grant(40, 1),
+            write(&[hung("x", "1", 20), hung("y", "1", 20)], 2),
+            write(&[hung("z", "2", 30)], 3),
+            renew(20, 4, Renewal::Alive(TTL)),
+            write(&[hung("k", "3", 40)], 4),
+            write(&[hung("m", "4", 40)], 5),
+            write(&[change("m", "5")], 6),
+            revoke(30, 7),
+            renew(30, 8, Renewal::Gone),
+            renew(40, 9, Renewal::Alive(TTL)),
+            renew(20, 15, Renewal::Gone),
+        ]],
+        events: vec![
+            event_of(2, hung("x", "1", 20)),
+            event_of(2, hung("y", "1", 20)),
+            event_of(3, hung("z", "2", 30)),
+            event_of(4, hung("k", "3", 40)),
+            event_of(5, hung("m", "4", 40)),
+            event(6, "m", "5"),
+            event(7, "z", "-"),
+            late_event(8, 14, "x"),
+            late_event(8, 14, "y"),
+        ],
+        ending: ending(16, &[(40, &["k"])]),
+        troubles: Vec::new(),
+    }
+}
+
+fn late_event(revision: i64, at: u64, deleted: &str) -> Event {
+    Event {
+        at: Duration::from_secs(at),
+        ..event(revision, deleted, "-")
+    }
+}
+
+fn ending(at: u64, leases: &[(i64, &[&str])]) -> Ending {
+    let keys = |keys: &[&str]| keys.iter().map(|&key| key.to_owned()).collect();
+    Ending {
+        leases: leases
+            .iter()
+            .map(|(lease, list)| (*lease, keys(list)))
+            .collect(),
+        at: Duration::from_secs(at),
+        last_start: Duration::ZERO,
     }
 }
 
 /// Spoils the good history and expects that exactly this property is among what is found.
 fn check(property: &str, spoil: impl FnOnce(&mut Evidence)) {
-    let mut evidence = good();
+    check_in(good(), property, spoil);
+}
+
+/// The same with the history of leases.
+fn check_leases(property: &str, spoil: impl FnOnce(&mut Evidence)) {
+    check_in(good_leases(), property, spoil);
+}
+
+fn check_in(mut evidence: Evidence, property: &str, spoil: impl FnOnce(&mut Evidence)) {
     spoil(&mut evidence);
     let found = violations(&evidence);
     let named = found
@@ -70,8 +176,9 @@ fn check(property: &str, spoil: impl FnOnce(&mut Evidence)) {
 }
 
 #[test]
-fn good_history_passes() {
+fn good_histories_pass() {
     assert_eq!(violations(&good()), Vec::<String>::new());
+    assert_eq!(violations(&good_leases()), Vec::<String>::new());
 }
 
 #[test]
@@ -164,7 +271,7 @@ fn read_of_an_old_value_is_found() {
 
 #[test]
 fn lost_lease_is_found() {
-    check("leases", |evidence| evidence.leases.clear());
+    check("leases", |evidence| evidence.ending.leases.clear());
 }
 
 #[test]
@@ -172,4 +279,146 @@ fn broken_watch_is_found() {
     check("trouble", |evidence| {
         evidence.troubles.push("the watch was cancelled".to_owned());
     });
+}
+
+#[test]
+fn lease_that_nobody_asked_for_is_found() {
+    check_leases("leases", |evidence| {
+        evidence.ending.leases.insert(99, BTreeSet::new());
+    });
+}
+
+#[test]
+fn write_without_its_lease_is_found() {
+    check_leases("kept", |evidence| evidence.events[3].change.lease = 0);
+}
+
+#[test]
+fn read_of_a_key_without_its_lease_is_found() {
+    check_leases("state", |evidence| {
+        let state = [("k", "3"), ("m", "5")];
+        evidence.workers.push(vec![read(8, &state)]);
+    });
+}
+
+#[test]
+fn lease_that_lost_a_key_is_found() {
+    check_leases("attached", |evidence| {
+        evidence.ending.leases.insert(40, BTreeSet::new());
+    });
+}
+
+#[test]
+fn lease_that_took_back_a_key_is_found() {
+    check_leases("attached", |evidence| {
+        evidence.ending = ending(16, &[(40, &["k", "m"])]);
+    });
+}
+
+#[test]
+fn key_that_outlives_its_expired_lease_is_found() {
+    check_leases("attached", |evidence| {
+        evidence.events.truncate(7);
+    });
+}
+
+#[test]
+fn half_an_end_of_a_lease_is_found() {
+    check_leases("sent", |evidence| {
+        evidence.events.pop();
+    });
+}
+
+#[test]
+fn end_of_a_lease_with_a_key_that_had_left_it_is_found() {
+    check_leases("sent", |evidence| {
+        evidence.events.push(late_event(8, 14, "m"));
+    });
+}
+
+#[test]
+fn end_before_the_time_of_the_last_keep_alive_is_found() {
+    check_leases("early", |evidence| {
+        for event in &mut evidence.events[7..] {
+            event.at = Duration::from_secs(13);
+        }
+    });
+}
+
+#[test]
+fn keep_alive_after_the_end_is_found() {
+    check_leases("early", |evidence| {
+        evidence.workers[0].push(renew(20, 15, Renewal::Alive(TTL)));
+    });
+}
+
+#[test]
+fn keep_alive_refused_while_the_lease_should_live_is_found() {
+    check_leases("early", |evidence| {
+        evidence.workers[0].push(renew(40, 18, Renewal::Gone));
+    });
+}
+
+#[test]
+fn end_after_an_unanswered_keep_alive_is_no_violation() {
+    let mut evidence = good_leases();
+    evidence.workers[0].insert(6, renew(20, 13, Renewal::Unknown));
+    assert_eq!(violations(&evidence), Vec::<String>::new());
+}
+
+#[test]
+fn unanswered_revoke_may_have_happened() {
+    let mut evidence = good_leases();
+    evidence.workers[0].push(revoke(40, 0));
+    assert_eq!(violations(&evidence), Vec::<String>::new());
+    evidence.events.push(event(9, "k", "-"));
+    evidence.ending = ending(16, &[]);
+    assert_eq!(violations(&evidence), Vec::<String>::new());
+}
+
+#[test]
+fn key_that_outlives_a_revoke_is_found() {
+    check_leases("revoked", |evidence| {
+        evidence.events.remove(6);
+        // Another change takes the revision, so that nothing else is wrong with the history.
+        evidence.events.insert(6, event(7, "c", "6"));
+        evidence.workers.push(vec![write(&[change("c", "6")], 7)]);
+    });
+}
+
+#[test]
+fn key_that_hangs_on_a_revoked_lease_is_found() {
+    check_leases("revoked", |evidence| {
+        evidence.workers[0].push(write(&[hung("z", "9", 30)], 9));
+        evidence.events.push(event_of(9, hung("z", "9", 30)));
+    });
+}
+
+#[test]
+fn revoked_lease_that_is_back_is_found() {
+    check_leases("revoked", |evidence| {
+        evidence.ending.leases.insert(30, BTreeSet::new());
+    });
+}
+
+#[test]
+fn keep_alive_of_a_revoked_lease_is_found() {
+    check_leases("revoked", |evidence| {
+        evidence.workers[0].push(renew(30, 9, Renewal::Alive(TTL)));
+    });
+}
+
+#[test]
+fn lease_that_never_ends_is_found() {
+    check_leases("late", |evidence| {
+        evidence.ending.at = Duration::from_secs(9 + 1) + TTL + LATE;
+    });
+}
+
+#[test]
+fn lease_may_begin_again_at_a_start() {
+    let mut evidence = good_leases();
+    evidence.ending.at = Duration::from_secs(9 + 1) + TTL + LATE;
+    evidence.ending.last_start = Duration::from_secs(11);
+    assert_eq!(violations(&evidence), Vec::<String>::new());
 }
