@@ -50,8 +50,8 @@ const MISSING_PAGES: [&str; 5] = [
     "/members",
 ];
 
-/// Durations of what this release does not do; they stay at zero whatever happens.
-const STILL_METRICS: [&str; 12] = [
+/// Metrics of what this release does not do; they stay at zero whatever happens.
+const STILL_METRICS: [&str; 27] = [
     "etcd_disk_backend_commit_duration_seconds_count",
     "etcd_disk_backend_snapshot_duration_seconds_count",
     "etcd_debugging_disk_backend_commit_rebalance_duration_seconds_count",
@@ -64,6 +64,21 @@ const STILL_METRICS: [&str; 12] = [
     "etcd_snap_db_save_total_duration_seconds_count",
     "etcd_snap_fsync_duration_seconds_count",
     "etcd_mvcc_db_open_read_transactions",
+    "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds_count",
+    "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds_count",
+    "etcd_debugging_store_expires_total",
+    "etcd_debugging_store_watch_requests_total",
+    "etcd_debugging_store_watchers",
+    "etcd_disk_defrag_inflight",
+    "etcd_grpc_proxy_cache_hits_total",
+    "etcd_grpc_proxy_cache_keys_total",
+    "etcd_grpc_proxy_cache_misses_total",
+    "etcd_grpc_proxy_events_coalescing_total",
+    "etcd_grpc_proxy_watchers_coalescing_total",
+    "etcd_server_heartbeat_send_failures_total",
+    "etcd_server_is_learner",
+    "etcd_server_learner_promote_successes",
+    "etcd_server_snapshot_apply_in_progress_total",
 ];
 
 fn ours(flags: &[&str]) -> Server {

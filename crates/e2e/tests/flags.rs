@@ -1,16 +1,22 @@
 //! Flags whose work only a running server shows.
 
+use std::time::Duration;
+
 use kvorum_e2e::grpc::{Connection, block_on};
 use kvorum_e2e::http::{Page, exchange, get};
 use kvorum_e2e::on_each_server;
 use kvorum_e2e::peers::Subject;
+use kvorum_e2e::process::Process;
 use kvorum_e2e::server::{Server, free_port};
-use kvorum_proto::etcdserverpb::{RangeRequest, RangeResponse};
+use kvorum_proto::etcdserverpb::{PutRequest, PutResponse, RangeRequest, RangeResponse};
 
 on_each_server!(
     origins_and_hosts_are_checked_against_their_lists,
     http_and_metrics_get_ports_of_their_own,
     extensive_metrics_measure_each_method,
+    slow_calls_and_applies_are_logged,
+    the_log_lies_where_it_is_told_to,
+    two_processes_share_a_port_when_both_are_told_to,
 );
 
 async fn range(port: u16) -> bool {
@@ -81,4 +87,51 @@ fn extensive_metrics_measure_each_method(subject: Subject) {
             && !line.ends_with(" 0")
     });
     assert!(measured, "no duration of a range");
+}
+
+fn slow_calls_and_applies_are_logged(subject: Subject) {
+    let flags = [
+        "--warning-apply-duration=1ns",
+        "--warning-unary-request-duration=1ns",
+    ];
+    let Some(server) = Server::start(subject, &flags) else {
+        return;
+    };
+    block_on(async {
+        let connection = Connection::open(server.port()).await.expect("connects");
+        let request = PutRequest {
+            key: "a".into(),
+            ..PutRequest::default()
+        };
+        let answer = connection.call("etcdserverpb.KV/Put", &request).await;
+        answer.map(|_: PutResponse| ()).expect("put");
+    });
+    for text in ["apply request took too long", "request stats"] {
+        assert!(server.logs(text, Duration::from_secs(10)), "no {text}");
+    }
+}
+
+fn the_log_lies_where_it_is_told_to(subject: Subject) {
+    let Some(server) = Server::start(subject, &["--wal-dir=elsewhere"]) else {
+        return;
+    };
+    let data = server.data_directory();
+    let elsewhere = data.parent().expect("a folder").join("elsewhere");
+    let first = "0000000000000000-0000000000000000.wal";
+    assert!(elsewhere.join(first).exists());
+    assert!(!data.join("member/wal").exists());
+}
+
+fn two_processes_share_a_port_when_both_are_told_to(subject: Subject) {
+    let flags = ["--socket-reuse-port", "--socket-reuse-address"];
+    let (Some(server), Some(second)) = (
+        Server::start(subject, &flags),
+        Server::prepare(subject, &flags),
+    ) else {
+        return;
+    };
+    let mut beside = Process::spawn(&mut second.command(server.port()));
+    let ready = beside.wait_for(subject.ready_line(), 0, Duration::from_secs(30));
+    assert!(ready.is_some(), "{}", beside.lines().join("\n"));
+    beside.kill();
 }

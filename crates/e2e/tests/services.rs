@@ -1,13 +1,19 @@
-//! Services that etcdctl does not call: locks, elections, health, downgrade.
+//! Services that etcdctl does not call: locks, elections, health, downgrade; and metrics that move
+//! with rarer work.
 
 use bytes::Bytes;
 use kvorum_e2e::grpc::{Connection, Failure, Stream, block_on};
+use kvorum_e2e::http::{get, samples};
 use kvorum_e2e::on_each_server;
 use kvorum_e2e::peers::Subject;
 use kvorum_e2e::server::Server;
 use kvorum_proto::etcdserverpb::downgrade_request::DowngradeAction;
+use kvorum_proto::etcdserverpb::watch_request::RequestUnion;
 use kvorum_proto::etcdserverpb::{
-    DowngradeRequest, DowngradeResponse, LeaseGrantRequest, LeaseGrantResponse,
+    CompactionRequest, CompactionResponse, DefragmentRequest, DefragmentResponse, DowngradeRequest,
+    DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse, LeaseGrantRequest,
+    LeaseGrantResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, WatchCreateRequest,
+    WatchRequest, WatchResponse,
 };
 use kvorum_proto::health::{HealthCheckRequest, HealthCheckResponse, HealthListResponse};
 use kvorum_proto::v3electionpb::{
@@ -22,6 +28,7 @@ on_each_server!(
     an_election_has_one_leader_at_a_time,
     health_is_listed_and_watched,
     a_downgrade_is_checked_switched_on_and_off,
+    rarer_work_is_measured,
 );
 
 const LEASES: [i64; 2] = [7, 8];
@@ -166,6 +173,12 @@ fn a_downgrade_is_checked_switched_on_and_off(subject: Subject) {
     let Some(server) = Server::start(subject, &[]) else {
         return;
     };
+    // Official etcd serves a little before it has settled the version of the cluster.
+    let settled = (0..1000).any(|_| {
+        let page = get(server.port(), "/version").expect("a page");
+        page.body.contains("\"etcdcluster\":\"3.7.0\"")
+    });
+    assert!(settled, "no cluster version");
     let text = |failure: Failure| match failure {
         Failure::Status { code, message } => format!("{code} {message}"),
         other => panic!("{other:?}"),
@@ -192,4 +205,99 @@ fn a_downgrade_is_checked_switched_on_and_off(subject: Subject) {
         assert_eq!(ask(DowngradeAction::Enable, "3.6").await, cluster);
         assert_eq!(ask(DowngradeAction::Cancel, "").await, cluster);
     });
+}
+
+/// What grows by the work below, labels left out.
+const GROWS: [&str; 13] = [
+    "etcd_debugging_lease_ttl_total_count",
+    "etcd_debugging_mvcc_db_compaction_keys_total",
+    "etcd_debugging_mvcc_db_compaction_last",
+    "etcd_debugging_server_watch_send_loop_control_stream_duration_seconds_count",
+    "etcd_debugging_server_watch_send_loop_progress_duration_seconds_count",
+    "etcd_debugging_server_watch_send_loop_watch_stream_duration_per_event_seconds_count",
+    "etcd_debugging_server_watch_send_loop_watch_stream_duration_seconds_count",
+    "etcd_disk_backend_defrag_duration_seconds_count",
+    "etcd_disk_wal_write_duration_seconds_count",
+    "etcd_mvcc_hash_duration_seconds_count",
+    "etcd_mvcc_hash_rev_duration_seconds_count",
+    "etcd_server_client_requests_total",
+    "etcd_server_range_duration_seconds_count",
+];
+
+/// What grows only when something goes wrong, and is there all the same.
+const THERE: [&str; 7] = [
+    "etcd_debugging_mvcc_pending_events_total",
+    "etcd_server_health_failures",
+    "etcd_server_proposals_failed_total",
+    "etcd_server_read_indexes_failed_total",
+    "etcd_server_slow_apply_total",
+    "etcd_server_slow_read_indexes_total",
+    "etcd_debugging_server_lease_expired_total",
+];
+
+fn rarer_work_is_measured(subject: Subject) {
+    let Some(server) = Server::start(subject, &["--watch-progress-notify-interval=100ms"]) else {
+        return;
+    };
+    block_on(async {
+        let connection = connect(&server).await;
+        let create = WatchCreateRequest {
+            key: "a".into(),
+            progress_notify: true,
+            ..WatchCreateRequest::default()
+        };
+        let request = WatchRequest {
+            request_union: Some(RequestUnion::CreateRequest(create)),
+        };
+        let mut watch = connection
+            .open_stream("etcdserverpb.Watch/Watch", &request)
+            .await
+            .expect("a call");
+        for _ in 0..2 {
+            let put = PutRequest {
+                key: "a".into(),
+                ..PutRequest::default()
+            };
+            call::<PutResponse>(&connection, "etcdserverpb.KV/Put", &put).await;
+        }
+        let range = RangeRequest {
+            key: "a".into(),
+            ..RangeRequest::default()
+        };
+        call::<RangeResponse>(&connection, "etcdserverpb.KV/Range", &range).await;
+        let compact = CompactionRequest {
+            revision: 3,
+            physical: true,
+        };
+        call::<CompactionResponse>(&connection, "etcdserverpb.KV/Compact", &compact).await;
+        let maintenance = |method: &str| format!("etcdserverpb.Maintenance/{method}");
+        call::<HashResponse>(&connection, &maintenance("Hash"), &HashRequest {}).await;
+        let newest = HashKvRequest { revision: 0 };
+        call::<HashKvResponse>(&connection, &maintenance("HashKV"), &newest).await;
+        let all = DefragmentRequest {};
+        call::<DefragmentResponse>(&connection, &maintenance("Defragment"), &all).await;
+        // Created, then two events in one message or two, then a bookmark.
+        let mut events = 0;
+        loop {
+            let seen: WatchResponse = next(&mut watch).await;
+            events += seen.events.len();
+            if events == 2 && seen.events.is_empty() {
+                break;
+            }
+        }
+    });
+    let now = samples(&get(server.port(), "/metrics").expect("a page").body);
+    let sum = |name: &str| -> Option<f64> {
+        let of_name = |sample: &&String| sample.split('{').next() == Some(name);
+        now.keys()
+            .filter(of_name)
+            .map(|sample| now[sample])
+            .reduce(|a, b| a + b)
+    };
+    for name in GROWS {
+        assert!(sum(name) > Some(0.0), "{name}: {:?}", sum(name));
+    }
+    for name in THERE {
+        assert!(sum(name).is_some(), "{name} is missing");
+    }
 }
