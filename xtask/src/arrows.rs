@@ -71,6 +71,8 @@ const PURE_OUTSIDE: &[(&str, &[&str])] = &[
             "serde",
             "serde_json",
             "sha1",
+            // The raft crate logs through it, and through nothing else.
+            "slog",
             "thiserror",
             "tracing",
         ],
