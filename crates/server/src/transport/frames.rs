@@ -5,7 +5,7 @@
 //! that a call was cancelled, and know whether a frame of its own may be put in between.
 
 /// Length of a frame header.
-const HEADER_BYTES: usize = 9;
+pub(super) const HEADER_BYTES: usize = 9;
 
 /// Length of the text that opens a client's half of a connection.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -17,9 +17,15 @@ pub(super) const RST_STREAM: u8 = 3;
 pub(super) const SETTINGS: u8 = 4;
 pub(super) const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+pub(super) const CONTINUATION: u8 = 9;
 
 /// Flag of a PING that answers one.
 pub(super) const ACK: u8 = 1;
+
+/// Flags of the frames of a header block: it ends here, its fragment is padded, a priority stands before it.
+pub(super) const END_HEADERS: u8 = 0x4;
+pub(super) const PADDED: u8 = 0x8;
+pub(super) const PRIORITY: u8 = 0x20;
 
 /// Error code of a GOAWAY to a client that asks too much.
 const ENHANCE_YOUR_CALM: u32 = 11;
@@ -27,9 +33,29 @@ const ENHANCE_YOUR_CALM: u32 = 11;
 /// One frame header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FrameHeader {
+    /// Bytes of the payload.
+    pub(super) length: usize,
     pub(super) kind: u8,
     pub(super) flags: u8,
     pub(super) stream: u32,
+}
+
+impl FrameHeader {
+    pub(super) fn parse(bytes: [u8; HEADER_BYTES]) -> Self {
+        let [a, b, c, kind, flags, s0, s1, s2, s3] = bytes;
+        Self {
+            length: u32::from_be_bytes([0, a, b, c]) as usize,
+            kind,
+            flags,
+            stream: u32::from_be_bytes([s0, s1, s2, s3]) & 0x7fff_ffff,
+        }
+    }
+
+    pub(super) fn to_bytes(self) -> [u8; HEADER_BYTES] {
+        let [_, a, b, c] = (self.length as u32).to_be_bytes();
+        let [s0, s1, s2, s3] = self.stream.to_be_bytes();
+        [a, b, c, self.kind, self.flags, s0, s1, s2, s3]
+    }
 }
 
 /// Follows one direction of a connection.
@@ -73,13 +99,9 @@ impl FrameScanner {
                 return;
             }
             self.header_bytes = 0;
-            let [a, b, c, kind, flags, s0, s1, s2, s3] = self.header;
-            self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
-            tell(FrameHeader {
-                kind,
-                flags,
-                stream: u32::from_be_bytes([s0, s1, s2, s3]) & 0x7fff_ffff,
-            });
+            let header = FrameHeader::parse(self.header);
+            self.skip = header.length;
+            tell(header);
         }
     }
 }
@@ -106,14 +128,15 @@ mod tests {
         stream.extend_from_slice(&[0, 0, 8, PING, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
         stream.extend_from_slice(&[0, 0, 1, 0, 1, 0x80, 0, 0, 7, 42]);
         stream.extend_from_slice(&too_many_pings(7));
-        let expected = [(4, 0, 0), (PING, 1, 0), (0, 1, 7), (7, 0, 0)];
+        let expected = [(0, 4, 0, 0), (8, PING, 1, 0), (1, 0, 1, 7), (22, 7, 0, 0)];
         for size in 1..stream.len() {
             let mut scanner = FrameScanner::new(PREFACE.len());
             let mut seen = Vec::new();
             for piece in stream.chunks(size) {
                 scanner.feed(piece, |header| seen.push(header));
             }
-            let expected = expected.map(|(kind, flags, stream)| FrameHeader {
+            let expected = expected.map(|(length, kind, flags, stream)| FrameHeader {
+                length,
                 kind,
                 flags,
                 stream,

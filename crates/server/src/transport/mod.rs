@@ -5,7 +5,8 @@
 //!
 //! A put on its way through:
 //!
-//! 1. The connection's task reads what the socket has. `wire` scans the frames, the HTTP/2 library decodes them, and
+//! 1. The connection's task reads what the socket has. `wire` scans the frames (`frames`; in the first request of a
+//!    connection also `authority`), the HTTP/2 library decodes them, and
 //!    `connection` finds a request: headers checked (`head`), path looked up (`routes`), body there (`framing`).
 //! 2. [`Service::unary`] gets the message and a [`ReplySink`]. It posts both to the core thread and returns.
 //! 3. The core thread answers a batch of requests: each [`ReplySink::send`] adds to the connection's queue
@@ -19,6 +20,7 @@
 //! the client controls, but for the calls it may have in flight (`--max-concurrent-streams`); waiting in the task of
 //! a connection for anything but its socket.
 
+mod authority;
 mod base64;
 mod body;
 mod completion;
@@ -27,6 +29,7 @@ mod connection;
 mod frames;
 mod framing;
 mod head;
+mod hpack;
 mod http1;
 mod http_handler;
 mod keepalive;

@@ -29,7 +29,7 @@ const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 const STREAM_WINDOW: u32 = 1024 * 1024;
 
 /// Largest sum of the headers of a request, in bytes. Larger ones are answered with HTTP status 431.
-const HEADER_BYTES_MAX: u32 = 256 * 1024;
+pub(super) const HEADER_BYTES_MAX: u32 = 256 * 1024;
 
 /// Data that waits in HTTP/2 for one stream to be writable, in bytes.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;

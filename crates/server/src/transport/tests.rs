@@ -1,7 +1,9 @@
 //! A server and clients over real sockets in one process.
 
+mod authority;
 mod client;
 mod echo;
+mod encoder;
 mod flow;
 mod hostile;
 

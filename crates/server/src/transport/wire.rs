@@ -2,7 +2,8 @@
 //!
 //! The HTTP/2 library flushes whenever its small buffer is full. Here its writes gather in an outbox instead, and
 //! the connection's task flushes the outbox once at the end of each turn: all answers of a turn leave in one
-//! system call. Frames are scanned on their way through, see [`super::frames`].
+//! system call. Frames are scanned on their way through, see [`super::frames`], and a guard makes requests whose
+//! `:authority` the library would not take acceptable to it, see [`super::authority`].
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::authority::AuthorityGuard;
 use super::frames::{self, FrameHeader, FrameScanner};
 use super::pings::PingGuard;
 use super::socket::Rewound;
@@ -23,6 +25,9 @@ const OUTBOX_BYTES_MAX: usize = 256 * 1024;
 /// Capacity of the outbox kept between turns, so that idle connections stay small.
 const OUTBOX_BYTES_KEPT: usize = 16 * 1024;
 
+/// Bytes read at once for the guard of authorities.
+const GUARD_READ_BYTES: usize = 8 * 1024;
+
 /// Shared by the HTTP/2 library, which reads and writes, and the connection's task, which flushes. Both run in the
 /// same task: the lock is never contended.
 #[derive(Clone)]
@@ -32,6 +37,8 @@ pub(super) struct Wire {
 
 struct State {
     io: Rewound,
+    /// Reads the first request of the connection, and the others if that one needed a change.
+    guard: Option<Box<AuthorityGuard>>,
     outbox: Vec<u8>,
     /// Bytes at the start of the outbox that are written already.
     sent: usize,
@@ -62,6 +69,7 @@ impl Wire {
     ) -> Self {
         let state = State {
             io: Rewound { first, socket },
+            guard: Some(Box::default()),
             outbox: Vec::new(),
             sent: 0,
             received: FrameScanner::new(frames::PREFACE.len()),
@@ -125,6 +133,31 @@ impl State {
         Poll::Ready(Ok(bytes.len()))
     }
 
+    /// Reads what the HTTP/2 library is to see.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        while let Some(guard) = &mut self.guard {
+            if guard.take(buffer) {
+                return Poll::Ready(Ok(()));
+            }
+            if guard.is_done() {
+                self.guard = None;
+                break;
+            }
+            let mut piece = [0; GUARD_READ_BYTES];
+            let mut piece = ReadBuf::new(&mut piece);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut piece))?;
+            if piece.filled().is_empty() && !guard.finish() {
+                return Poll::Ready(Ok(()));
+            }
+            guard.feed(piece.filled());
+        }
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+
     fn scan_received(&mut self, bytes: &[u8]) {
         let Self {
             received,
@@ -140,6 +173,7 @@ impl State {
                  kind,
                  flags,
                  stream,
+                 ..
              }| match kind {
                 frames::HEADERS => {
                     news.last_stream = news.last_stream.max(stream);
@@ -171,7 +205,7 @@ impl AsyncRead for Wire {
     ) -> Poll<io::Result<()>> {
         let mut state = self.lock();
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut state.io).poll_read(cx, buffer))?;
+        ready!(state.poll_read(cx, buffer))?;
         state.scan_received(&buffer.filled()[before..]);
         Poll::Ready(Ok(()))
     }
