@@ -7,6 +7,8 @@ mod arrows;
 mod codegen;
 mod compat;
 mod peers;
+mod planted;
+mod sim;
 mod source;
 mod test;
 mod tidy;
@@ -19,6 +21,9 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   codegen [--check]   generate crates/proto from proto/*.proto, or check that it is fresh
   tidy                arrows between crates, file sizes, left-over markers, COMPAT.md rows
   peers               fetch and build what the end-to-end tests run against, into target/peers
+  sim [--seeds A..B | --seed N] [--seconds N] [--stop] [--verbose]
+                      simulated members from seeds; --verbose shows the event log of each run
+  sim --planted       whether the simulator finds bugs planted in a copy of the pure crates
   test [STAGE ...]    everything the continuous integration runs, or only the stages named";
 
 fn main() -> ExitCode {
@@ -29,6 +34,7 @@ fn main() -> ExitCode {
         ["codegen", "--check"] => codegen::check(),
         ["tidy"] => tidy::run(),
         ["peers"] => peers::set_up(),
+        ["sim", words @ ..] => sim::run(words),
         ["test", stages @ ..] => test::run(stages),
         _ => {
             eprintln!("{USAGE}");
