@@ -15,6 +15,7 @@
 //! | `KVORUM_E2E_SEED` | the one history to run again |
 
 pub mod dice;
+pub mod folder;
 pub mod grpc;
 pub mod history;
 pub mod http;
