@@ -33,6 +33,8 @@ const OFFICIAL: [Subject; 3] = [
 ];
 /// What ours says of a directory with an official backend.
 const REFUSAL: &str = "taking it over is not supported";
+/// What it adds when the directory was its own before.
+const ADVICE: &str = "move member/snap away to go on from the write-ahead log";
 
 /// What official servers do with our log.
 #[derive(Clone, Copy)]
@@ -97,7 +99,7 @@ fn check(subject: Subject, verdict: Verdict) {
             official.terminate();
         }
     }
-    check_refused(&mut official);
+    check_refused(&official, true);
     // The log is whole all the same: without the file that ours does not read, ours goes on.
     let mut back = copy_for_ours(&official);
     let snap = back.data_directory().join("member/snap");
@@ -113,15 +115,16 @@ fn copy_for_ours(server: &Server) -> Server {
     copy
 }
 
-/// Ours must not touch this directory of an official server.
-fn check_refused(official: &mut Server) {
-    let ours = copy_for_ours(official);
+/// Ours must not touch this directory in which an official server has been.
+fn check_refused(server: &Server, was_ours: bool) {
+    let ours = copy_for_ours(server);
     let backend = ours.data_directory().join("member/snap/db");
     assert!(backend.exists(), "no {}", backend.display());
     let before = folder::print(&ours.data_directory());
     let Outcome { code, stderr, .. } = run(&mut ours.command(ours.port()), "", LIMIT);
     assert_eq!(code, Some(1), "{stderr}");
     assert!(stderr.contains(REFUSAL), "{stderr}");
+    assert_eq!(stderr.contains(ADVICE), was_ours, "{stderr}");
     assert_eq!(before, folder::print(&ours.data_directory()), "changed");
 }
 
@@ -227,7 +230,7 @@ fn directories_of_official_servers_are_refused_untouched() {
         };
         put(&official, "key");
         official.kill();
-        check_refused(&mut official);
+        check_refused(&official, false);
     }
 }
 
@@ -249,7 +252,7 @@ fn official_servers_give_way_to_ours_on_the_same_directory() {
         put(&ours, "after");
         let before = revision_of(&ours);
         ours.terminate();
-        check_refused(&mut ours);
+        check_refused(&ours, true);
         let snap = ours.data_directory().join("member/snap");
         fs::remove_dir_all(snap).expect("it can be removed");
         ours.launch();
