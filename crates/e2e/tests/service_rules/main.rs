@@ -1,8 +1,16 @@
-//! The services beside reads, writes and watches: locks and elections.
+//! The services beside reads, writes and watches: locks, elections, the care of a member, health,
+//! long lists in chunks; and the process around them: warnings, stopping, listeners, readiness.
 //! What official etcd 3.7.1 answers was learnt from it, and ours must answer the same.
 
 mod election;
+mod health;
+mod listeners;
 mod lock;
+mod maintenance;
+mod missing;
+mod range_stream;
+mod stopping;
+mod warnings;
 
 use std::time::Duration;
 
