@@ -110,7 +110,7 @@ impl From<WriteError> for Halt {
     }
 }
 
-async fn serve(api: Arc<Api>, reader: Reader, _permit: OwnedSemaphorePermit) {
+async fn serve(api: Arc<Api>, reader: Reader, permit: OwnedSemaphorePermit) {
     let started = Instant::now();
     let (give, taken) = oneshot::channel();
     api.member.inspect(move |core, _| {
@@ -121,6 +121,8 @@ async fn serve(api: Arc<Api>, reader: Reader, _permit: OwnedSemaphorePermit) {
         Ok(backend) => send(&backend, &reader).await,
         Err(_) => Err(Halt::Failed(status(RequestError::Stopped))),
     };
+    // Given back before the caller hears of the end, so that it may call again at once.
+    drop(permit);
     let took = started.elapsed();
     api.metrics.backend_snapshot.observe_duration(took);
     match sent {
@@ -227,4 +229,129 @@ fn too_slow(what: &str, limit: Duration) -> Halt {
     let text =
         format!("etcdserver: snapshot given up: the client did not read {what} in {seconds} s");
     Halt::Failed(Status::new(Code::Unavailable, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use kvorum_member::apply::{Apply, Input, Local};
+    use kvorum_proto::etcdserverpb::internal_raft_request::Payload;
+    use kvorum_proto::etcdserverpb::{InternalRaftRequest, PutRequest};
+    use kvorum_proto::ids::{MemberId, RequestId};
+    use kvorum_proto::raftpb;
+    use prost::Message as _;
+
+    use super::*;
+    use crate::transport::{STREAM_QUEUED_BYTES_MAX, StreamOutput};
+
+    const VALUE_BYTES: usize = 100_000;
+    const VALUES: usize = 50;
+
+    fn reader(stall_max: Duration) -> (Reader, StreamOutput) {
+        let (replies, output) = StreamSink::detached();
+        let reader = Reader {
+            replies,
+            news: Arc::default(),
+            stall_max,
+            end: Instant::now() + TRANSFER_MAX,
+        };
+        (reader, output)
+    }
+
+    fn backend() -> Backend {
+        let mut apply = Apply::new(Local {
+            member: MemberId(1),
+            first_request: RequestId(1),
+        });
+        let put = PutRequest {
+            key: "k".into(),
+            value: vec![7; VALUE_BYTES].into(),
+            ..PutRequest::default()
+        };
+        let request = InternalRaftRequest {
+            payload: Some(Payload::Put(put)),
+            ..InternalRaftRequest::default()
+        };
+        let data = Bytes::from(request.encode_to_vec());
+        let entry = |index| raftpb::Entry {
+            term: Some(1),
+            index: Some(index),
+            data: Some(data.clone()),
+            ..raftpb::Entry::default()
+        };
+        apply.input(Input::Committed((1..=VALUES as u64).map(entry).collect()));
+        Backend::new(&apply)
+    }
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        runtime.expect("a runtime").block_on(future)
+    }
+
+    /// Bytes of blobs that wait in the queue; takes them out.
+    fn drain(output: &StreamOutput) -> usize {
+        let mut bytes = 0;
+        while let Some(Ok(message)) = output.take() {
+            let message = SnapshotResponse::decode(message).expect("our message");
+            bytes += message.blob.len();
+        }
+        bytes
+    }
+
+    #[test]
+    fn no_more_is_made_than_the_stream_has_room_for() {
+        let (reader, output) = reader(STALL_MAX);
+        let backend = backend();
+        let read = async {
+            let mut bytes = 0;
+            loop {
+                // The sender runs until it has to wait.
+                for _ in 0..1_000 {
+                    tokio::task::yield_now().await;
+                }
+                let taken = drain(&output);
+                if taken == 0 {
+                    return bytes;
+                }
+                assert!(taken <= STREAM_QUEUED_BYTES_MAX + BLOB_BYTES);
+                bytes += taken;
+                reader.news.notify_one();
+            }
+        };
+        let (sent, read) = run(async { tokio::join!(send(&backend, &reader), read) });
+        let length = sent.expect("sent") as usize;
+        assert!(length > VALUES * VALUE_BYTES);
+        assert_eq!(read, length + Sha256::output_size());
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_is_given_up() {
+        let (reader, output) = reader(Duration::ZERO);
+        let Err(Halt::Failed(failure)) = run(send(&backend(), &reader)) else {
+            panic!("not given up");
+        };
+        assert_eq!(failure.code(), Code::Unavailable);
+        let text = "etcdserver: snapshot given up: the client did not read what was sent in 0 s";
+        assert_eq!(failure.message(), text);
+        assert!(drain(&output) >= STREAM_QUEUED_BYTES_MAX - 2 * BLOB_BYTES);
+    }
+
+    #[test]
+    fn a_reader_that_takes_too_long_for_all_of_it_is_given_up() {
+        let (mut reader, _output) = reader(STALL_MAX);
+        reader.end = Instant::now();
+        let halted = run(send(&backend(), &reader));
+        let too_slow =
+            matches!(&halted, Err(Halt::Failed(failure)) if failure.code() == Code::Unavailable);
+        assert!(too_slow, "{halted:?}");
+    }
+
+    #[test]
+    fn a_caller_that_went_away_ends_it() {
+        let (reader, output) = reader(STALL_MAX);
+        output.close();
+        let halted = run(send(&backend(), &reader));
+        assert!(matches!(halted, Err(Halt::Gone)), "{halted:?}");
+    }
 }
