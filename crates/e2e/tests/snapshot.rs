@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kvorum_e2e::grpc::{Connection, Failure, Stream, block_on};
+use kvorum_e2e::http::{get, samples};
 use kvorum_e2e::on_each_server;
 use kvorum_e2e::peers::{Subject, peer};
 use kvorum_e2e::process::run;
@@ -333,6 +334,12 @@ fn a_file_comes_in_blobs_and_then_its_hash(subject: Subject) {
         assert_eq!(message.remaining_bytes, remaining);
     }
     assert_eq!((hash.header, hash.remaining_bytes), (None, 0));
+    if subject == Subject::Kvorum {
+        // Official etcd counts some time after the answer.
+        let page = get(server.port(), "/metrics").expect("a page");
+        let sent = "etcd_disk_backend_snapshot_duration_seconds_count";
+        assert_eq!(samples(&page.body).get(sent), Some(&1.0));
+    }
     assert_eq!(
         (hash.version.as_str(), hash.blob.len()),
         ("3.7.0", HASH_BYTES)
