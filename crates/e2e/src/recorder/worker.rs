@@ -27,6 +27,8 @@ const LEASED_KEYS: u64 = 3;
 const SHORT_KEYS: &str = "/short-";
 /// Leases that a worker has at a time.
 const LEASES_MAX: usize = 4;
+/// One lease ends for so many keep-alives, so that short ones live for several lifetimes.
+const KEEP_ALIVES_PER_END: u64 = 40;
 /// Lifetime of leases that are revoked in the end: longer than any test.
 const LONG_TTL: Duration = Duration::from_secs(1_000_000);
 /// Lifetime of leases that are left to expire: the shortest that is granted.
@@ -251,16 +253,16 @@ impl Worker {
         let Some(lease) = self.pick_lease() else {
             return self.grant(connection).await;
         };
-        match self.dice.below(4) {
-            0..2 => self.keep_alive(connection, lease.id).await,
-            2 if self.leases.len() < LEASES_MAX => self.grant(connection).await,
-            _ => {
+        match self.dice.below(KEEP_ALIVES_PER_END) {
+            0 => {
                 self.leases.retain(|other| *other != lease);
                 if lease.short {
                     return Ok(());
                 }
                 self.revoke(connection, lease.id).await
             }
+            1..4 if self.leases.len() < LEASES_MAX => self.grant(connection).await,
+            _ => self.keep_alive(connection, lease.id).await,
         }
     }
 
