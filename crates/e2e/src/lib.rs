@@ -10,7 +10,7 @@
 //! | environment | meaning |
 //! |---|---|
 //! | `KVORUM_ETCD` | path of our server; unset: `cargo build` makes it |
-//! | `KVORUM_E2E_KILLS` | how often the crash test kills the server; unset: [`recorder::KILLS`] times |
+//! | `KVORUM_E2E_KILLS` | how often the crash test kills the server in each way; unset: [`recorder::KILLS`] times |
 //! | `KVORUM_E2E_SEEDS` | how many random histories run against the oracle |
 //! | `KVORUM_E2E_SEED` | the one history to run again |
 
