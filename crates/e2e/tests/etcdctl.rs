@@ -109,19 +109,9 @@ impl Session {
         })
     }
 
-    /// Where the tool finds the server. 3.4 sends a URL whole as the name of the host, which ours does
-    /// not take; COMPAT.md has a row for it.
-    fn endpoint(&self) -> String {
-        if self.release < (3, 5) {
-            format!("127.0.0.1:{}", self.server.port())
-        } else {
-            self.server.endpoint()
-        }
-    }
-
     fn output(&self, line: &Line) -> String {
         let mut command = Command::new(&self.etcdctl);
-        command.env("ETCDCTL_ENDPOINTS", self.endpoint());
+        command.env("ETCDCTL_ENDPOINTS", self.server.endpoint());
         if self.release < (3, 6) {
             // Later releases know one API only and complain about the variable.
             command.env("ETCDCTL_API", "3");
