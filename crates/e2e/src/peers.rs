@@ -106,15 +106,29 @@ fn kvorum() -> PathBuf {
     if let Some(path) = std::env::var_os("KVORUM_ETCD") {
         return path.into();
     }
-    BUILT.get_or_init(build_kvorum).clone()
+    BUILT.get_or_init(|| build("kvorum-server", "etcd")).clone()
 }
 
-fn build_kvorum() -> PathBuf {
+/// Our etcdctl: from the environment, or built now.
+///
+/// # Panics
+/// When it does not build.
+pub fn etcdctl() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(path) = std::env::var_os("KVORUM_ETCDCTL") {
+        return path.into();
+    }
+    BUILT
+        .get_or_init(|| build("kvorum-etcdctl", "etcdctl"))
+        .clone()
+}
+
+fn build(package: &str, binary: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build
         .current_dir(root())
-        .args(["build", "--quiet", "-p", "kvorum-server", "--bin", "etcd"]);
+        .args(["build", "--quiet", "-p", package, "--bin", binary]);
     if !cfg!(debug_assertions) {
         build.arg("--release");
     }
@@ -125,9 +139,9 @@ fn build_kvorum() -> PathBuf {
     };
     assert!(
         build.status().expect("cargo starts").success(),
-        "our server does not build"
+        "{package} does not build"
     );
-    root().join("target").join(profile).join("etcd")
+    root().join("target").join(profile).join(binary)
 }
 
 /// Folder of the sources of our client programs.

@@ -35,7 +35,6 @@ use super::wakers::{TurnWaker, stream_waker};
 use super::wire::Wire;
 use super::{Body, Call as CallHead, Code, GRPC_OVERHEAD_BYTES, Metadata, MethodKind, Peer};
 use super::{Service, Settings, Status, StreamSink};
-use crate::config::Span;
 use crate::metrics::GrpcMetrics;
 
 /// Bytes of large answers that may wait for a client before further reads are put off.
@@ -277,7 +276,7 @@ impl Connection {
         }
         let response_bytes = result.as_ref().map_or(0, Body::written_bytes);
         tracing::warn!(
-            "time spent" = %Span::from(spent),
+            "time spent" = %format_args!("{spent:?}"),
             remote = self.peer.address,
             "response type" = self.shared.service.methods()[index].path,
             "request count" = 1,

@@ -1,0 +1,470 @@
+//! The command line: which command it calls, and the values of its flags.
+//!
+//! Words that are no flag choose commands, by full name or by a prefix that fits only one. Flags
+//! may stand anywhere, as `--flag value`, `--flag=value`, `-f value`, `-fvalue` or `-f=value`;
+//! a flag of yes and no takes its value only after `=`. `--` ends the flags.
+//!
+//! Source: cobra v1.10.2 `command.go`, `Find`; pflag v1.0.10 `flag.go`, `parseArgs`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::commands::{Command, Flag, Kind, ROOT};
+use crate::failure::{ERROR, Failure};
+use crate::{go, usage};
+
+/// `--help`, which every command has.
+pub(crate) const HELP: Flag = Flag {
+    name: "help",
+    short: Some('h'),
+    kind: Kind::Bool,
+    default: "false",
+    usage: "",
+};
+
+/// Largest distance of a word from a command's name at which the name is suggested.
+const SUGGESTION_DISTANCE_MAX: usize = 2;
+
+/// A command that was found, and the words that are left for it.
+pub(crate) struct Found {
+    pub(crate) command: &'static Command,
+    /// From the root to the command.
+    pub(crate) path: Vec<&'static Command>,
+    rest: Vec<String>,
+}
+
+/// The value of a flag.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Value {
+    Bool(bool),
+    Text(String),
+    List(Vec<String>),
+    Int(i64),
+    Duration(Duration),
+}
+
+/// A parsed line: a value for each flag that was given, and the other words.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Line {
+    given: BTreeMap<&'static str, Value>,
+    /// Flags that may be given, by name.
+    known: Vec<&'static Flag>,
+    /// The words that are neither flags nor commands.
+    pub(crate) arguments: Vec<String>,
+}
+
+/// Finds the command that `arguments` call.
+pub(crate) fn find(root: &'static Command, arguments: &[String]) -> Result<Found, Failure> {
+    let mut path = vec![root];
+    let mut command = root;
+    let mut rest = arguments.to_vec();
+    while let Some(at) = first_word(&rest, &flags_of(&path)) {
+        let Some(next) = child(command, &rest[at]) else {
+            if path.len() == 1 {
+                return Err(unknown(root, &rest[at]));
+            }
+            break;
+        };
+        rest.remove(at);
+        path.push(next);
+        command = next;
+    }
+    Ok(Found {
+        command,
+        path,
+        rest,
+    })
+}
+
+/// Follows words without flags, as `help` does; none if they name no command.
+pub(crate) fn follow(words: &[String]) -> Option<Vec<&'static Command>> {
+    let mut path = vec![&ROOT];
+    for word in words {
+        match child(path[path.len() - 1], word) {
+            Some(next) => path.push(next),
+            // A word too many is for the command to judge, except at the root.
+            None if path.len() > 1 => break,
+            None => return None,
+        }
+    }
+    Some(path)
+}
+
+fn child(command: &'static Command, word: &str) -> Option<&'static Command> {
+    if let Some(exact) = command.children.iter().find(|child| child.name == word) {
+        return Some(exact);
+    }
+    let mut fitting = command
+        .children
+        .iter()
+        .filter(|child| child.name.starts_with(word));
+    let first = fitting.next();
+    if fitting.next().is_some() {
+        None
+    } else {
+        first
+    }
+}
+
+/// Place of the first word that is neither a flag nor the value of one.
+fn first_word(words: &[String], flags: &[&Flag]) -> Option<usize> {
+    let takes_value = |word: &str| {
+        if word.contains('=') {
+            return false;
+        }
+        let flag = match word.strip_prefix("--") {
+            Some(name) => flags.iter().find(|flag| flag.name == name),
+            None if word.len() == 2 => flags
+                .iter()
+                .find(|flag| flag.short.is_some_and(|short| word.ends_with(short))),
+            None => return false,
+        };
+        flag.is_none_or(|flag| flag.kind != Kind::Bool)
+    };
+    let mut at = 0;
+    while let Some(word) = words.get(at) {
+        if word == "--" {
+            return None;
+        }
+        if !word.starts_with('-') {
+            if !word.is_empty() {
+                return Some(at);
+            }
+            at += 1;
+        } else {
+            at += if takes_value(word) { 2 } else { 1 };
+        }
+    }
+    None
+}
+
+/// Flags that a command takes: its own, those of the commands above, and help.
+fn flags_of(path: &[&'static Command]) -> Vec<&'static Flag> {
+    let own = path.last().into_iter().flat_map(|command| command.flags);
+    let inherited = path.iter().flat_map(|command| command.persistent);
+    own.chain(inherited).chain([&HELP]).collect()
+}
+
+fn unknown(root: &'static Command, word: &str) -> Failure {
+    let quoted = go::quote(word.as_bytes());
+    let mut text = format!("Error: unknown command {quoted} for \"{}\"", root.name);
+    let lower = word.to_lowercase();
+    let near =
+        |name: &str| distance(&lower, name) <= SUGGESTION_DISTANCE_MAX || name.starts_with(&lower);
+    let names: Vec<&str> = root
+        .children
+        .iter()
+        .map(|child| child.name)
+        .filter(|name| near(name))
+        .collect();
+    if !names.is_empty() {
+        text += "\n\nDid you mean this?\n";
+        for name in names {
+            text += &format!("\t{name}\n");
+        }
+    }
+    text += &format!("\nRun '{} --help' for usage.", root.name);
+    Failure::verbatim(ERROR, text)
+}
+
+/// How many letters must be put in, taken out or replaced to get from one word to the other.
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (number, letter) in from.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = number + 1;
+        for at in 0..to.len() {
+            let replaced = diagonal + usize::from(to[at] != letter);
+            diagonal = row[at + 1];
+            row[at + 1] = replaced.min(row[at] + 1).min(diagonal + 1);
+        }
+    }
+    row[to.len()]
+}
+
+impl Found {
+    /// Reads the flags of the command.
+    ///
+    /// # Errors
+    /// The error and the command's usage, as one text.
+    pub(crate) fn parse(&self) -> Result<Line, Failure> {
+        Line::parse(flags_of(&self.path), &self.rest).map_err(|error| {
+            let text = format!("Error: {error}\n{}", usage::usage(&self.path));
+            Failure::verbatim(ERROR, text)
+        })
+    }
+}
+
+impl Line {
+    /// Reads `words` with these flags.
+    ///
+    /// # Errors
+    /// The text of pflag's error.
+    pub(crate) fn parse(known: Vec<&'static Flag>, words: &[String]) -> Result<Self, String> {
+        let mut line = Self {
+            known,
+            ..Self::default()
+        };
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            if word == "--" {
+                line.arguments.extend(words.cloned());
+                break;
+            } else if let Some(flag) = word.strip_prefix("--") {
+                line.long(word, flag, &mut words)?;
+            } else if word.len() > 1 && word.starts_with('-') {
+                line.short(&word[1..], &mut words)?;
+            } else {
+                line.arguments.push(word.clone());
+            }
+        }
+        Ok(line)
+    }
+
+    /// The same for a command outside the command line: a request of a transaction, or a watch of
+    /// an interactive session.
+    ///
+    /// # Errors
+    /// The text of pflag's error.
+    pub(crate) fn parse_alone(command: &'static Command, words: &[String]) -> Result<Self, String> {
+        Self::parse(command.flags.iter().chain([&HELP]).collect(), words)
+    }
+
+    fn long<'a>(
+        &mut self,
+        word: &str,
+        flag: &str,
+        rest: &mut impl Iterator<Item = &'a String>,
+    ) -> Result<(), String> {
+        if flag.starts_with(['-', '=']) {
+            return Err(format!("bad flag syntax: {word}"));
+        }
+        let (name, value) = match flag.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (flag, None),
+        };
+        let known = self.known.iter().find(|flag| flag.name == name);
+        let flag = *known.ok_or_else(|| format!("unknown flag: --{name}"))?;
+        let value = match value {
+            Some(value) => value,
+            None if flag.kind == Kind::Bool => "true".to_owned(),
+            None => rest
+                .next()
+                .cloned()
+                .ok_or_else(|| format!("flag needs an argument: --{name}"))?,
+        };
+        self.give(flag, &value)
+    }
+
+    fn short<'a>(
+        &mut self,
+        letters: &str,
+        rest: &mut impl Iterator<Item = &'a String>,
+    ) -> Result<(), String> {
+        let mut left = letters;
+        while let Some(letter) = left.chars().next() {
+            let after = &left[letter.len_utf8()..];
+            let known = self.known.iter().find(|flag| flag.short == Some(letter));
+            let flag =
+                *known.ok_or_else(|| format!("unknown shorthand flag: '{letter}' in -{left}"))?;
+            let value = match after.strip_prefix('=') {
+                Some(value) if !value.is_empty() => value.to_owned(),
+                _ if flag.kind == Kind::Bool => {
+                    self.give(flag, "true")?;
+                    left = after;
+                    continue;
+                }
+                _ if !after.is_empty() => after.to_owned(),
+                _ => {
+                    let missing = || format!("flag needs an argument: '{letter}' in -{left}");
+                    rest.next().cloned().ok_or_else(missing)?
+                }
+            };
+            return self.give(flag, &value);
+        }
+        Ok(())
+    }
+
+    fn give(&mut self, flag: &'static Flag, text: &str) -> Result<(), String> {
+        let value = read(flag, text).map_err(|error| {
+            let text = go::quote(text.as_bytes());
+            let name = match flag.short {
+                Some(short) => format!("-{short}, --{}", flag.name),
+                None => format!("--{}", flag.name),
+            };
+            format!("invalid argument {text} for \"{name}\" flag: {error}")
+        })?;
+        match (self.given.get_mut(flag.name), value) {
+            (Some(Value::List(list)), Value::List(more)) => list.extend(more),
+            (_, value) => {
+                self.given.insert(flag.name, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a value that does not come from the line.
+    ///
+    /// # Errors
+    /// Why the text is not a value of this flag.
+    pub(crate) fn take(&mut self, flag: &'static Flag, text: &str) -> Result<(), String> {
+        self.given.insert(flag.name, read(flag, text)?);
+        Ok(())
+    }
+
+    /// Whether the flag was given, with whatever value.
+    pub(crate) fn is_given(&self, name: &str) -> bool {
+        self.given.contains_key(name)
+    }
+
+    /// The flags that may be given.
+    pub(crate) fn known(&self) -> &[&'static Flag] {
+        &self.known
+    }
+
+    pub(crate) fn value(&self, name: &str) -> Value {
+        if let Some(value) = self.given.get(name) {
+            return value.clone();
+        }
+        let flag = self.known.iter().find(|flag| flag.name == name);
+        let flag = flag.expect("commands ask for flags that the table gives them");
+        read(flag, flag.default).expect("defaults of the table are values of their flags")
+    }
+
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        self.value(name) == Value::Bool(true)
+    }
+
+    pub(crate) fn text(&self, name: &str) -> String {
+        match self.value(name) {
+            Value::Text(text) => text,
+            _ => String::new(),
+        }
+    }
+
+    pub(crate) fn list(&self, name: &str) -> Vec<String> {
+        match self.value(name) {
+            Value::List(list) => list,
+            _ => Vec::new(),
+        }
+    }
+
+    pub(crate) fn int(&self, name: &str) -> i64 {
+        match self.value(name) {
+            Value::Int(int) => int,
+            _ => 0,
+        }
+    }
+
+    pub(crate) fn duration(&self, name: &str) -> Duration {
+        match self.value(name) {
+            Value::Duration(duration) => duration,
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+fn read(flag: &Flag, text: &str) -> Result<Value, String> {
+    Ok(match flag.kind {
+        Kind::Bool => Value::Bool(go::parse_bool(text)?),
+        Kind::Text => Value::Text(text.to_owned()),
+        Kind::List if text.is_empty() => Value::List(Vec::new()),
+        Kind::List => Value::List(text.split(',').map(str::to_owned).collect()),
+        Kind::Int => Value::Int(go::parse_int(text, 0)?),
+        Kind::Duration => Value::Duration(go::parse_duration(text)?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split(' ')
+            .filter(|word| !word.is_empty())
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// What a line calls: the command, its arguments, and one flag's value.
+    fn check(text: &str, command: &str, arguments: &str, flag: &str, value: &Value) {
+        let found = find(&ROOT, &words(text)).expect(text);
+        assert_eq!(found.command.name, command, "{text}");
+        let line = found.parse().expect(text);
+        assert_eq!(line.arguments, words(arguments), "{text}");
+        assert_eq!(line.value(flag), *value, "{text}");
+    }
+
+    #[test]
+    fn flags_stand_anywhere_and_in_every_form() {
+        let json = Value::Text("json".to_owned());
+        for text in [
+            "get k -w json",
+            "get -w json k",
+            "-w json get k",
+            "get -wjson k",
+            "get -w=json k",
+            "get --write-out=json k",
+            "--write-out json ge k",
+        ] {
+            check(text, "get", "k", "write-out", &json);
+        }
+        check(
+            "put -- -k -v",
+            "put",
+            "-k -v",
+            "prev-kv",
+            &Value::Bool(false),
+        );
+        check(
+            "get k --prefix=false",
+            "get",
+            "k",
+            "prefix",
+            &Value::Bool(false),
+        );
+        check(
+            "lease timeto 1 --keys",
+            "timetolive",
+            "1",
+            "keys",
+            &Value::Bool(true),
+        );
+        let both = Value::List(words("a:1 b:2 c:3"));
+        check(
+            "--endpoints a:1,b:2 get --endpoints=c:3 k",
+            "get",
+            "k",
+            "endpoints",
+            &both,
+        );
+        check("get --limit 0x10 k", "get", "k", "limit", &Value::Int(16));
+    }
+
+    #[test]
+    fn an_unknown_command_is_refused_with_suggestions() {
+        let refused = |text: &str| {
+            find(&ROOT, &words(text))
+                .err()
+                .map(|failure| format!("{failure:?}"))
+        };
+        assert!(refused("gett").is_some_and(|text| text.contains(r"Did you mean this?\n\tget\n")));
+        assert!(refused("nonsense").is_some_and(|text| !text.contains("Did you mean")));
+        // Two commands begin with it.
+        assert!(refused("l").is_some());
+        assert!(refused("pu").is_none());
+    }
+
+    #[test]
+    fn distances_count_single_letters() {
+        for (from, to, letters) in [
+            ("", "abc", 3),
+            ("get", "gett", 1),
+            ("dle", "del", 2),
+            ("a", "a", 0),
+        ] {
+            assert_eq!(distance(from, to), letters);
+        }
+    }
+}

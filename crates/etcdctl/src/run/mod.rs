@@ -1,0 +1,135 @@
+//! A function per command: from arguments to requests, in the order in which etcd's tool looks at
+//! them, so that of two mistakes the same one is reported.
+
+mod endpoint;
+mod keys;
+mod lease;
+mod member;
+mod session;
+mod txn;
+mod watch;
+
+use std::process::{Command, ExitStatus};
+
+use crate::commands::Action;
+use crate::failure::Failure;
+use crate::line::{self, Line};
+use crate::settings::Settings;
+use crate::{print_text, usage};
+
+/// Version of etcd that the tool is.
+const VERSION: &str = "3.7.1";
+/// Version of the API that it speaks.
+const API_VERSION: &str = "3.7";
+
+pub(crate) async fn run(action: Action, line: Line) -> Result<(), Failure> {
+    match action {
+        Action::Put => keys::put(line).await,
+        Action::Get => keys::get(line).await,
+        Action::Del => keys::delete(line).await,
+        Action::Compaction => keys::compact(line).await,
+        Action::Txn => txn::run(line).await,
+        Action::Watch => watch::run(line).await,
+        Action::LeaseGrant => lease::grant(line).await,
+        Action::LeaseRevoke => lease::revoke(line).await,
+        Action::LeaseTimetolive => lease::time_to_live(line).await,
+        Action::LeaseList => lease::list(line).await,
+        Action::LeaseKeepAlive => lease::keep_alive(line).await,
+        Action::EndpointHealth => endpoint::health(line).await,
+        Action::EndpointStatus => endpoint::status(line).await,
+        Action::EndpointHashkv => endpoint::hash(line).await,
+        Action::Defrag => endpoint::defragment(line).await,
+        Action::AlarmList => endpoint::alarm_list(line).await,
+        Action::AlarmDisarm => endpoint::alarm_disarm(line).await,
+        Action::MoveLeader => endpoint::move_leader(line).await,
+        Action::MemberList => member::list(line).await,
+        Action::MemberAdd => member::add(line).await,
+        Action::MemberRemove => member::remove(line).await,
+        Action::MemberUpdate => member::update(line).await,
+        Action::MemberPromote => member::promote(line).await,
+        Action::Lock => session::lock(line).await,
+        Action::Elect => session::elect(line).await,
+        Action::Help => {
+            help(&line);
+            Ok(())
+        }
+        Action::Options => {
+            print_text(&usage::global_flags());
+            Ok(())
+        }
+        Action::Version => {
+            print_text(&format!(
+                "etcdctl version: {VERSION}\nAPI version: {API_VERSION}\n"
+            ));
+            Ok(())
+        }
+    }
+}
+
+fn help(line: &Line) {
+    match line::follow(&line.arguments) {
+        Some(path) => print_text(&usage::help(&path)),
+        None => {
+            let topic: Vec<String> = line
+                .arguments
+                .iter()
+                .map(|word| format!("`{word}`"))
+                .collect();
+            let topic = topic.join(" ");
+            eprint!(
+                "Unknown help topic [{topic}]\n{}",
+                usage::usage(&[&crate::commands::ROOT])
+            );
+        }
+    }
+}
+
+fn settings(line: &mut Line) -> Result<Settings, Failure> {
+    Settings::read(line, false)
+}
+
+/// The value of `--consistency`: whether a read may be answered by one member alone.
+fn is_serializable(line: &Line) -> Result<bool, Failure> {
+    let text = line.text("consistency");
+    match text.as_str() {
+        "s" => Ok(true),
+        "l" => Ok(false),
+        _ => {
+            let quoted = crate::go::quote(text.as_bytes());
+            let message = format!("unknown consistency flag {quoted}");
+            Err(Failure::new(crate::failure::BAD_FEATURE, message))
+        }
+    }
+}
+
+/// Runs a command of the user beside the runtime, with more variables in its environment.
+async fn execute(
+    words: Vec<String>,
+    variables: Vec<(&'static str, String)>,
+) -> Result<ExitStatus, String> {
+    let running = tokio::task::spawn_blocking(move || {
+        let Some((program, arguments)) = words.split_first() else {
+            return Err("no command".to_owned());
+        };
+        let status = Command::new(program)
+            .args(arguments)
+            .envs(variables)
+            .status();
+        status.map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound if !program.contains('/') => {
+                let program = crate::go::quote(program.as_bytes());
+                format!("exec: {program}: executable file not found in $PATH")
+            }
+            _ => format!("fork/exec {program}: {error}"),
+        })
+    });
+    running.await.map_err(|error| error.to_string())?
+}
+
+/// How a command ended that did not succeed, in Go's words.
+fn ending(status: ExitStatus) -> String {
+    match status.code() {
+        Some(code) => format!("exit status {code}"),
+        None => status.to_string(),
+    }
+}
