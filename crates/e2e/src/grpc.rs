@@ -78,6 +78,15 @@ impl Connection {
     /// # Errors
     /// When nobody answers in HTTP/2 there.
     pub async fn open(port: u16) -> Result<Self, Failure> {
+        Self::open_with_window(port, WINDOW).await
+    }
+
+    /// The same with a window of so many bytes per stream and connection: what the server may send
+    /// before it is read.
+    ///
+    /// # Errors
+    /// When nobody answers in HTTP/2 there.
+    pub async fn open_with_window(port: u16, bytes: u32) -> Result<Self, Failure> {
         let broken = |error: std::io::Error| Failure::Transport(error.to_string());
         let socket = TcpStream::connect(("127.0.0.1", port))
             .await
@@ -85,8 +94,8 @@ impl Connection {
         socket.set_nodelay(true).map_err(broken)?;
         let mut builder = h2::client::Builder::new();
         builder
-            .initial_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW);
+            .initial_window_size(bytes)
+            .initial_connection_window_size(bytes);
         builder.max_header_list_size(1 << 20);
         let (sender, connection) = in_time(builder.handshake(socket)).await??;
         // It ends with the last handle; how it ended is seen by the calls on it.
@@ -130,6 +139,22 @@ impl Connection {
     /// # Errors
     /// When the connection takes no more streams.
     pub async fn start(&self, method: &str, headers: &[(&str, &str)]) -> Result<Stream, Failure> {
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_bytes()))
+            .collect();
+        self.start_with(method, &headers).await
+    }
+
+    /// The same with values that need not be text.
+    ///
+    /// # Errors
+    /// When the connection takes no more streams.
+    pub async fn start_with(
+        &self,
+        method: &str,
+        headers: &[(&str, &[u8])],
+    ) -> Result<Stream, Failure> {
         let mut request = Request::post(format!("http://{}/{method}", self.authority))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
@@ -137,7 +162,7 @@ impl Connection {
             .map_err(|error| Failure::Transport(error.to_string()))?;
         for (name, value) in headers {
             let name = HeaderName::from_bytes(name.as_bytes());
-            let value = HeaderValue::from_bytes(value.as_bytes());
+            let value = HeaderValue::from_bytes(value);
             let (Ok(name), Ok(value)) = (name, value) else {
                 return Err(Failure::Transport("not a header".to_owned()));
             };

@@ -11,11 +11,12 @@
 //! |---|---|
 //! | `KVORUM_ETCD` | path of our server; unset: `cargo build` makes it |
 //! | `KVORUM_ETCDCTL` | path of our etcdctl; unset: `cargo build` makes it |
-//! | `KVORUM_E2E_KILLS` | how often the crash test kills the server; unset: [`recorder::KILLS`] times |
+//! | `KVORUM_E2E_KILLS` | how often the crash test kills the server in each way; unset: [`recorder::KILLS`] times |
 //! | `KVORUM_E2E_SEEDS` | how many random histories run against the oracle |
 //! | `KVORUM_E2E_SEED` | the one history to run again |
 
 pub mod dice;
+pub mod folder;
 pub mod grpc;
 pub mod history;
 pub mod http;

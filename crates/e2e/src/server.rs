@@ -70,6 +70,15 @@ impl Server {
 
     /// The command line that starts a member on this server's data, serving clients on `port`.
     pub fn command(&self, port: u16) -> Command {
+        self.command_line(port, &self.data_directory())
+    }
+
+    /// The command line that starts this server on another one's data.
+    pub fn command_on(&self, data: &Path) -> Command {
+        self.command_line(self.port, data)
+    }
+
+    fn command_line(&self, port: u16, data: &Path) -> Command {
         let endpoint = format!("http://127.0.0.1:{port}");
         let mut command = Command::new(&self.binary);
         // What the environment of the developer says must not change what is tested.
@@ -79,7 +88,7 @@ impl Server {
         command
             .current_dir(&self.folder)
             .arg("--data-dir")
-            .arg(self.data_directory());
+            .arg(data);
         command.args([
             "--listen-client-urls",
             &endpoint,

@@ -228,7 +228,8 @@ fn mask_columns(text: &str) -> String {
         let sized = column.ends_with('B') || column.ends_with('%');
         sized || column.chars().all(|c| c.is_ascii_digit()) && !column.is_empty()
     };
-    let columns = text.trim_end().split(", ");
+    // The last column is empty in a cluster without errors.
+    let columns = text.trim_end().trim_end_matches(',').split(", ");
     let masked: Vec<&str> = columns
         .map(|column| if free(column) { "N" } else { column })
         .collect();

@@ -1,7 +1,9 @@
 //! Connections that misbehave: whatever one does, the others are served.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +17,7 @@ use kvorum_proto::etcdserverpb::{
     PutRequest, PutResponse, RangeRequest, RangeResponse, WatchCreateRequest, WatchRequest,
     WatchResponse,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const RANGE: &str = "etcdserverpb.KV/Range";
 const PUT: &str = "etcdserverpb.KV/Put";
@@ -176,26 +179,70 @@ fn half_open_and_slow_connections_hurt_nobody(subject: Subject) {
     block_on(assert_serves(&server));
 }
 
+/// Held by the test that needs most of the files that this process may open.
+static MANY_FILES: Mutex<()> = Mutex::new(());
+
 fn many_idle_connections_hurt_nobody(subject: Subject) {
-    const CONNECTIONS: usize = 300;
+    const CONNECTIONS_MAX: u64 = 10_000;
+    /// Open files left to the other tests of this process, and to the server itself.
+    const FILES_LEFT: u64 = 1_000;
+    /// One connection of so many is used again in the end.
+    const PER_CALL: usize = 20;
+    let alone = MANY_FILES.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(server) = Server::start(subject, &["--unsafe-no-fsync"]) else {
         return;
     };
+    // The server has this process's limit, and raises it in the same way.
+    let connections = CONNECTIONS_MAX.min(raise_open_files().saturating_sub(FILES_LEFT));
+    let before = resident_kilobytes(server.pid());
     block_on(async {
         let mut idle = Vec::new();
-        for _ in 0..CONNECTIONS {
-            idle.push(Connection::open(server.port()).await.expect("connects"));
+        for number in 0..connections {
+            let connection = Connection::open(server.port()).await;
+            idle.push(connection.unwrap_or_else(|error| panic!("connection {number}: {error}")));
+            if number % 1_000 == 0 {
+                assert_serves(&server).await;
+            }
         }
         assert_serves(&server).await;
+        let with = resident_kilobytes(server.pid());
+        eprintln!(
+            "{subject:?}: {before} kB before, {with} kB with {connections} of {CONNECTIONS_MAX} \
+             idle connections: {} bytes for each",
+            with.saturating_sub(before) * 1024 / connections
+        );
         let range = RangeRequest {
             key: "serves".into(),
             ..RangeRequest::default()
         };
-        for connection in idle {
+        for connection in idle.iter().step_by(PER_CALL) {
             let read: Result<RangeResponse, Failure> = connection.call(RANGE, &range).await;
             assert_eq!(read.expect("an idle connection wakes up").count, 1);
         }
     });
+    drop(alone);
+}
+
+/// Lets this process open as many files as the system allows it, and says how many that is.
+fn raise_open_files() -> u64 {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    // If it stays as it is, the test opens fewer connections.
+    let _ = setrlimit(Resource::Nofile, raised);
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Memory of a process that lies in RAM.
+fn resident_kilobytes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number
+        .and_then(|number| number.parse().ok())
+        .expect("a number of kB")
 }
 
 fn a_flood_of_pings_ends_its_own_connection_only(subject: Subject) {

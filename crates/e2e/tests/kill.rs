@@ -18,6 +18,9 @@ use kvorum_e2e::server::Server;
 const WRITES_BETWEEN_KILLS: u64 = 150;
 /// One kill of so many comes at the moment when leases expire, for which it has to be waited.
 const KILLS_PER_EXPIRY: u32 = 10;
+/// Time without a kill before that moment. Each start gives leases their whole lifetime of 2 s again,
+/// and an election timeout.
+const QUIET: Duration = Duration::from_secs(5);
 /// One kill at the end of a log file for so many of the other kinds: each costs a whole file.
 const KILLS_PER_CUT: u32 = 5;
 /// Log files that one server fills before another takes its place: every start reads all of them.
@@ -177,10 +180,14 @@ fn wait_for_writes(load: &Load, more: u64) {
     wait("write was acknowledged", || load.acknowledged() >= goal);
 }
 
-/// Waits until a lease that nobody keeps alive takes its keys with it.
+/// Waits until a lease that nobody keeps alive has taken its keys with it, and for so long that
+/// those that are kept alive are older than their lifetime.
 fn wait_for_expiry(load: &Load) {
     let before = load.expired();
-    wait("lease expired", || load.expired() > before);
+    let started = Instant::now();
+    wait("lease expired", || {
+        load.expired() > before && started.elapsed() > QUIET
+    });
 }
 
 fn wait(what: &str, is_so: impl Fn() -> bool) {

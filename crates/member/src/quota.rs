@@ -44,11 +44,11 @@ impl Quota {
         }
     }
 
-    /// The number shown by the status call: the default when nothing is bounded.
-    pub fn shown(self) -> u64 {
+    /// The number that the status call shows; -1 when nothing is bounded.
+    pub fn shown(self) -> i64 {
         match self {
-            Self::Unlimited => QUOTA_BYTES_DEFAULT,
-            Self::Bytes(bytes) => bytes,
+            Self::Unlimited => -1,
+            Self::Bytes(bytes) => i64::try_from(bytes).unwrap_or(i64::MAX),
         }
     }
 }

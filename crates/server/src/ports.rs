@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::anyhow;
 
 use crate::api::http::{HttpOptions, HttpPort, Paths};
 use crate::api::v3::Services;
@@ -53,7 +53,8 @@ pub(crate) fn bind(config: &Config) -> anyhow::Result<Bound> {
         // The same address may stand in a list twice, as http and https for example.
         let mut taken = BTreeSet::new();
         for url in urls.iter().filter(|url| taken.insert(url.address())) {
-            let listener = bind_one(config, url).with_context(|| format!("listen on {url}"))?;
+            let listener =
+                bind_one(config, url).map_err(|error| anyhow!(cannot_listen(url, &error)))?;
             listeners.push((offer, listener));
         }
     }
@@ -72,6 +73,18 @@ fn bind_one(config: &Config, url: &Url) -> io::Result<Listener> {
         service: None,
         http: None,
     })
+}
+
+/// Why a port is not to be had, in the words of Go's network library: people and scripts look for them.
+fn cannot_listen(url: &Url, error: &io::Error) -> String {
+    let network = if url.is_unix() { "unix" } else { "tcp" };
+    let reason = match error.kind() {
+        io::ErrorKind::AddrInUse => "bind: address already in use".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "bind: cannot assign requested address".to_owned(),
+        io::ErrorKind::PermissionDenied => "bind: permission denied".to_owned(),
+        _ => error.to_string(),
+    };
+    format!("listen {network} {}: {reason}", url.address())
 }
 
 /// Open ports.

@@ -52,12 +52,12 @@ fn power_loss_after_each_call() {
 
 #[test]
 fn input_output_error_at_each_call() {
-    at_each_call(Fault::Fail, 2, "disk calls failed");
+    at_each_call(Fault::Fail, 3, "disk calls failed");
 }
 
 #[test]
 fn full_disk_at_each_call() {
-    at_each_call(Fault::Full, 1, "disk calls refused by a full disk");
+    at_each_call(Fault::Full, 3, "disk calls refused by a full disk");
 }
 
 #[test]

@@ -27,6 +27,8 @@ const LEASED_KEYS: u64 = 3;
 const SHORT_KEYS: &str = "/short-";
 /// Leases that a worker has at a time.
 const LEASES_MAX: usize = 4;
+/// One lease ends for so many keep-alives, so that short ones live for several lifetimes.
+const KEEP_ALIVES_PER_END: u64 = 40;
 /// Lifetime of leases that are revoked in the end: longer than any test.
 const LONG_TTL: Duration = Duration::from_secs(1_000_000);
 /// Lifetime of leases that are left to expire: the shortest that is granted.
@@ -96,7 +98,7 @@ impl Worker {
         match self.dice.below(24) {
             0..12 => {
                 let change = self.change();
-                self.put(connection, change).await
+                self.put(connection, change).await.map(|_| ())
             }
             12..16 => self.transaction(connection).await,
             16..19 => {
@@ -149,7 +151,7 @@ impl Worker {
         (!self.leases.is_empty()).then(|| self.dice.pick(&self.leases))
     }
 
-    async fn put(&mut self, connection: &Connection, change: Change) -> Result<(), Failure> {
+    async fn put(&mut self, connection: &Connection, change: Change) -> Result<bool, Failure> {
         let request = put_request(&change);
         self.write(vec![change], async {
             let response: PutResponse = connection.call("etcdserverpb.KV/Put", &request).await?;
@@ -158,12 +160,13 @@ impl Worker {
         .await
     }
 
-    /// Notes a write before it is sent, so that one without an answer is on record as well.
+    /// Notes a write before it is sent, so that one without an answer is on record as well. False
+    /// when it was refused, because its lease is gone.
     async fn write(
         &mut self,
         changes: Vec<Change>,
         call: impl Future<Output = Result<Option<ResponseHeader>, Failure>>,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let at = self.notes.len();
         let sent = self.shared.now();
         self.notes.push(Note::Write {
@@ -174,14 +177,14 @@ impl Worker {
             Err(Failure::Status { message, .. }) if message.contains(LEASE_NOT_FOUND) => {
                 let lease = changes.iter().find(|change| change.lease != 0);
                 self.lease_is_gone(lease.map_or(0, |change| change.lease), sent);
-                return Ok(());
+                return Ok(false);
             }
             answer => answer?,
         };
         let revision = header.map(|header| header.revision);
         self.notes[at] = Note::Write { changes, revision };
         self.shared.acknowledged.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        Ok(true)
     }
 
     /// Two puts, or a put and the delete of a key that this worker made for it just before.
@@ -192,8 +195,9 @@ impl Worker {
             value: first.value.clone(),
             lease: 0,
         };
-        self.commit(connection, vec![first, pair.clone()]).await?;
-        if self.dice.once_in(2) {
+        let written = self.commit(connection, vec![first, pair.clone()]).await?;
+        // The delete of a key that is not there would leave no event.
+        if written && self.dice.once_in(2) {
             self.count += 1;
             let changes = vec![self.change(), deleted(&pair)];
             self.commit(connection, changes).await?;
@@ -205,7 +209,7 @@ impl Worker {
         &mut self,
         connection: &Connection,
         changes: Vec<Change>,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let operation = |change: &Change| match change.value {
             Some(_) => Request::RequestPut(put_request(change)),
             None => Request::RequestDeleteRange(DeleteRangeRequest {
@@ -249,16 +253,16 @@ impl Worker {
         let Some(lease) = self.pick_lease() else {
             return self.grant(connection).await;
         };
-        match self.dice.below(4) {
-            0..2 => self.keep_alive(connection, lease.id).await,
-            2 if self.leases.len() < LEASES_MAX => self.grant(connection).await,
-            _ => {
+        match self.dice.below(KEEP_ALIVES_PER_END) {
+            0 => {
                 self.leases.retain(|other| *other != lease);
                 if lease.short {
                     return Ok(());
                 }
                 self.revoke(connection, lease.id).await
             }
+            1..4 if self.leases.len() < LEASES_MAX => self.grant(connection).await,
+            _ => self.keep_alive(connection, lease.id).await,
         }
     }
 

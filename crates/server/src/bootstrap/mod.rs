@@ -46,6 +46,17 @@ pub enum StartError {
         /// The data directory.
         directory: String,
     },
+    /// An official server was started on a directory of ours.
+    ///
+    /// It makes its backend before it looks at the log, and so leaves one behind even when it finds the log locked
+    /// by us and ends at once. Without it the log decides: it tells everything, or is refused as cut short.
+    #[error(
+        "{directory} holds the backend of an official etcd server (member/snap/db) beside our own state; taking it over is not supported by this release, and nothing was changed; move member/snap away to go on from the write-ahead log"
+    )]
+    OfficialBackendBesideOurs {
+        /// The data directory.
+        directory: String,
+    },
     /// The log begins behind its first entry.
     #[error(
         "the write-ahead log begins at index {first}; the state before it is not in this directory"
@@ -97,8 +108,11 @@ pub fn boot(
     first_request: impl FnOnce(MemberId) -> RequestId,
 ) -> Result<Booted, StartError> {
     if directory.has_official_backend() {
-        return Err(StartError::OfficialBackend {
-            directory: config.data_dir.clone(),
+        let was_ours = directory.format().is_some();
+        let directory = config.data_dir.clone();
+        return Err(match was_ours {
+            true => StartError::OfficialBackendBesideOurs { directory },
+            false => StartError::OfficialBackend { directory },
         });
     }
     if is_initialized(config)? {

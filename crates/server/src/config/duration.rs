@@ -127,6 +127,13 @@ fn fraction_nanos(digits: &str, scale: u64) -> u64 {
     nanos
 }
 
+impl From<Duration> for Span {
+    /// A duration of more than 292 years becomes the longest span.
+    fn from(duration: Duration) -> Self {
+        Self(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
+    }
+}
+
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.unsigned_abs();

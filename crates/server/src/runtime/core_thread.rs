@@ -22,6 +22,7 @@ use super::disk::DiskThreads;
 use super::waiters::{Proposed, ReadWaiter, Waiter, Waiters};
 use super::{Clock, Member, measure};
 use crate::api::v3::status;
+use crate::config::Span;
 
 /// Commands taken in one turn.
 const BATCH_COMMANDS_MAX: usize = 4096;
@@ -91,7 +92,7 @@ pub struct Settings {
     pub compaction_pause: Duration,
     /// Records that one step of a compaction visits (`--compaction-batch-limit`).
     pub compaction_step_records: usize,
-    /// Applies that take longer are logged (`--warning-apply-duration`); zero: none is.
+    /// Applies that take longer are logged (`--warning-apply-duration`); zero: all are.
     pub warning_apply_duration: Duration,
 }
 
@@ -392,14 +393,13 @@ impl CoreThread {
 
     fn warn_if_slow(&self, elapsed: Duration) {
         let limit = self.settings.warning_apply_duration;
-        if limit.is_zero() || elapsed <= limit {
+        if elapsed <= limit {
             return;
         }
         self.member.metrics().slow_apply.increment();
         warn!(
-
-            took = %format_args!("{elapsed:?}"),
-            expected_duration = %format_args!("{limit:?}"),
+            took = %Span::from(elapsed),
+            expected_duration = %Span::from(limit),
             "apply request took too long"
         );
     }

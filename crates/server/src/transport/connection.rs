@@ -35,6 +35,7 @@ use super::wakers::{TurnWaker, stream_waker};
 use super::wire::Wire;
 use super::{Body, Call as CallHead, Code, GRPC_OVERHEAD_BYTES, Metadata, MethodKind, Peer};
 use super::{Service, Settings, Status, StreamSink};
+use crate::config::Span;
 use crate::metrics::GrpcMetrics;
 
 /// Bytes of large answers that may wait for a client before further reads are put off.
@@ -276,7 +277,7 @@ impl Connection {
         }
         let response_bytes = result.as_ref().map_or(0, Body::written_bytes);
         tracing::warn!(
-            "time spent" = %format_args!("{spent:?}"),
+            "time spent" = %Span::from(spent),
             remote = self.peer.address,
             "response type" = self.shared.service.methods()[index].path,
             "request count" = 1,

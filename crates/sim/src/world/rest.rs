@@ -27,7 +27,8 @@ impl World {
         self.run_until(self.now + REST);
         let Some(before) = self.rested() else { return };
         self.history.rested_at = Some(before.0);
-        if self.schedule.chance(1, 2) {
+        // A trial ends with what shows the most.
+        if self.mix.disturbs && self.schedule.chance(1, 2) {
             self.kill_for("killed at rest");
         } else {
             self.disk.crash();

@@ -44,7 +44,7 @@ pub(super) fn status(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
         let alarms = alarms.iter().map(|alarm| {
             let kind =
                 AlarmType::try_from(alarm.alarm).map_or("UNKNOWN", |kind| kind.as_str_name());
-            format!("memberID:{} alarm:{kind} ", alarm.member_id)
+            format!("memberID:{} alarm:{kind}", alarm.member_id)
         });
         reply.send(body(&StatusResponse {
             header: Some(member.header(view.keys.current_revision())),
@@ -58,7 +58,7 @@ pub(super) fn status(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
             db_size_in_use: sizes.in_use_bytes as i64,
             is_learner: false,
             storage_version: STORAGE_VERSION.to_string(),
-            db_size_quota: member.quota().shown() as i64,
+            db_size_quota: member.quota().shown(),
             downgrade_info: Some(view.cluster.downgrade.to_wire()),
         }));
     });

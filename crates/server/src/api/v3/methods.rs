@@ -23,6 +23,7 @@ pub(super) enum Rpc {
     Defragment,
     Hash,
     HashKv,
+    Snapshot,
     MoveLeader,
     Downgrade,
     AuthStatus,
@@ -42,8 +43,6 @@ pub(super) enum Rpc {
 
 /// What a member with peers will be asked for.
 const CLUSTERS: &str = "clusters of several members are not supported by this release";
-/// What needs the on-disk store.
-const SNAPSHOTS: &str = "snapshots are not supported by this release";
 /// What needs users and roles.
 const AUTH: &str = "authentication is not supported by this release";
 
@@ -90,7 +89,7 @@ methods! {
         "Defragment" Unary Rpc::Defragment;
         "Hash" Unary Rpc::Hash;
         "HashKV" Unary Rpc::HashKv;
-        "Snapshot" ServerStream Rpc::Missing(SNAPSHOTS);
+        "Snapshot" ServerStream Rpc::Snapshot;
         "MoveLeader" Unary Rpc::MoveLeader;
         "Downgrade" Unary Rpc::Downgrade;
     }

@@ -11,12 +11,14 @@ mod lease;
 mod maintenance;
 mod methods;
 mod recipes;
+mod snapshot;
 mod watch;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
+use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
 use crate::runtime::Member;
@@ -45,10 +47,12 @@ pub struct Api {
     limits: Limits,
     metrics: Arc<Metrics>,
     runtime: tokio::runtime::Handle,
+    /// One permit for each snapshot that may be sent beside others.
+    snapshots: Arc<Semaphore>,
 }
 
 impl Api {
-    /// The services of a member. Recipes (lock, election) wait on `runtime`.
+    /// The services of a member. Recipes (lock, election) and snapshots run on `runtime`.
     #[must_use]
     pub fn new(
         member: Member,
@@ -61,6 +65,7 @@ impl Api {
             limits,
             metrics,
             runtime,
+            snapshots: Arc::new(Semaphore::new(snapshot::AT_ONCE_MAX)),
         })
     }
 }
@@ -119,6 +124,7 @@ impl Service for Services {
             Rpc::RangeStream
             | Rpc::Watch
             | Rpc::LeaseKeepAlive
+            | Rpc::Snapshot
             | Rpc::Observe
             | Rpc::HealthWatch => {
                 reply.send(Err(Status::new(
@@ -139,6 +145,7 @@ impl Service for Services {
             Rpc::RangeStream => Box::new(kv::RangeStream::new(api, replies)),
             Rpc::Watch => Box::new(watch::WatchStream::new(api, &call, replies)),
             Rpc::LeaseKeepAlive => Box::new(lease::KeepAliveStream::new(api, replies)),
+            Rpc::Snapshot => Box::new(snapshot::SnapshotStream::new(api, replies)),
             Rpc::Observe => Box::new(recipes::Observe::new(api, replies)),
             Rpc::HealthWatch => Box::new(health::HealthWatch::new(replies)),
             Rpc::Missing(text) => {

@@ -18,7 +18,18 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::api::v3::{Api, status};
 use crate::runtime::Target;
-use crate::transport::Status;
+use crate::transport::{Code, Status};
+
+/// The status of a recipe whose own request was refused: the text of the refusal without its code. Official recipes
+/// ask through a client, and what it returns is no status any more. A member that stops is said with its code, so that
+/// callers try another one.
+/// Source: etcd v3.7.1 `client/v3/client.go`, `ContextError`; `api/v3rpc/rpctypes/error.go`, `EtcdError`.
+pub(super) fn refusal(error: RequestError) -> Status {
+    match error {
+        RequestError::Stopped => status(error),
+        other => Status::new(Code::Unknown, crate::api::v3::text(other)),
+    }
+}
 
 /// Proposes a request and waits for what comes of it.
 pub(super) async fn propose(api: &Api, payload: Payload) -> Result<Response, Status> {
@@ -28,14 +39,14 @@ pub(super) async fn propose(api: &Api, payload: Payload) -> Result<Response, Sta
     receiver
         .await
         .unwrap_or(Err(RequestError::Stopped))
-        .map_err(status)
+        .map_err(refusal)
 }
 
 /// A linearizable range.
 pub(super) async fn range(api: &Api, request: &RangeRequest) -> Result<RangeResponse, Status> {
-    api.member.confirm_read().await.map_err(status)?;
+    api.member.confirm_read().await.map_err(refusal)?;
     let view = api.member.view();
-    let reply = view.range(request).map_err(|error| status(error.into()))?;
+    let reply = view.range(request).map_err(|error| refusal(error.into()))?;
     Ok(reply.to_message(Some(api.member.header(view.current_revision()))))
 }
 
@@ -157,11 +168,11 @@ impl Watch {
                 .messages
                 .recv()
                 .await
-                .ok_or_else(|| status(RequestError::Stopped))?;
+                .ok_or_else(|| refusal(RequestError::Stopped))?;
             let response: WatchResponse = crate::api::v3::decode(message)?;
             if response.compact_revision > 0 {
                 let (asked, compacted) = (0, response.compact_revision);
-                return Err(status(RequestError::Compacted { asked, compacted }));
+                return Err(refusal(RequestError::Compacted { asked, compacted }));
             }
             if !response.events.is_empty() || response.canceled {
                 return Ok(response);

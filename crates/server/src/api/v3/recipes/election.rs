@@ -53,7 +53,8 @@ async fn run(api: &Arc<Api>, request: CampaignRequest) -> Result<Body, Status> {
     }
     place.wait_for_turn().await?;
     let response = body(&CampaignResponse {
-        header: Some(now(api)),
+        // The moment when the candidate got in line, not that of its election.
+        header: Some(api.member.header(place.taken_at)),
         leader: Some(key),
     });
     place.keep();
@@ -87,7 +88,7 @@ async fn guarded(api: &Api, leader: &LeaderKey, request: Request) -> Result<TxnR
         success: vec![operation(request)],
         failure: Vec::new(),
     };
-    kvorum_member::check::txn(&request, usize::MAX).map_err(crate::api::v3::status)?;
+    kvorum_member::check::txn(&request, usize::MAX).map_err(ask::refusal)?;
     ask::txn(api, request).await
 }
 
@@ -96,17 +97,17 @@ fn header(api: &Api, response: &TxnResponse) -> ResponseHeader {
         .header(response.header.unwrap_or_default().revision)
 }
 
-fn now(api: &Api) -> ResponseHeader {
-    api.member.header(api.member.view().current_revision())
-}
-
 pub(in crate::api::v3) fn proclaim(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
     let request: ProclaimRequest = decode_or_answer!(message, reply);
-    let Some(leader) = request.leader else {
+    let Some(mut leader) = request.leader else {
         return reply.send(Err(missing_leader()));
     };
     let task = Arc::clone(api);
     api.answer_by_task(reply, async move {
+        // A handle without a lease gets one, as a candidate does.
+        leader.lease = ask::lease_or_new(&task, leader.lease, LEASE_TTL_SECONDS)
+            .await?
+            .0;
         let header = write_value(&task, &leader, request.value).await?;
         body(&ProclaimResponse {
             header: Some(header),

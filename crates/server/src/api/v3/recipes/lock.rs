@@ -40,18 +40,16 @@ pub(in crate::api::v3) fn unlock(api: &Arc<Api>, message: Bytes, reply: ReplySin
         ..DeleteRangeRequest::default()
     };
     if let Err(error) = kvorum_member::check::delete_range(&delete) {
-        return reply.send(Err(crate::api::v3::status(error)));
+        return reply.send(Err(ask::refusal(error)));
     }
     let member = api.member.clone();
     api.member
         .propose_inside(Payload::DeleteRange(delete), move |outcome| {
-            let answer = outcome
-                .map_err(crate::api::v3::status)
-                .and_then(|response| {
-                    body(&UnlockResponse {
-                        header: Some(member.header(response.revision())),
-                    })
-                });
+            let answer = outcome.map_err(ask::refusal).and_then(|response| {
+                body(&UnlockResponse {
+                    header: Some(member.header(response.revision())),
+                })
+            });
             reply.send(answer);
         });
 }

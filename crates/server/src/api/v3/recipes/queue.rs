@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kvorum_member::apply::RequestError;
 use kvorum_proto::etcdserverpb::internal_raft_request::Payload;
 use kvorum_proto::etcdserverpb::range_request::SortOrder;
 use kvorum_proto::etcdserverpb::request_op::Request;
@@ -13,6 +14,7 @@ use kvorum_proto::etcdserverpb::{
 };
 use kvorum_proto::ids::LeaseId;
 use kvorum_proto::mvccpb::{KeyValue, event};
+use tokio::sync::oneshot;
 
 use super::ask;
 use crate::api::v3::Api;
@@ -31,6 +33,8 @@ pub(super) struct Place {
     pub(super) key: Bytes,
     /// The revision that created it.
     pub(super) revision: i64,
+    /// The revision of the store when the place was taken or found.
+    pub(super) taken_at: i64,
     /// What the key held when the place was there already.
     pub(super) found: Option<KeyValue>,
     /// The place is given up when dropped.
@@ -44,13 +48,31 @@ pub(super) fn prefix(name: &[u8]) -> Bytes {
 
 impl Place {
     /// Gets in line, or finds the place that this lease has already.
+    ///
+    /// The transaction goes on when the caller goes away before its outcome is known, and a new place is then given
+    /// up; a place that was there already may be the lock that the caller holds, and stays.
     pub(super) async fn take(
         api: &Arc<Api>,
         name: &[u8],
         lease: LeaseId,
         value: Bytes,
     ) -> Result<Self, Status> {
-        let prefix = prefix(name);
+        let (sender, receiver) = oneshot::channel();
+        let taking = Self::take_to_the_end(Arc::clone(api), prefix(name), lease, value);
+        api.runtime
+            .spawn(async move { drop(sender.send(taking.await)) });
+        let stopped = || Err(ask::refusal(RequestError::Stopped));
+        let mut place = receiver.await.unwrap_or_else(|_| stopped())?;
+        place.armed = true;
+        Ok(place)
+    }
+
+    async fn take_to_the_end(
+        api: Arc<Api>,
+        prefix: Bytes,
+        lease: LeaseId,
+        value: Bytes,
+    ) -> Result<Self, Status> {
         let key: Bytes = [&prefix[..], format!("{lease}").as_bytes()].concat().into();
         let put = PutRequest {
             key: key.clone(),
@@ -63,7 +85,7 @@ impl Place {
             ..RangeRequest::default()
         };
         let response = ask::txn(
-            api,
+            &api,
             TxnRequest {
                 compare: vec![ask::created_at(&key, 0)],
                 success: vec![operation(Request::RequestPut(put))],
@@ -71,13 +93,15 @@ impl Place {
             },
         )
         .await?;
+        let taken_at = response.header.unwrap_or_default().revision;
         let mut place = Self {
-            api: Arc::clone(api),
+            api,
             prefix,
             key,
-            revision: response.header.unwrap_or_default().revision,
+            revision: taken_at,
+            taken_at,
             found: None,
-            armed: true,
+            armed: response.succeeded,
         };
         if !response.succeeded {
             let found = response
