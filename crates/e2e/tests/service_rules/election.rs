@@ -20,6 +20,7 @@ on_each_server!(
     a_leader_proclaims_and_others_cannot,
     a_candidate_that_campaigns_again_proclaims,
     observers_see_the_leader_and_each_change,
+    an_observer_that_was_slow_learns_the_newest_word,
     election_calls_that_cannot_be_are_refused,
     a_campaign_that_is_taken_back_leaves_no_key,
 );
@@ -47,7 +48,7 @@ async fn stand_in_line(connection: &Connection, lease: i64, value: &'static str)
 async fn proclaim(
     connection: &Connection,
     leader: Option<LeaderKey>,
-    value: &'static str,
+    value: impl Into<Bytes>,
 ) -> Result<i64, Failure> {
     let value = value.into();
     let request = ProclaimRequest { leader, value };
@@ -252,6 +253,45 @@ fn observers_see_the_leader_and_each_change(subject: Subject) {
         }
         revoke(&connection, 0xb).await;
         assert!(is_silent(&connection, &mut early).await);
+    });
+}
+
+/// Observers that had no room when the leader spoke were left with its older word for good.
+fn an_observer_that_was_slow_learns_the_newest_word(subject: Subject) {
+    /// Together they are far more than what a server keeps for one stream.
+    const WORDS: usize = 200;
+    const WORD_BYTES: usize = 64 << 10;
+    const SMALL_WINDOW: u32 = 65_535;
+    let Some(server) = Server::start(subject, &[]) else {
+        return;
+    };
+    block_on(async {
+        let connection = connect(&server).await;
+        grant(&connection, 0xa).await;
+        let won = campaign(&connection, 0xa, "first").await;
+        let slow = Connection::open_with_window(server.port(), SMALL_WINDOW).await;
+        let slow = slow.expect("connects");
+        let name = Bytes::from_static(b"post");
+        let method = "v3electionpb.Election/Observe";
+        let mut observer = begin(&slow, method, &LeaderRequest { name }).await;
+        let seen = shown(answer(&mut observer).await.expect("a leader"));
+        assert_eq!(seen.0, "post/a=first");
+        for _ in 0..WORDS {
+            let word = vec![b'w'; WORD_BYTES];
+            let proclaimed = proclaim(&connection, won.leader.clone(), word).await;
+            proclaimed.expect("proclaim");
+        }
+        let last = proclaim(&connection, won.leader, "last").await;
+        let last = ("post/a=last".to_owned(), last.expect("proclaim"));
+        let mut before = 0;
+        loop {
+            let seen = shown(answer(&mut observer).await.expect("a leader"));
+            assert!(seen.1 > before, "backwards");
+            before = seen.1;
+            if seen == last {
+                break;
+            }
+        }
     });
 }
 

@@ -178,6 +178,31 @@ fn a_lock_call_that_is_taken_back_leaves_no_key(subject: Subject) {
     });
 }
 
+/// A call that was taken back after its key was written and before it knew of that left the key in
+/// line until the end of its lease. Official etcd does so still, which makes this ours alone.
+#[test]
+fn a_lock_call_that_is_taken_back_at_once_leaves_no_key() {
+    const CALLS: i64 = 200;
+    let server = Server::start(Subject::Kvorum, &[]).expect("ours is always there");
+    block_on(async {
+        let connection = connect(&server).await;
+        for lease in 1..=CALLS {
+            grant(&connection, lease).await;
+        }
+        for lease in 1..=CALLS {
+            let mut call = begin(&connection, LOCK, &request("job", lease)).await;
+            // Some calls are taken back before they arrive, some on their way, some when they wait.
+            for _ in 0..lease % 4 {
+                tokio::task::yield_now().await;
+            }
+            call.reset();
+        }
+        grant(&connection, CALLS + 1).await;
+        let last = lock(&connection, "job", CALLS + 1).await.expect("lock");
+        assert_eq!(last.key, format!("job/{:x}", CALLS + 1));
+    });
+}
+
 fn lock_calls_that_cannot_be_are_refused(subject: Subject) {
     let Some(server) = Server::start(subject, &[]) else {
         return;

@@ -14,6 +14,7 @@ use kvorum_proto::v3electionpb::{
     CampaignRequest, CampaignResponse, LeaderKey, LeaderRequest, LeaderResponse, ProclaimRequest,
     ProclaimResponse, ResignRequest, ResignResponse,
 };
+use tokio::sync::Notify;
 
 use super::ask;
 use super::queue::{LEASE_TTL_SECONDS, Place, operation, prefix};
@@ -155,10 +156,11 @@ async fn first(api: &Api, prefix: &Bytes) -> Result<(ResponseHeader, Option<KeyV
     ))
 }
 
-/// Tells the present leader and each later one.
+/// Tells the present leader and each later one. A reader that is slow misses what came between, never the newest.
 pub(in crate::api::v3) struct Observe {
     api: Arc<Api>,
     replies: StreamSink,
+    room: Arc<Notify>,
     task: Option<tokio::task::JoinHandle<()>>,
 }
 
@@ -167,6 +169,7 @@ impl Observe {
         Self {
             api: Arc::clone(api),
             replies,
+            room: Arc::new(Notify::new()),
             task: None,
         }
     }
@@ -180,8 +183,9 @@ impl RequestStream for Observe {
             Err(malformed) => return self.replies.finish(Err(malformed)),
         };
         let (api, replies) = (Arc::clone(&self.api), self.replies.clone());
+        let room = Arc::clone(&self.room);
         self.task = Some(self.api.runtime.spawn(async move {
-            if let Err(error) = observe(&api, &prefix(&request.name), &replies).await {
+            if let Err(error) = observe(&api, &prefix(&request.name), &replies, &room).await {
                 replies.finish(Err(error));
             }
         }));
@@ -189,7 +193,9 @@ impl RequestStream for Observe {
 
     fn finished(&mut self) {}
 
-    fn room(&mut self) {}
+    fn room(&mut self) {
+        self.room.notify_one();
+    }
 
     fn closed(&mut self) {
         if let Some(task) = self.task.take() {
@@ -198,16 +204,24 @@ impl RequestStream for Observe {
     }
 }
 
-async fn observe(api: &Arc<Api>, prefix: &Bytes, replies: &StreamSink) -> Result<(), Status> {
+async fn observe(
+    api: &Arc<Api>,
+    prefix: &Bytes,
+    replies: &StreamSink,
+    room: &Notify,
+) -> Result<(), Status> {
     let mut told = None;
     loop {
+        // Looking only when there is room means that what is found can be told.
+        while replies.room().is_empty() {
+            room.notified().await;
+        }
         let (header, pair) = first(api, prefix).await?;
         let from = header.revision + 1;
-        // The same leader with the same value is told once; a leader that waits for room misses what came between.
+        // The same leader with the same value is told once.
         if let Some(pair) = pair
             && told.replace((pair.key.clone(), pair.mod_revision))
                 != Some((pair.key.clone(), pair.mod_revision))
-            && !replies.room().is_empty()
         {
             replies.send(Body::from_message(&LeaderResponse {
                 header: Some(header),
