@@ -1,6 +1,7 @@
 //! Care of one member: leadership, downgrades, alarms, status, hashes.
 
 use kvorum_e2e::grpc::{Connection, Failure, block_on};
+use kvorum_e2e::http::get;
 use kvorum_e2e::on_each_server;
 use kvorum_e2e::peers::Subject;
 use kvorum_e2e::server::Server;
@@ -31,6 +32,20 @@ async fn status(connection: &Connection) -> StatusResponse {
     answer.expect("status")
 }
 
+/// Waits for the end of a start: official etcd serves before it knows the versions of cluster and
+/// storage.
+fn settle(server: &Server) {
+    for _ in 0..10_000 {
+        let page = get(server.port(), "/version").expect("a page");
+        if page.body.contains(r#""etcdcluster":"3.7.0""#)
+            && page.body.contains(r#""storage":"3.7.0""#)
+        {
+            return;
+        }
+    }
+    panic!("the versions are not settled");
+}
+
 fn only_a_member_that_votes_can_lead(subject: Subject) {
     let Some(server) = Server::start(subject, &[]) else {
         return;
@@ -55,6 +70,7 @@ fn a_downgrade_is_checked_begun_and_cancelled(subject: Subject) {
     let Some(server) = Server::start(subject, &[]) else {
         return;
     };
+    settle(&server);
     block_on(async {
         let connection = connect(&server).await;
         let ask = async |action: i32, version: &str| -> Result<String, Failure> {
@@ -184,6 +200,7 @@ fn status_tells_versions_indexes_and_alarms(subject: Subject) {
     let Some(server) = Server::start(subject, &[]) else {
         return;
     };
+    settle(&server);
     block_on(async {
         let connection = connect(&server).await;
         let revision = put(&connection, "k", "v").await;

@@ -9,7 +9,6 @@ use kvorum_proto::etcdserverpb::{MemberListRequest, MemberListResponse};
 use crate::{answer, begin, connect, put, refused};
 
 const CLUSTERS: &str = "clusters of several members are not supported by this release";
-const SNAPSHOTS: &str = "snapshots are not supported by this release";
 const AUTH: &str = "authentication is not supported by this release";
 
 #[test]
@@ -19,7 +18,6 @@ fn missing_calls_are_refused_by_name() {
         ("etcdserverpb.Cluster/MemberRemove", CLUSTERS),
         ("etcdserverpb.Cluster/MemberUpdate", CLUSTERS),
         ("etcdserverpb.Cluster/MemberPromote", CLUSTERS),
-        ("etcdserverpb.Maintenance/Snapshot", SNAPSHOTS),
         ("etcdserverpb.Auth/AuthEnable", AUTH),
         ("etcdserverpb.Auth/AuthDisable", AUTH),
         ("etcdserverpb.Auth/Authenticate", AUTH),
