@@ -174,6 +174,7 @@ impl Session {
             Some("endpoint") if line.arguments.len() == 2 && line.arguments[1] == "status" => {
                 mask_columns(&text)
             }
+            Some("endpoint") if text.starts_with('┌') => mask_cells(&text),
             // Leases of these are of their own making, and show as the end of a key.
             Some("lock" | "elect") => mask_sessions(&text),
             Some("lease") if text.starts_with("{\"cluster_id\"") => mask_after(&text, "\"ID\":"),
@@ -224,16 +225,29 @@ fn mask_after(text: &str, name: &str) -> String {
 /// Sizes, shares, and raft numbers of the status line are columns that begin with a digit and are
 /// no version.
 fn mask_columns(text: &str) -> String {
-    let free = |column: &str| {
-        let sized = column.ends_with('B') || column.ends_with('%');
-        sized || column.chars().all(|c| c.is_ascii_digit()) && !column.is_empty()
-    };
     // The last column is empty in a cluster without errors.
     let columns = text.trim_end().trim_end_matches(',').split(", ");
     let masked: Vec<&str> = columns
-        .map(|column| if free(column) { "N" } else { column })
+        .map(|column| if is_free(column) { "N" } else { column })
         .collect();
     masked.join(", ") + "\n"
+}
+
+/// The same in a table, whose cells lose their padding with it.
+fn mask_cells(text: &str) -> String {
+    let mask = |line: &str| {
+        let cells = line.split('│').map(str::trim);
+        let masked: Vec<&str> = cells
+            .map(|cell| if is_free(cell) { "N" } else { cell })
+            .collect();
+        masked.join("│") + "\n"
+    };
+    text.lines().map(mask).collect()
+}
+
+fn is_free(column: &str) -> bool {
+    let sized = column.ends_with('B') || column.ends_with('%');
+    sized || column.chars().all(|c| c.is_ascii_digit()) && !column.is_empty()
 }
 
 /// The last part of a key that is the hex number of a lease.
