@@ -7,13 +7,15 @@ use kvorum_e2e::http::{Page, exchange, get, samples};
 use kvorum_e2e::on_each_server;
 use kvorum_e2e::peers::Subject;
 use kvorum_e2e::server::Server;
+use kvorum_proto::etcdserverpb::alarm_request::AlarmAction;
 use kvorum_proto::etcdserverpb::request_op::Request;
 use kvorum_proto::etcdserverpb::watch_request::RequestUnion;
 use kvorum_proto::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse,
-    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
-    LeaseRevokeRequest, LeaseRevokeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
-    RequestOp, TxnRequest, TxnResponse, WatchCreateRequest, WatchRequest, WatchResponse,
+    AlarmRequest, AlarmResponse, AlarmType, CompactionRequest, CompactionResponse,
+    DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest, LeaseGrantResponse,
+    LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseRevokeRequest, LeaseRevokeResponse,
+    PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
+    WatchCreateRequest, WatchRequest, WatchResponse,
 };
 use kvorum_proto::health::{HealthCheckRequest, HealthCheckResponse};
 
@@ -23,6 +25,7 @@ on_each_server!(
     grpc_health_says_serving,
     metrics_have_the_official_types,
     metrics_move_as_official_ones,
+    an_alarm_shows_in_the_metrics,
 );
 
 /// Path, status, body with its lines sorted: official etcd runs the checks in no fixed order.
@@ -204,7 +207,7 @@ fn metrics_have_the_official_types(subject: Subject) {
 
 /// What the workload below does to each of these, exactly. The compacted revision of a store that
 /// was never compacted is -1.
-const MOVES: [(&str, f64); 25] = [
+const MOVES: [(&str, f64); 28] = [
     ("etcd_mvcc_put_total", 12.0),
     ("etcd_mvcc_delete_total", 2.0),
     ("etcd_mvcc_txn_total", 1.0),
@@ -230,6 +233,19 @@ const MOVES: [(&str, f64); 25] = [
     ("grpc_server_started_total{Watch}", 1.0),
     ("grpc_server_msg_sent_total{LeaseKeepAlive}", 1.0),
     ("grpc_server_msg_received_total{Put}", 11.0),
+    // A refusal that stands in the log, or comes from a read, is a request that went well.
+    (
+        "etcd_server_request_duration_seconds_count{success=\"true\",type=\"Put\"}",
+        11.0,
+    ),
+    (
+        "etcd_server_request_duration_seconds_count{success=\"true\",type=\"Range\"}",
+        2.0,
+    ),
+    (
+        "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds_count",
+        1.0,
+    ),
 ];
 
 /// What grows by an amount that is the server's own affair. Commits of the backend are not among
@@ -272,6 +288,34 @@ fn metrics_move_as_official_ones(subject: Subject) {
     let still = GROWS.iter().filter(|name| moved(name) <= 0.0);
     wrong.extend(still.map(|name| format!("{name} did not grow")));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn an_alarm_shows_in_the_metrics(subject: Subject) {
+    let Some(server) = Server::start(subject, &[]) else {
+        return;
+    };
+    block_on(async {
+        let connection = Connection::open(server.port()).await.expect("connects");
+        let switch = async |action: AlarmAction| {
+            let request = AlarmRequest {
+                action: action as i32,
+                member_id: 1,
+                alarm: AlarmType::Corrupt as i32,
+            };
+            let _: AlarmResponse = connection
+                .call("etcdserverpb.Maintenance/Alarm", &request)
+                .await
+                .expect("an answer");
+            let page = get(server.port(), "/metrics").expect("a page").body;
+            let name = "etcd_debugging_server_alarms{alarm_type=\"CORRUPT\",server_id=\"1\"}";
+            samples(&page)
+                .into_iter()
+                .find(|(found, _)| found == name)
+                .map(|(_, value)| value)
+        };
+        assert_eq!(switch(AlarmAction::Activate).await, Some(1.0));
+        assert_ne!(switch(AlarmAction::Deactivate).await, Some(1.0));
+    });
 }
 
 /// Samples with gRPC labels cut down to method and code.

@@ -124,6 +124,8 @@ pub(super) struct CoreThread {
     next_compaction: Moment,
     leader: MemberId,
     baseline: Option<measure::Baseline>,
+    /// When the compaction that is going on had its first step.
+    compacting_since: Option<Instant>,
     stop: Option<StopReason>,
 }
 
@@ -152,6 +154,7 @@ impl CoreThread {
             next_compaction: Moment::default(),
             leader: MemberId(0),
             baseline: None,
+            compacting_since: None,
             stop: None,
         }
     }
@@ -252,8 +255,13 @@ impl CoreThread {
         while let Some(machine) = self.next_machine(now) {
             let started = Instant::now();
             self.core.step(machine, now);
-            self.carry_out(machine, started.elapsed());
+            let elapsed = started.elapsed();
             if machine == Machine::Compaction {
+                self.compacting_since.get_or_insert(started);
+            }
+            self.carry_out(machine, elapsed);
+            if machine == Machine::Compaction {
+                measure::compaction_step(self.member.metrics(), elapsed);
                 self.next_compaction = now + self.settings.compaction_pause;
             }
         }
@@ -337,7 +345,8 @@ impl CoreThread {
         else {
             return;
         };
-        measure::requested(self.member.metrics(), kind, result.is_ok(), since.elapsed());
+        // As in etcd, a refusal that stands in the log counts as a request that went well.
+        measure::requested(self.member.metrics(), kind, true, since.elapsed());
         match waiter {
             Waiter::Client(reply) => {
                 reply.send(
@@ -377,11 +386,20 @@ impl CoreThread {
     fn notice(&mut self, effect: &Effect) {
         measure::notice(self.member.metrics(), effect);
         match effect {
-            Effect::CompactionFinished { revision, hash, .. } => info!(
-                compact_revision = revision,
-                hash = hash.hash,
-                "finished scheduled compaction"
-            ),
+            Effect::AlarmsChanged => {
+                let alarms = &self.member.read_view().cluster.alarms;
+                measure::alarms(self.member.metrics(), alarms);
+            }
+            Effect::CompactionFinished { revision, hash, .. } => {
+                if let Some(since) = self.compacting_since.take() {
+                    measure::compacted(self.member.metrics(), since.elapsed());
+                }
+                info!(
+                    compact_revision = revision,
+                    hash = hash.hash,
+                    "finished scheduled compaction"
+                );
+            }
             Effect::ClusterVersionChanged(version) => info!(
                 cluster_version = version.short(),
                 "set initial cluster version"

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use kvorum_member::alarm::Alarms;
 use kvorum_member::apply::{Effect, RequestError, Response};
 use kvorum_member::core::Core;
 use kvorum_member::lease;
 use kvorum_mvcc::watch::{Counts, MessageKind};
 use kvorum_mvcc::{self as mvcc, Interval};
+use kvorum_proto::etcdserverpb::AlarmType;
 use kvorum_proto::etcdserverpb::internal_raft_request::Payload;
 use kvorum_proto::ids::MemberId;
 
@@ -159,6 +161,30 @@ pub(super) fn notice(metrics: &Metrics, effect: &Effect) {
             metrics.cluster_version.with(&[&version.short()]).set(1.0);
         }
         _ => {}
+    }
+}
+
+/// A step of a compaction kept the machines from other work.
+pub(super) fn compaction_step(metrics: &Metrics, elapsed: Duration) {
+    metrics.compaction_pause.observe(milliseconds(elapsed));
+}
+
+/// The removal of compacted history is done, so long after its first step.
+pub(super) fn compacted(metrics: &Metrics, elapsed: Duration) {
+    metrics.compaction_duration.observe(milliseconds(elapsed));
+}
+
+fn milliseconds(elapsed: Duration) -> f64 {
+    elapsed.as_secs_f64() * 1000.0
+}
+
+/// The alarms changed.
+pub(super) fn alarms(metrics: &Metrics, alarms: &Alarms) {
+    metrics.alarms.clear();
+    for alarm in alarms.list(AlarmType::None as i32) {
+        let kind = AlarmType::try_from(alarm.alarm).map_or("UNKNOWN", |kind| kind.as_str_name());
+        let member = MemberId(alarm.member_id).to_string();
+        metrics.alarms.with(&[kind, &member]).set(1.0);
     }
 }
 
