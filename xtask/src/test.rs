@@ -62,6 +62,7 @@ const STAGES: &[Stage] = &[
         arguments: &[
             "test",
             "--workspace",
+            "--no-fail-fast",
             "--exclude=kvorum-e2e",
             "--exclude=kvorum-sim",
         ],
@@ -69,7 +70,7 @@ const STAGES: &[Stage] = &[
     },
     Stage {
         name: "simulation",
-        arguments: &["test", "--package=kvorum-sim"],
+        arguments: &["test", "--no-fail-fast", "--package=kvorum-sim"],
         environment: &[],
     },
     Stage {
@@ -79,7 +80,13 @@ const STAGES: &[Stage] = &[
     },
     Stage {
         name: "end-to-end",
-        arguments: &["test", "--package=kvorum-e2e", "--", "--test-threads=2"],
+        arguments: &[
+            "test",
+            "--no-fail-fast",
+            "--package=kvorum-e2e",
+            "--",
+            "--test-threads=2",
+        ],
         environment: &[],
     },
 ];
