@@ -97,13 +97,23 @@ fn version_is_3_7_1(subject: Subject) {
     let Some(server) = Server::start(subject, &[]) else {
         return;
     };
-    let page = get(server.port(), "/version").expect("a page");
-    assert_eq!(header(&page, "content-type"), "application/json");
-    let version: serde_json::Value = serde_json::from_str(&page.body).expect("JSON");
-    assert_eq!(version["etcdserver"], "3.7.1");
-    assert_eq!(version["etcdcluster"], "3.7.0");
-    assert_eq!(version["storage"], "3.7.0");
+    let versions = || {
+        let page = get(server.port(), "/version").expect("a page");
+        assert_eq!(header(&page, "content-type"), "application/json");
+        let versions: serde_json::Value = serde_json::from_str(&page.body).expect("JSON");
+        assert_eq!(versions["etcdserver"], "3.7.1");
+        versions
+    };
+    // Official etcd serves before the versions of cluster and storage are decided, and decides within seconds.
+    let decided = |versions: &serde_json::Value| {
+        versions["etcdcluster"] == "3.7.0" && versions["storage"] == "3.7.0"
+    };
+    let found = (0..VERSION_LOOKS_MAX).map(|_| versions()).find(decided);
+    assert!(found.is_some(), "not decided: {}", versions());
 }
+
+/// How often a version that is not decided is looked at again.
+const VERSION_LOOKS_MAX: usize = 50_000;
 
 fn grpc_health_says_serving(subject: Subject) {
     let Some(server) = Server::start(subject, &[]) else {
@@ -250,7 +260,7 @@ const MOVES: [(&str, f64); 28] = [
 
 /// What grows by an amount that is the server's own affair. Commits of the backend are not among
 /// them: ours has no backend that would commit ten times a second.
-const GROWS: [&str; 11] = [
+const GROWS: [&str; 10] = [
     "etcd_disk_wal_fsync_duration_seconds_count",
     "etcd_disk_wal_write_bytes_total",
     "etcd_mvcc_range_total",
@@ -261,7 +271,6 @@ const GROWS: [&str; 11] = [
     "etcd_server_health_success",
     "etcd_debugging_mvcc_total_put_size_in_bytes",
     "etcd_debugging_mvcc_events_total",
-    "process_cpu_seconds_total",
 ];
 
 fn metrics_move_as_official_ones(subject: Subject) {
