@@ -21,6 +21,7 @@ on_each_server!(
     watches_answer_as_official_ones,
     long_history_comes_whole_and_in_pieces_only_when_asked,
     keep_alive_of_an_unknown_lease_says_ttl_0,
+    a_thousand_watchers_on_one_stream_all_see_every_event,
 );
 
 /// One turn of a conversation: what is done, and every response that it brings.
@@ -369,6 +370,48 @@ fn long_history_comes_whole_and_in_pieces_only_when_asked(subject: Subject) {
                 seen.extend(pairs.map(|pair| pair.mod_revision));
             }
             assert_eq!(seen, (2..2 + KEYS as i64).collect::<Vec<_>>());
+        }
+    });
+}
+
+/// Ours once fell silent here: a stream that had filled its window was drained to less than half without anybody
+/// telling the watchers.
+fn a_thousand_watchers_on_one_stream_all_see_every_event(subject: Subject) {
+    const WATCHERS: usize = 1000;
+    const EVENTS: usize = 300;
+    let Some(server) = Server::start(subject, &["--unsafe-no-fsync"]) else {
+        return;
+    };
+    block_on(async {
+        let connection = Connection::open(server.port()).await.expect("connects");
+        let mut stream = connection
+            .start("etcdserverpb.Watch/Watch", &[])
+            .await
+            .expect("opens");
+        for _ in 0..WATCHERS {
+            let create = wrap(RequestUnion::CreateRequest(watch("k")));
+            stream.send(&create).expect("is sent");
+            let created: WatchResponse = stream.next().await.expect("answers").expect("is open");
+            assert!(created.created);
+        }
+        let writer = Connection::open(server.port()).await.expect("connects");
+        for number in 0..EVENTS {
+            let put = PutRequest {
+                key: "k".into(),
+                value: number.to_string().into(),
+                ..PutRequest::default()
+            };
+            let _: PutResponse = writer
+                .call("etcdserverpb.KV/Put", &put)
+                .await
+                .expect("is put");
+            // Responses may carry several revisions; each watcher is to see each of them.
+            let mut seen = 0;
+            while seen < WATCHERS {
+                let response: WatchResponse = stream.next().await.expect("comes").expect("is open");
+                seen += response.events.len();
+            }
+            assert_eq!(seen, WATCHERS, "event {number}");
         }
     });
 }

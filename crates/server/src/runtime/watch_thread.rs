@@ -316,7 +316,8 @@ impl Watchers {
         stream.touched = false;
         let queued = match &stream.target {
             Target::Client(sink) => {
-                let room = sink.room();
+                // The hub lets a full stream go on when half of its window is free, so that is what it must hear of.
+                let room = sink.room_until_half_free();
                 if room.is_empty() {
                     // The transport calls back.
                     return;

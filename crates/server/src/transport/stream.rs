@@ -265,6 +265,18 @@ impl StreamSink {
         room
     }
 
+    /// Like [`StreamSink::room`], and while more than half of the queue is taken the service's
+    /// [`RequestStream::room`](super::RequestStream::room) is called once half of it is free: for a service that goes
+    /// on at half and not at the first free place.
+    #[must_use]
+    pub fn room_until_half_free(&self) -> Room {
+        let mut outbox = self.inner.state.lock();
+        let is_half_free = outbox.bytes <= STREAM_QUEUED_BYTES_MAX / 2
+            && outbox.messages.len() <= STREAM_QUEUED_MESSAGES_MAX / 2;
+        outbox.starved |= !is_half_free;
+        outbox.room()
+    }
+
     /// Whether nobody reads any more: cancelled, deadline passed, or connection gone. Never turns false again.
     #[must_use]
     pub fn is_closed(&self) -> bool {
