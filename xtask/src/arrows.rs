@@ -40,6 +40,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("kvorum-client", &["kvorum-proto"]),
     ("kvorum-etcdctl", &["kvorum-client", "kvorum-proto"]),
     ("kvorum-e2e", &["kvorum-proto"]),
+    ("kvorum-bench", &["kvorum-proto"]),
     ("xtask", &[]),
 ];
 

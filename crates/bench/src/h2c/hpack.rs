@@ -1,0 +1,387 @@
+//! Header compression (RFC 7541): the two blocks we send, and the gRPC status of what comes back.
+//!
+//! Both dynamic tables are in use, as with any ordinary client: without them a server would spell out every trailer.
+
+use std::collections::VecDeque;
+
+use anyhow::{Context, Result, ensure};
+
+use super::huffman;
+
+/// Size of a dynamic table unless the other side lowers it, in bytes.
+pub(super) const TABLE_BYTES: usize = 4096;
+
+/// What an entry costs beside its name and value.
+const ENTRY_OVERHEAD_BYTES: usize = 32;
+
+/// Who calls, for the server's metrics.
+const USER_AGENT: &str = concat!("kvorum-bench/", env!("CARGO_PKG_VERSION"));
+
+/// The names of the static table, from index 1.
+const STATIC_NAMES: &[&str] = &[
+    ":authority",
+    ":method",
+    ":method",
+    ":path",
+    ":path",
+    ":scheme",
+    ":scheme",
+    ":status",
+    ":status",
+    ":status",
+    ":status",
+    ":status",
+    ":status",
+    ":status",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "accept-ranges",
+    "accept",
+    "access-control-allow-origin",
+    "age",
+    "allow",
+    "authorization",
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-location",
+    "content-range",
+    "content-type",
+    "cookie",
+    "date",
+    "etag",
+    "expect",
+    "expires",
+    "from",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "last-modified",
+    "link",
+    "location",
+    "max-forwards",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "range",
+    "referer",
+    "refresh",
+    "retry-after",
+    "server",
+    "set-cookie",
+    "strict-transport-security",
+    "transfer-encoding",
+    "user-agent",
+    "vary",
+    "via",
+    "www-authenticate",
+];
+
+/// `:status: 200`.
+const STATIC_STATUS_OK: usize = 8;
+/// The indexes of all `:status` entries.
+const STATIC_STATUS: std::ops::RangeInclusive<usize> = 8..=14;
+
+/// The header block of the first call on a connection, which fills the server's table, and of all later ones, which
+/// only point there.
+pub(super) fn call_blocks(path: &str, authority: &str) -> (Vec<u8>, Vec<u8>) {
+    const METHOD_POST: u8 = 0x83;
+    const SCHEME_HTTP: u8 = 0x86;
+    const ADD_WITH_NAME: u8 = 0x40;
+    const NAME_AUTHORITY: u8 = 1;
+    const NAME_PATH: u8 = 4;
+    const NAME_CONTENT_TYPE: u8 = 31;
+    const NAME_USER_AGENT: u8 = 58;
+    const INDEXED: u8 = 0x80;
+    const NEWEST: u8 = 62;
+
+    let mut first = vec![METHOD_POST, SCHEME_HTTP];
+    let known = [
+        (NAME_PATH, path),
+        (NAME_AUTHORITY, authority),
+        (NAME_CONTENT_TYPE, "application/grpc"),
+        (NAME_USER_AGENT, USER_AGENT),
+    ];
+    for (name, value) in known {
+        first.push(ADD_WITH_NAME | name);
+        plain_string(value, &mut first);
+    }
+    first.push(ADD_WITH_NAME);
+    plain_string("te", &mut first);
+    plain_string("trailers", &mut first);
+
+    let mut later = vec![METHOD_POST, SCHEME_HTTP];
+    // The newest entry has the lowest index: path is the oldest of the five.
+    later.extend(
+        (NEWEST..=NEWEST + known.len() as u8)
+            .rev()
+            .map(|index| INDEXED | index),
+    );
+    (first, later)
+}
+
+fn plain_string(text: &str, out: &mut Vec<u8>) {
+    const PREFIX_MAX: usize = 127;
+    assert!(text.len() < PREFIX_MAX, "names and addresses are short");
+    out.push(text.len() as u8);
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// What a header block says about a call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Head {
+    /// The answer is an HTTP error, which no gRPC server sends.
+    pub(super) http_error: bool,
+    /// `grpc-status`, if there.
+    pub(super) grpc_status: Option<u32>,
+    /// `grpc-message`, percent-encoded as it came.
+    pub(super) grpc_message: String,
+}
+
+impl Head {
+    fn take(&mut self, name: Name, value: &str) -> Result<()> {
+        match name {
+            Name::HttpStatus => self.http_error = value != "200",
+            Name::GrpcStatus => {
+                self.grpc_status = Some(value.parse().context("grpc-status is not a number")?);
+            }
+            Name::GrpcMessage => value.clone_into(&mut self.grpc_message),
+            Name::Other => {}
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Name {
+    HttpStatus,
+    GrpcStatus,
+    GrpcMessage,
+    Other,
+}
+
+impl Name {
+    fn of(text: &str) -> Self {
+        match text {
+            ":status" => Self::HttpStatus,
+            "grpc-status" => Self::GrpcStatus,
+            "grpc-message" => Self::GrpcMessage,
+            _ => Self::Other,
+        }
+    }
+}
+
+struct Entry {
+    name: Name,
+    name_bytes: usize,
+    value: String,
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        self.name_bytes + self.value.len() + ENTRY_OVERHEAD_BYTES
+    }
+}
+
+/// Reads the header blocks of one connection, in order: each may change the table for the next.
+pub(super) struct Decoder {
+    /// Newest first.
+    table: VecDeque<Entry>,
+    table_bytes: usize,
+    table_bytes_max: usize,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self {
+            table: VecDeque::new(),
+            table_bytes: 0,
+            table_bytes_max: TABLE_BYTES,
+        }
+    }
+}
+
+impl Decoder {
+    /// Reads one block.
+    pub(super) fn decode(&mut self, block: &[u8]) -> Result<Head> {
+        let mut head = Head::default();
+        let mut rest = block;
+        while let Some(first) = rest.first().copied() {
+            if first & 0x80 != 0 {
+                let index = integer(&mut rest, 7)?;
+                self.indexed(index, &mut head)?;
+            } else if first & 0x40 != 0 {
+                let entry = self.literal(&mut rest, 6)?;
+                head.take(entry.name, &entry.value)?;
+                self.add(entry);
+            } else if first & 0x20 != 0 {
+                let size = integer(&mut rest, 5)?;
+                ensure!(
+                    size <= TABLE_BYTES,
+                    "header table of {size} bytes, at most {TABLE_BYTES}"
+                );
+                self.table_bytes_max = size;
+                self.evict();
+            } else {
+                let entry = self.literal(&mut rest, 4)?;
+                head.take(entry.name, &entry.value)?;
+            }
+        }
+        Ok(head)
+    }
+
+    fn indexed(&self, index: usize, head: &mut Head) -> Result<()> {
+        if let Some(place) = index.checked_sub(STATIC_NAMES.len() + 1) {
+            let entry = self
+                .table
+                .get(place)
+                .context("header index past the table")?;
+            return head.take(entry.name, &entry.value);
+        }
+        ensure!(index > 0, "header index 0");
+        if STATIC_STATUS.contains(&index) {
+            head.http_error = index != STATIC_STATUS_OK;
+        }
+        Ok(())
+    }
+
+    fn literal(&self, rest: &mut &[u8], prefix_bits: u32) -> Result<Entry> {
+        let index = integer(rest, prefix_bits)?;
+        let (name, name_bytes) = if index == 0 {
+            let name = string(rest)?;
+            (Name::of(&name), name.len())
+        } else if let Some(place) = index.checked_sub(STATIC_NAMES.len() + 1) {
+            let entry = self
+                .table
+                .get(place)
+                .context("header index past the table")?;
+            (entry.name, entry.name_bytes)
+        } else {
+            let name = STATIC_NAMES[index - 1];
+            (Name::of(name), name.len())
+        };
+        let value = string(rest)?;
+        Ok(Entry {
+            name,
+            name_bytes,
+            value,
+        })
+    }
+
+    fn add(&mut self, entry: Entry) {
+        self.table_bytes += entry.bytes();
+        self.table.push_front(entry);
+        self.evict();
+    }
+
+    fn evict(&mut self) {
+        while self.table_bytes > self.table_bytes_max
+            && let Some(oldest) = self.table.pop_back()
+        {
+            self.table_bytes -= oldest.bytes();
+        }
+    }
+}
+
+/// A number whose first part is in the low `prefix_bits` of the next byte.
+fn integer(rest: &mut &[u8], prefix_bits: u32) -> Result<usize> {
+    /// More would be numbers that no block here needs.
+    const CONTINUATION_BYTES_MAX: u32 = 4;
+    let cut = "header block ends in a number";
+    let (first, after) = rest.split_first().context(cut)?;
+    *rest = after;
+    let prefix_max = (1_usize << prefix_bits) - 1;
+    let mut value = usize::from(*first) & prefix_max;
+    if value < prefix_max {
+        return Ok(value);
+    }
+    for place in 0..CONTINUATION_BYTES_MAX {
+        let (byte, after) = rest.split_first().context(cut)?;
+        *rest = after;
+        value += usize::from(byte & 0x7f) << (7 * place);
+        if byte & 0x80 == 0 {
+            return Ok(value);
+        }
+    }
+    anyhow::bail!("header block with an overlong number")
+}
+
+fn string(rest: &mut &[u8]) -> Result<String> {
+    let is_huffman = rest.first().is_some_and(|byte| byte & 0x80 != 0);
+    let bytes = integer(rest, 7)?;
+    let (text, after) = rest
+        .split_at_checked(bytes)
+        .context("header block ends in a string")?;
+    *rest = after;
+    if is_huffman {
+        huffman::decode(text).context("header string that is not printable")
+    } else {
+        Ok(String::from_utf8_lossy(text).into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Decoder, Head, call_blocks};
+
+    #[test]
+    fn status_is_found_in_literals_and_later_in_the_table() {
+        let mut decoder = Decoder::default();
+        // grpc-status: 0, added to the table, in plain letters.
+        let mut block = vec![0x88, 0x40, 11];
+        block.extend_from_slice(b"grpc-status");
+        block.extend_from_slice(&[1, b'0']);
+        let ok = Head {
+            grpc_status: Some(0),
+            ..Head::default()
+        };
+        assert_eq!(decoder.decode(&block).unwrap(), ok);
+        assert_eq!(decoder.decode(&[0xbe]).unwrap(), ok);
+        // The same name from the table, another value, not added.
+        let refused = decoder.decode(&[0x0f, 47, 1, b'8']).unwrap();
+        assert_eq!(refused.grpc_status, Some(8));
+        assert_eq!(decoder.decode(&[0xbe]).unwrap(), ok);
+    }
+
+    #[test]
+    fn http_error_is_seen() {
+        assert!(Decoder::default().decode(&[0x8d]).unwrap().http_error);
+        assert!(!Decoder::default().decode(&[0x88]).unwrap().http_error);
+    }
+
+    #[test]
+    fn shrinking_the_table_forgets() {
+        let mut decoder = Decoder::default();
+        decoder.decode(&[0x40, 1, b'a', 1, b'b']).unwrap();
+        decoder.decode(&[0xbe]).unwrap();
+        decoder.decode(&[0x20]).unwrap();
+        assert!(decoder.decode(&[0xbe]).is_err());
+    }
+
+    #[test]
+    fn torn_blocks_are_errors() {
+        let whole = [0x40, 1, b'a', 1, b'b'];
+        for end in 1..whole.len() {
+            assert!(
+                Decoder::default().decode(&whole[..end]).is_err(),
+                "{end} bytes"
+            );
+        }
+    }
+
+    #[test]
+    fn later_calls_point_to_what_the_first_added() {
+        let (first, later) = call_blocks("/p", "a:1");
+        let mut decoder = Decoder::default();
+        decoder.decode(&first).unwrap();
+        decoder.decode(&later).unwrap();
+        assert_eq!(decoder.table.len(), 5);
+        assert_eq!(decoder.table[4].value, "/p");
+        assert_eq!(later.len(), 7);
+    }
+}

@@ -1,0 +1,126 @@
+//! HTTP/2 without TLS, as far as a load generator needs it.
+//!
+//! A generator that costs more than the server measures itself, so nothing general is done here. All calls of a
+//! connection go to one method: their headers are the same, and after the first call they are a handful of table
+//! indexes encoded once. A request is those bytes, a frame header and a message that was encoded before the run. Of
+//! what comes back the frame headers are read, messages are handed on where they lie, and of header blocks only the
+//! gRPC status is kept.
+//!
+//! Not done, and refused with a clear error when met: padding, CONTINUATION frames, server push, messages of ours
+//! larger than the window that a server opens with.
+//!
+//! Flow control towards the server is obeyed ([`Outbox::has_room`]). Towards us it is opened wide at once: a real
+//! client that keeps reading is never the one that slows a server down.
+
+mod frame;
+mod hpack;
+mod huffman;
+mod inbox;
+mod outbox;
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+pub(crate) use inbox::{CallEnd, Event};
+pub(crate) use outbox::Outbox;
+
+/// How long a server may take to accept a connection and to send its settings.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One connection, all of whose calls go to one method.
+pub(crate) struct Connection {
+    socket: TcpStream,
+    inbox: inbox::Inbox,
+    /// Where calls are made.
+    pub(crate) outbox: Outbox,
+}
+
+impl Connection {
+    /// Connects, and waits for the server's settings. `path` is the method, such as `/etcdserverpb.KV/Put`.
+    pub(crate) fn open(address: SocketAddr, path: &str) -> Result<Self> {
+        let socket = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)
+            .with_context(|| format!("connect to {address}"))?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(CONNECT_TIMEOUT))?;
+        let mut connection = Self {
+            socket,
+            inbox: inbox::Inbox::default(),
+            outbox: Outbox::new(path, &address.to_string()),
+        };
+        connection.flush()?;
+        while !connection.inbox.has_settings() {
+            connection
+                .receive(|event, _| anyhow::bail!("{event:?} before any call"))
+                .with_context(|| format!("greet {address}"))?;
+        }
+        connection.flush()?;
+        connection.socket.set_nonblocking(true)?;
+        Ok(connection)
+    }
+
+    /// Makes one call and waits for its answer.
+    pub(crate) fn ask(address: SocketAddr, path: &str, message: &[u8]) -> Result<Vec<u8>> {
+        let mut connection = Self::open(address, path)?;
+        connection.socket.set_nonblocking(false)?;
+        connection.outbox.call(message);
+        connection.flush()?;
+        let mut answer = None;
+        let mut end: Option<CallEnd> = None;
+        while end.is_none() {
+            connection.receive(|event, _| {
+                match event {
+                    Event::Message { message, .. } => answer = Some(message.to_vec()),
+                    Event::End { end: last, .. } => end = Some(last),
+                }
+                Ok(())
+            })?;
+        }
+        match end {
+            Some(end) if end.code != 0 => anyhow::bail!("{path}: code {}: {}", end.code, end.text),
+            _ => answer.with_context(|| format!("{path}: an answer without a message")),
+        }
+    }
+
+    /// For the poller.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// Writes what waits. Returns whether all of it is gone.
+    pub(crate) fn flush(&mut self) -> io::Result<bool> {
+        while !self.outbox.unsent().is_empty() {
+            match self.socket.write(self.outbox.unsent()) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => self.outbox.sent(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads once and hands what is whole to `on`, which may make further calls.
+    pub(crate) fn receive(
+        &mut self,
+        on: impl FnMut(Event<'_>, &mut Outbox) -> Result<()>,
+    ) -> Result<()> {
+        match self.socket.read(self.inbox.space()) {
+            Ok(0) => anyhow::bail!("the server closed the connection"),
+            Ok(read) => self.inbox.filled(read),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                return Ok(());
+            }
+            Err(error) => return Err(error).context("read from the server"),
+        }
+        self.inbox.parse(&mut self.outbox, on)
+    }
+}

@@ -1,0 +1,62 @@
+//! Waiting for sockets.
+
+use std::mem::MaybeUninit;
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use anyhow::Result;
+use rustix::event::{Timespec, epoll};
+
+/// Sockets told of in one call.
+const READY_MAX: usize = 256;
+
+/// Tells which of its sockets can be read, or written if that was asked for.
+pub(crate) struct Poller {
+    epoll: OwnedFd,
+}
+
+impl Poller {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self {
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+        })
+    }
+
+    /// Watches a socket for something to read; `place` is what [`Poller::wait`] tells.
+    pub(crate) fn add(&self, socket: &TcpStream, place: usize) -> Result<()> {
+        let data = epoll::EventData::new_u64(place as u64);
+        Ok(epoll::add(
+            &self.epoll,
+            socket,
+            data,
+            epoll::EventFlags::IN,
+        )?)
+    }
+
+    /// Also wakes, or no longer wakes, when the socket takes more.
+    pub(crate) fn want_write(&self, socket: &TcpStream, place: usize, wanted: bool) -> Result<()> {
+        let data = epoll::EventData::new_u64(place as u64);
+        let mut flags = epoll::EventFlags::IN;
+        flags.set(epoll::EventFlags::OUT, wanted);
+        Ok(epoll::modify(&self.epoll, socket, data, flags)?)
+    }
+
+    /// Waits for sockets, at most so long. Their places are added to `places`, which is emptied first.
+    pub(crate) fn wait(&self, at_most: Duration, places: &mut Vec<usize>) -> Result<()> {
+        let timeout = Timespec::try_from(at_most)?;
+        places.clear();
+        let mut space = [MaybeUninit::uninit(); READY_MAX];
+        let ready = match epoll::wait(&self.epoll, &mut space[..], Some(&timeout)) {
+            Ok((ready, _)) => ready,
+            Err(rustix::io::Errno::INTR) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        places.extend(ready.iter().map(|event| {
+            // The event is packed: its data is copied before it is used.
+            let data = event.data;
+            data.u64() as usize
+        }));
+        Ok(())
+    }
+}
