@@ -188,9 +188,11 @@ impl Api {
     ) {
         let gone = reply.closed();
         self.runtime.spawn(async move {
+            // A caller that is gone comes first: what it asked for is then given up rather than kept.
             tokio::select! {
-                result = answer => reply.send(result),
+                biased;
                 () = gone => {}
+                result = answer => reply.send(result),
             }
         });
     }
