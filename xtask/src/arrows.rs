@@ -38,7 +38,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("kvorum-client", &["kvorum-proto"]),
-    ("kvorum-etcdctl", &["kvorum-client", "kvorum-proto"]),
+    ("kvorum-cli", &[]),
+    (
+        "kvorum-etcdctl",
+        &["kvorum-cli", "kvorum-client", "kvorum-proto"],
+    ),
     ("kvorum-e2e", &["kvorum-proto"]),
     ("kvorum-bench", &["kvorum-proto"]),
     ("xtask", &[]),

@@ -5,26 +5,21 @@
 //! parsing and environment come from it. The rooms, in reading order:
 //!
 //! - [`commands`]: the table.
-//! - [`line`]: finds the command and reads its flags, by the rules of cobra and pflag; [`usage`]
-//!   writes help.
 //! - [`settings`]: environment, global flags, and the client that follows from them.
 //! - [`run`]: a function per command, from arguments to requests.
 //! - [`output`]: from responses to bytes, a file per format.
-//! - [`go`]: numbers, durations and quotes in the forms of Go, in which etcd's tools read and
-//!   write them.
+//!
+//! The crate `kvorum-cli` finds the command, reads its flags and writes help.
 
 mod commands;
 mod failure;
-mod go;
-mod line;
 mod output;
 mod run;
 mod settings;
-mod usage;
 
 use std::process::ExitCode;
 
-use crate::failure::Failure;
+use kvorum_cli::{Failure, line, print_text};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os()
@@ -41,10 +36,10 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: &[String]) -> Result<(), Failure> {
-    let found = line::find(&commands::ROOT, arguments)?;
+    let found = line::find(&commands::TOOL, arguments)?;
     let line = found.parse()?;
     let Some(action) = found.command.action.filter(|_| !line.flag("help")) else {
-        print_text(&usage::help(&found.path));
+        print_text(&found.help());
         return Ok(());
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -56,17 +51,4 @@ fn start(arguments: &[String]) -> Result<(), Failure> {
     // A thread may sit in a read of standard input, for which nobody waits any more.
     runtime.shutdown_background();
     result
-}
-
-/// Writes to standard output. A reader that went away is no error of ours.
-fn print_bytes(bytes: &[u8]) {
-    use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
-    if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
-        std::process::exit(failure::ERROR.into());
-    }
-}
-
-fn print_text(text: &str) {
-    print_bytes(text.as_bytes());
 }

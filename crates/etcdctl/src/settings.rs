@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use kvorum_client::{Client, Config, Error};
 
-use crate::failure::{BAD_ARGS, BAD_CONNECTION, BAD_FEATURE, ERROR, Failure, log};
-use crate::go;
-use crate::line::{Line, Value};
+use crate::failure;
 use crate::output::{Format, Printer};
+use kvorum_cli::Failure;
+use kvorum_cli::failure::{BAD_ARGS, BAD_CONNECTION, BAD_FEATURE, ERROR, log};
+use kvorum_cli::go;
+use kvorum_cli::line::{Line, Value};
 
 const PREFIX: &str = "ETCDCTL_";
 /// Variables of the environment that are no flags, but known: they belong to `watch`.
@@ -92,8 +94,8 @@ impl Settings {
     /// Endpoints that cannot be used.
     pub(crate) fn patient_client(&self) -> Result<Client, Failure> {
         Client::new(&self.config).map_err(|error| match error {
-            Error::NoEndpoints => Failure::call(BAD_CONNECTION, &error),
-            _ => Failure::call(BAD_ARGS, &error),
+            Error::NoEndpoints => failure::call(BAD_CONNECTION, &error),
+            _ => failure::call(BAD_ARGS, &error),
         })
     }
 
@@ -180,6 +182,7 @@ fn show_flags(line: &Line) {
             Value::Text(value) => value,
             Value::List(value) => format!("[{}]", value.join(",")),
             Value::Int(value) => value.to_string(),
+            Value::Uint(value) => value.to_string(),
             Value::Duration(value) => go::duration(value),
         };
         eprintln!("{}={value}", variable(flag.name));

@@ -12,7 +12,7 @@ use kvorum_proto::etcdserverpb::{
 use kvorum_proto::mvccpb::KeyValue;
 
 use super::{Health, Printer, Reply};
-use crate::go;
+use kvorum_cli::go;
 
 /// None if the format has no form for the reply.
 pub(super) fn render(printer: &Printer, reply: &Reply) -> Option<String> {

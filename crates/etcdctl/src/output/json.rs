@@ -13,7 +13,8 @@ use kvorum_proto::etcdserverpb::{
 use kvorum_proto::mvccpb::{Event, KeyValue};
 
 use super::{Health, Printer, Reply};
-use crate::go::json_string;
+use kvorum_cli::go::json_string;
+use kvorum_cli::json::{Object, array, base64, listed};
 
 pub(super) fn render(printer: &Printer, reply: &Reply) -> String {
     let hex = printer.hex;
@@ -103,68 +104,13 @@ pub(super) fn render(printer: &Printer, reply: &Reply) -> String {
     json + "\n"
 }
 
-/// A list that is `null` when nothing was ever put into it.
-fn listed(items: impl ExactSizeIterator<Item = String>) -> String {
-    if items.len() == 0 {
-        "null".to_owned()
-    } else {
-        array(items)
-    }
+/// Fields that are messages; left out if there is none.
+trait Messages {
+    fn header(self, header: Option<&ResponseHeader>) -> Self;
+    fn pair(self, name: &str, kv: Option<&KeyValue>) -> Self;
 }
 
-fn array(items: impl Iterator<Item = String>) -> String {
-    format!("[{}]", items.collect::<Vec<_>>().join(","))
-}
-
-/// An object that is being written.
-struct Object {
-    text: String,
-}
-
-impl Object {
-    fn new() -> Self {
-        Self {
-            text: "{".to_owned(),
-        }
-    }
-
-    /// A field whatever its value, which must be JSON.
-    fn always(mut self, name: &str, json: impl std::fmt::Display) -> Self {
-        if self.text.len() > 1 {
-            self.text.push(',');
-        }
-        self.text += &format!("\"{name}\":{json}");
-        self
-    }
-
-    fn unless(self, empty: bool, name: &str, json: impl std::fmt::Display) -> Self {
-        if empty { self } else { self.always(name, json) }
-    }
-
-    fn number<N: Default + PartialEq + std::fmt::Display>(self, name: &str, number: N) -> Self {
-        self.unless(number == N::default(), name, number)
-    }
-
-    fn flag(self, name: &str, flag: bool) -> Self {
-        self.unless(!flag, name, flag)
-    }
-
-    fn string(self, name: &str, text: &str) -> Self {
-        self.unless(text.is_empty(), name, json_string(text))
-    }
-
-    fn bytes(self, name: &str, bytes: &[u8]) -> Self {
-        self.unless(bytes.is_empty(), name, base64(bytes))
-    }
-
-    fn list(self, name: &str, items: Vec<String>) -> Self {
-        self.unless(items.is_empty(), name, array(items.into_iter()))
-    }
-
-    fn strings(self, name: &str, texts: &[String]) -> Self {
-        self.list(name, texts.iter().map(|text| json_string(text)).collect())
-    }
-
+impl Messages for Object {
     fn header(self, header: Option<&ResponseHeader>) -> Self {
         match header {
             None => self,
@@ -177,10 +123,6 @@ impl Object {
             None => self,
             Some(kv) => self.always(name, pair(kv)),
         }
-    }
-
-    fn end(self) -> String {
-        self.text + "}"
     }
 }
 
@@ -368,43 +310,4 @@ fn hash(response: &HashKvResponse) -> String {
         .number("hash", response.hash);
     let object = object.number("compact_revision", response.compact_revision);
     object.number("hash_revision", response.hash_revision).end()
-}
-
-/// A JSON string of bytes in base64 with padding.
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::from('"');
-    for chunk in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or_default());
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for letter in 0..4 {
-            // A chunk of n bytes fills n + 1 letters.
-            let sextet = bits >> (18 - 6 * letter) & 63;
-            text.push(if letter <= chunk.len() {
-                char::from(LETTERS[sextet as usize])
-            } else {
-                '='
-            });
-        }
-    }
-    text + "\""
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_are_padded_base64() {
-        for (bytes, text) in [
-            (&b""[..], r#""""#),
-            (b"f", r#""Zg==""#),
-            (b"fo", r#""Zm8=""#),
-            (b"foo", r#""Zm9v""#),
-            (b"foob", r#""Zm9vYg==""#),
-            (b"\xff\xfe\xfd", r#""//79""#),
-        ] {
-            assert_eq!(base64(bytes), text);
-        }
-    }
 }

@@ -19,8 +19,9 @@ use kvorum_proto::etcdserverpb::{
 };
 use kvorum_proto::ids::MemberId;
 
-use crate::failure::{BAD_FEATURE, Failure};
-use crate::print_bytes;
+use kvorum_cli::Failure;
+use kvorum_cli::failure::BAD_FEATURE;
+use kvorum_cli::print_bytes;
 
 /// The value of `--write-out`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,8 @@ use kvorum_proto::etcdserverpb::{ResponseHeader, WatchResponse};
 use prost::Message as _;
 
 use super::{Reply, unsupported};
-use crate::failure::{BAD_FEATURE, Failure};
+use kvorum_cli::Failure;
+use kvorum_cli::failure::BAD_FEATURE;
 
 pub(super) fn render(reply: &Reply) -> Result<Vec<u8>, Failure> {
     let header = |header: &Option<ResponseHeader>| header.unwrap_or_default().encode_to_vec();

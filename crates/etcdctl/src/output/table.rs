@@ -4,8 +4,10 @@
 
 use kvorum_proto::etcdserverpb::{HashKvResponse, MemberListResponse, StatusResponse};
 
+use kvorum_cli::frame::frame;
+
 use super::Reply;
-use crate::go;
+use kvorum_cli::go;
 
 const OF_MEMBERS: &[&str] = &[
     "ID",
@@ -122,31 +124,4 @@ pub(super) fn hashes(endpoints: &[(String, HashKvResponse)]) -> Vec<Vec<String>>
         ]
     };
     endpoints.iter().map(row).collect()
-}
-
-/// Headers in the middle of their cells, the other cells to the right.
-fn frame(header: &[&str], rows: &[Vec<String>]) -> String {
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        let longest = cells
-            .map(|cell| cell.chars().count())
-            .max()
-            .unwrap_or_default();
-        longest.max(header[column].len()) + 2
-    };
-    let widths: Vec<usize> = (0..header.len()).map(width).collect();
-    let rule = |left: &str, cross: &str, right: &str| {
-        let bars: Vec<String> = widths.iter().map(|&width| "─".repeat(width)).collect();
-        format!("{left}{}{right}\n", bars.join(cross))
-    };
-    let line = |cells: Vec<String>| format!("│{}│\n", cells.join("│"));
-    let middle = |(name, &width): (&&str, &usize)| format!("{name:^width$}");
-    let mut text = rule("┌", "┬", "┐");
-    text += &line(header.iter().zip(&widths).map(middle).collect());
-    text += &rule("├", "┼", "┤");
-    for row in rows {
-        let right = |(cell, &width): (&String, &usize)| format!(" {cell:>0$} ", width - 2);
-        text += &line(row.iter().zip(&widths).map(right).collect());
-    }
-    text + &rule("└", "┴", "┘")
 }

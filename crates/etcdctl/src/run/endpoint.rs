@@ -11,11 +11,13 @@ use kvorum_proto::ids::MemberId;
 use tokio::task::JoinSet;
 
 use super::settings;
-use crate::failure::{ERROR, Failure, warn_of};
-use crate::line::Line;
+use crate::failure::{failed, warn_of};
 use crate::output::{Health, Reply};
 use crate::settings::Settings;
-use crate::{go, print_text};
+use kvorum_cli::Failure;
+use kvorum_cli::Line;
+use kvorum_cli::failure::ERROR;
+use kvorum_cli::{go, print_text};
 
 /// The endpoints as given, or with `--cluster` those that the members announce.
 async fn endpoints(line: &Line, settings: &Settings) -> Result<Vec<String>, Failure> {
@@ -189,7 +191,7 @@ pub(super) async fn alarm_list(mut line: Line) -> Result<(), Failure> {
         ));
     }
     let settings = settings(&mut line)?;
-    let response = settings.client()?.alarm_list().await?;
+    let response = settings.client()?.alarm_list().await.map_err(failed)?;
     settings.printer.print(&Reply::Alarms(response))
 }
 
@@ -202,11 +204,11 @@ pub(super) async fn alarm_disarm(mut line: Line) -> Result<(), Failure> {
     }
     let settings = settings(&mut line)?;
     let client = settings.client()?;
-    let mut shown = client.alarm_list().await?;
+    let mut shown = client.alarm_list().await.map_err(failed)?;
     let active = std::mem::take(&mut shown.alarms);
     shown.header = None;
     for alarm in active {
-        let answer = client.alarm_disarm(alarm).await?;
+        let answer = client.alarm_disarm(alarm).await.map_err(failed)?;
         shown.alarms.extend(answer.alarms);
     }
     settings.printer.print(&Reply::Alarms(shown))
@@ -220,12 +222,12 @@ pub(super) async fn move_leader(mut line: Line) -> Result<(), Failure> {
     let settings = settings(&mut line)?;
     for endpoint in settings.endpoints() {
         let client = settings.for_endpoint(endpoint).client()?;
-        let status = client.status().await?;
+        let status = client.status().await.map_err(failed)?;
         if status
             .header
             .is_some_and(|header| header.member_id == status.leader)
         {
-            let response = client.move_leader(target).await?;
+            let response = client.move_leader(target).await.map_err(failed)?;
             let leader = MemberId(status.leader);
             return settings
                 .printer

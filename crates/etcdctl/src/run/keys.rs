@@ -12,11 +12,13 @@ use kvorum_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use kvorum_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest};
 
 use super::{is_serializable, settings};
-use crate::failure::{BAD_FEATURE, ERROR, Failure};
-use crate::go;
-use crate::line::Line;
+use crate::failure::failed;
 use crate::output::{Format, Reply};
-use crate::print_text;
+use kvorum_cli::Failure;
+use kvorum_cli::Line;
+use kvorum_cli::failure::{BAD_FEATURE, ERROR};
+use kvorum_cli::go;
+use kvorum_cli::print_text;
 
 /// Time to think before a range is deleted that was not called one.
 const DELETE_PAUSE: Duration = Duration::from_secs(2);
@@ -24,7 +26,7 @@ const DELETE_PAUSE: Duration = Duration::from_secs(2);
 pub(super) async fn put(mut line: Line) -> Result<(), Failure> {
     let request = put_request(&line)?;
     let settings = settings(&mut line)?;
-    let response = settings.client()?.put(&request).await?;
+    let response = settings.client()?.put(&request).await.map_err(failed)?;
     settings.printer.print(&Reply::Put(response))
 }
 
@@ -68,9 +70,9 @@ pub(super) async fn get(mut line: Line) -> Result<(), Failure> {
     let mut settings = settings(&mut line)?;
     let client = settings.client()?;
     let response = if line.flag("stream") {
-        client.range_stream(&request).await?
+        client.range_stream(&request).await.map_err(failed)?
     } else {
-        client.range(&request).await?
+        client.range(&request).await.map_err(failed)?
     };
     if line.flag("count-only") && settings.printer.format != Format::Fields {
         return Err(Failure::arguments(
@@ -181,7 +183,7 @@ fn revisions(line: &Line, name: &str, min: &str, max: &str) -> Result<(i64, i64)
 pub(super) async fn delete(mut line: Line) -> Result<(), Failure> {
     let request = delete_request(&line).await?;
     let settings = settings(&mut line)?;
-    let response = settings.client()?.delete(&request).await?;
+    let response = settings.client()?.delete(&request).await.map_err(failed)?;
     settings.printer.print(&Reply::Delete(response))
 }
 
@@ -218,7 +220,8 @@ pub(super) async fn compact(mut line: Line) -> Result<(), Failure> {
     settings
         .client()?
         .compact(revision, line.flag("physical"))
-        .await?;
+        .await
+        .map_err(failed)?;
     print_text(&format!("compacted revision {revision}\n"));
     Ok(())
 }

@@ -6,10 +6,13 @@ use kvorum_client::Error;
 use kvorum_proto::ids::LeaseId;
 
 use super::settings;
-use crate::failure::{BAD_CONNECTION, ERROR, Failure, warn_of};
-use crate::line::Line;
+use crate::failure;
+use crate::failure::warn_of;
 use crate::output::{Format, Reply};
-use crate::{go, print_text};
+use kvorum_cli::Failure;
+use kvorum_cli::Line;
+use kvorum_cli::failure::{BAD_CONNECTION, ERROR};
+use kvorum_cli::{go, print_text};
 
 /// The one argument, a lease in hex.
 fn lease_argument(line: &Line, usage: &str) -> Result<LeaseId, Failure> {
@@ -58,7 +61,7 @@ pub(super) async fn time_to_live(mut line: Line) -> Result<(), Failure> {
         .patient_client()?
         .lease_time_to_live(lease, keys)
         .await;
-    let response = response.map_err(|error| Failure::call(BAD_CONNECTION, &error))?;
+    let response = response.map_err(|error| failure::call(BAD_CONNECTION, &error))?;
     settings
         .printer
         .print(&Reply::LeaseTimeToLive(response, keys))
@@ -67,7 +70,7 @@ pub(super) async fn time_to_live(mut line: Line) -> Result<(), Failure> {
 pub(super) async fn list(mut line: Line) -> Result<(), Failure> {
     let settings = settings(&mut line)?;
     let response = settings.patient_client()?.leases().await;
-    let response = response.map_err(|error| Failure::call(BAD_CONNECTION, &error))?;
+    let response = response.map_err(|error| failure::call(BAD_CONNECTION, &error))?;
     settings.printer.print(&Reply::Leases(response))
 }
 
@@ -76,7 +79,7 @@ pub(super) async fn keep_alive(mut line: Line) -> Result<(), Failure> {
     let once = line.flag("once");
     let settings = settings(&mut line)?;
     let client = settings.patient_client()?.with_require_leader();
-    let failed = |error| Failure::call(BAD_CONNECTION, &error);
+    let failed = |error| failure::call(BAD_CONNECTION, &error);
     if once {
         let response = client.lease_keep_alive_once(lease).await.map_err(failed)?;
         return settings.printer.print(&Reply::LeaseKeepAlive(response));

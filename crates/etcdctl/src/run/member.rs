@@ -5,10 +5,11 @@
 use kvorum_proto::ids::MemberId;
 
 use super::{is_serializable, settings};
-use crate::failure::Failure;
-use crate::line::Line;
+use crate::failure::failed;
 use crate::output::{Format, Reply};
-use crate::{go, print_text};
+use kvorum_cli::Failure;
+use kvorum_cli::Line;
+use kvorum_cli::{go, print_text};
 
 /// The one argument, a member in hex.
 fn member_argument(line: &Line) -> Result<MemberId, Failure> {
@@ -31,7 +32,11 @@ fn peer_urls(line: &Line) -> Result<Vec<String>, Failure> {
 pub(super) async fn list(mut line: Line) -> Result<(), Failure> {
     let linearizable = !is_serializable(&line)?;
     let settings = settings(&mut line)?;
-    let response = settings.client()?.member_list(linearizable).await?;
+    let response = settings
+        .client()?
+        .member_list(linearizable)
+        .await
+        .map_err(failed)?;
     settings.printer.print(&Reply::Members(response))
 }
 
@@ -54,7 +59,8 @@ pub(super) async fn add(mut line: Line) -> Result<(), Failure> {
     let response = settings
         .client()?
         .member_add(urls, line.flag("learner"))
-        .await?;
+        .await
+        .map_err(failed)?;
     let added = response.member.as_ref().map(|member| member.id);
     // How the new member has to be started.
     let listed = response.members.iter().flat_map(|member| {
@@ -86,7 +92,11 @@ pub(super) async fn add(mut line: Line) -> Result<(), Failure> {
 pub(super) async fn remove(mut line: Line) -> Result<(), Failure> {
     let member = member_argument(&line)?;
     let settings = settings(&mut line)?;
-    let response = settings.client()?.member_remove(member).await?;
+    let response = settings
+        .client()?
+        .member_remove(member)
+        .await
+        .map_err(failed)?;
     settings
         .printer
         .print(&Reply::MemberRemoved(member, response))
@@ -96,7 +106,11 @@ pub(super) async fn update(mut line: Line) -> Result<(), Failure> {
     let member = member_argument(&line)?;
     let urls = peer_urls(&line)?;
     let settings = settings(&mut line)?;
-    let response = settings.client()?.member_update(member, urls).await?;
+    let response = settings
+        .client()?
+        .member_update(member, urls)
+        .await
+        .map_err(failed)?;
     settings
         .printer
         .print(&Reply::MemberUpdated(member, response))
@@ -105,7 +119,11 @@ pub(super) async fn update(mut line: Line) -> Result<(), Failure> {
 pub(super) async fn promote(mut line: Line) -> Result<(), Failure> {
     let member = member_argument(&line)?;
     let settings = settings(&mut line)?;
-    let response = settings.client()?.member_promote(member).await?;
+    let response = settings
+        .client()?
+        .member_promote(member)
+        .await
+        .map_err(failed)?;
     settings
         .printer
         .print(&Reply::MemberPromoted(member, response))

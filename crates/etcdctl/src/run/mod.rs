@@ -11,11 +11,11 @@ mod watch;
 
 use std::process::{Command, ExitStatus};
 
-use crate::commands::Action;
-use crate::failure::Failure;
-use crate::line::{self, Line};
+use crate::commands::{Action, TOOL};
 use crate::settings::Settings;
-use crate::{print_text, usage};
+use kvorum_cli::Failure;
+use kvorum_cli::line::{self, Line};
+use kvorum_cli::{print_text, usage};
 
 /// Version of etcd that the tool is.
 const VERSION: &str = "3.7.1";
@@ -54,7 +54,7 @@ pub(crate) async fn run(action: Action, line: Line) -> Result<(), Failure> {
             Ok(())
         }
         Action::Options => {
-            print_text(&usage::global_flags());
+            print_text(&usage::global_flags(&TOOL));
             Ok(())
         }
         Action::Version => {
@@ -67,8 +67,8 @@ pub(crate) async fn run(action: Action, line: Line) -> Result<(), Failure> {
 }
 
 fn help(line: &Line) {
-    match line::follow(&line.arguments) {
-        Some(path) => print_text(&usage::help(&path)),
+    match line::follow(&TOOL, &line.arguments) {
+        Some(path) => print_text(&usage::help(&TOOL, &path)),
         None => {
             let topic: Vec<String> = line
                 .arguments
@@ -78,7 +78,7 @@ fn help(line: &Line) {
             let topic = topic.join(" ");
             eprint!(
                 "Unknown help topic [{topic}]\n{}",
-                usage::usage(&[&crate::commands::ROOT])
+                usage::usage(&TOOL, &[&TOOL.root])
             );
         }
     }
@@ -95,9 +95,9 @@ fn is_serializable(line: &Line) -> Result<bool, Failure> {
         "s" => Ok(true),
         "l" => Ok(false),
         _ => {
-            let quoted = crate::go::quote(text.as_bytes());
+            let quoted = kvorum_cli::go::quote(text.as_bytes());
             let message = format!("unknown consistency flag {quoted}");
-            Err(Failure::new(crate::failure::BAD_FEATURE, message))
+            Err(Failure::new(kvorum_cli::failure::BAD_FEATURE, message))
         }
     }
 }
@@ -117,7 +117,7 @@ async fn execute(
             .status();
         status.map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound if !program.contains('/') => {
-                let program = crate::go::quote(program.as_bytes());
+                let program = kvorum_cli::go::quote(program.as_bytes());
                 format!("exec: {program}: executable file not found in $PATH")
             }
             _ => format!("fork/exec {program}: {error}"),

@@ -7,10 +7,12 @@ use kvorum_proto::etcdserverpb::{RangeRequest, RangeResponse};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{ending, execute, settings};
-use crate::failure::{ERROR, Failure};
-use crate::line::Line;
+use crate::failure::failed;
 use crate::output::Reply;
 use crate::settings::Settings;
+use kvorum_cli::Failure;
+use kvorum_cli::Line;
+use kvorum_cli::failure::ERROR;
 
 /// Time to live of an election's session, in seconds.
 const ELECT_TTL: i64 = 60;
@@ -52,9 +54,12 @@ pub(super) async fn lock(mut line: Line) -> Result<(), Failure> {
         ttl if ttl > 0 => ttl,
         _ => ELECT_TTL,
     };
-    let mut session = Session::open(&client, ttl).await?;
+    let mut session = Session::open(&client, ttl).await.map_err(failed)?;
     let mut stop = Stop::new()?;
-    let Ok(mutex) = Mutex::lock_or(&session, &name, stop.wait()).await? else {
+    let Ok(mutex) = Mutex::lock_or(&session, &name, stop.wait())
+        .await
+        .map_err(failed)?
+    else {
         return Err(Failure::error("context canceled"));
     };
     if !command.is_empty() {
@@ -66,7 +71,7 @@ pub(super) async fn lock(mut line: Line) -> Result<(), Failure> {
     }
     settings.printer.print(&Reply::Range(held))?;
     tokio::select! {
-        () = stop.wait() => Ok(mutex.unlock().await?),
+        () = stop.wait() => mutex.unlock().await.map_err(failed),
         () = session.expired() => Err(Failure::error("session expired")),
     }
 }
@@ -80,7 +85,7 @@ async fn locked_command(mutex: Mutex, command: Vec<String>) -> Result<(), Failur
     let ended = execute(command, variables).await;
     let unlocked = mutex.unlock().await;
     match ended {
-        Ok(status) if status.success() => Ok(unlocked?),
+        Ok(status) if status.success() => unlocked.map_err(failed),
         Ok(status) => {
             let code = status
                 .code()
@@ -131,22 +136,22 @@ async fn campaign(
     name: &str,
     proposal: String,
 ) -> Result<(), Failure> {
-    let mut session = Session::open(client, ELECT_TTL).await?;
+    let mut session = Session::open(client, ELECT_TTL).await.map_err(failed)?;
     let mut stop = Stop::new()?;
     let election = tokio::select! {
-        election = Election::campaign(&session, name, proposal) => Some(election?),
+        election = Election::campaign(&session, name, proposal) => Some(election.map_err(failed)?),
         () = stop.wait() => None,
     };
     let Some(election) = election else {
         // The candidate's key goes with its lease.
-        session.close().await?;
+        session.close().await.map_err(failed)?;
         return Err(Failure::error("context canceled"));
     };
     settings
         .printer
         .print(&Reply::Range(read(client, election.key()).await?))?;
     tokio::select! {
-        () = stop.wait() => Ok(election.resign().await?),
+        () = stop.wait() => election.resign().await.map_err(failed),
         () = session.expired() => Err(Failure::error("elect: session expired")),
     }
 }
@@ -156,5 +161,5 @@ async fn read(client: &Client, key: &str) -> Result<RangeResponse, Failure> {
         key: key.to_owned().into(),
         ..RangeRequest::default()
     };
-    Ok(client.range(&request).await?)
+    client.range(&request).await.map_err(failed)
 }

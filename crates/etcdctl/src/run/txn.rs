@@ -11,11 +11,14 @@ use kvorum_client::{
 use kvorum_proto::etcdserverpb::Compare;
 
 use super::{keys, settings};
-use crate::commands::{Command, ROOT};
-use crate::failure::{Failure, INVALID_INPUT};
-use crate::line::Line;
+use crate::commands::{Action, TOOL};
+use crate::failure::failed;
 use crate::output::Reply;
-use crate::{go, print_text, usage};
+use kvorum_cli::Command;
+use kvorum_cli::Failure;
+use kvorum_cli::Line;
+use kvorum_cli::failure::INVALID_INPUT;
+use kvorum_cli::{go, print_text, usage};
 
 pub(super) async fn run(mut line: Line) -> Result<(), Failure> {
     if !line.arguments.is_empty() {
@@ -42,7 +45,7 @@ pub(super) async fn run(mut line: Line) -> Result<(), Failure> {
     while let Some(text) = next_line()? {
         txn = txn.or_else(operation(&text).await?);
     }
-    let response = client.txn(&txn.build()).await?;
+    let response = client.txn(&txn.build()).await.map_err(failed)?;
     settings.printer.print(&Reply::Txn(response))
 }
 
@@ -132,10 +135,10 @@ async fn operation(text: &str) -> Result<Operation, Failure> {
     if rest.is_empty() {
         return Err(invalid(format!("invalid txn compare request: {text}")));
     }
-    let of_name = |command: &&Command| {
+    let of_name = |command: &&Command<Action>| {
         ["put", "get", "del"].contains(&command.name) && command.name.starts_with(name)
     };
-    let mut fitting = ROOT.children.iter().filter(of_name);
+    let mut fitting = TOOL.root.children.iter().filter(of_name);
     let (Some(command), None) = (fitting.next(), fitting.next()) else {
         return Err(refused());
     };

@@ -11,12 +11,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::txn::words;
 use super::{ending, execute};
-use crate::commands::ROOT;
-use crate::failure::{BAD_ARGS, ERROR, Failure, INTERRUPTED, INVALID_INPUT};
-use crate::line::Line;
+use crate::commands::TOOL;
 use crate::output::{Printer, Reply};
 use crate::settings::Settings;
-use crate::{go, print_text};
+use kvorum_cli::Failure;
+use kvorum_cli::Line;
+use kvorum_cli::failure::{BAD_ARGS, ERROR, INTERRUPTED, INVALID_INPUT};
+use kvorum_cli::{go, print_text};
 
 const BAD_COUNT: &str = "bad number of arguments";
 const CONFLICT: &str = "bad number of arguments (found conflicting environment key)";
@@ -264,7 +265,11 @@ fn wanted(
     environment: &Environment,
 ) -> Result<Option<Wanted>, Failure> {
     let command = command_after_dashes(words)?;
-    let table = ROOT.children.iter().find(|command| command.name == "watch");
+    let table = TOOL
+        .root
+        .children
+        .iter()
+        .find(|command| command.name == "watch");
     let table =
         table.ok_or_else(|| Failure::new(BAD_ARGS, "watch is not in the table of commands"))?;
     let line = Line::parse_alone(table, words).map_err(Failure::arguments)?;

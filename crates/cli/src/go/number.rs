@@ -4,7 +4,7 @@
 ///
 /// # Errors
 /// The text of Go's error.
-pub(crate) fn parse_int(text: &str, base: u32) -> Result<i64, String> {
+pub fn parse_int(text: &str, base: u32) -> Result<i64, String> {
     let fail = |what: &str| {
         format!(
             "strconv.ParseInt: parsing {}: {what}",
@@ -24,7 +24,7 @@ pub(crate) fn parse_int(text: &str, base: u32) -> Result<i64, String> {
 ///
 /// # Errors
 /// The text of Go's error.
-pub(crate) fn parse_uint(text: &str, base: u32) -> Result<u64, String> {
+pub fn parse_uint(text: &str, base: u32) -> Result<u64, String> {
     magnitude(text, base).map_err(|error| {
         format!(
             "strconv.ParseUint: parsing {}: {}",
@@ -68,7 +68,7 @@ fn magnitude(digits: &str, base: u32) -> Result<u64, Bad> {
 ///
 /// # Errors
 /// The text of Go's error.
-pub(crate) fn parse_bool(text: &str) -> Result<bool, String> {
+pub fn parse_bool(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
@@ -80,7 +80,7 @@ pub(crate) fn parse_bool(text: &str) -> Result<bool, String> {
 }
 
 /// A size with two significant digits and a decimal unit, like `20 kB` or `4.3 MB`.
-pub(crate) fn bytes_short(bytes: u64) -> String {
+pub fn bytes_short(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 10 {
         return format!("{bytes} B");

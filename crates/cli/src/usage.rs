@@ -3,95 +3,113 @@
 //! Source: cobra v1.10.2 `command.go`, `defaultUsageFunc`; pflag v1.0.10 `flag.go`,
 //! `FlagUsagesWrapped`.
 
-use crate::commands::{Command, Flag, GLOBAL, GROUPS, Group, Kind};
+use crate::command::{Command, Flag, Kind, Tool};
 use crate::line::HELP;
 
 /// Least width of the column of commands.
 const NAME_WIDTH_MIN: usize = 11;
-/// Closes every help text.
-const OPTIONS_HINT: &str = "Use \"etcdctl options\" for a list of global command-line options (applies to all commands).\n";
-
 /// The text that `--help` shows for the last command of the path.
-pub(crate) fn help(path: &[&'static Command]) -> String {
+pub fn help<A>(tool: &Tool<A>, path: &[&'static Command<A>]) -> String {
+    let usage = usage(tool, path);
+    if !tool.describes {
+        return usage + tool.hint;
+    }
     let command = path[path.len() - 1];
     let long = if command.long.is_empty() {
         command.short
     } else {
         command.long
     };
-    format!("{}\n\n{}{OPTIONS_HINT}", long.trim_end(), usage(path))
+    format!("{}\n\n{usage}{}", long.trim_end(), tool.hint)
 }
 
 /// The text that follows an error in the command line.
-pub(crate) fn usage(path: &[&'static Command]) -> String {
+pub fn usage<A>(tool: &Tool<A>, path: &[&'static Command<A>]) -> String {
     let command = path[path.len() - 1];
     let above: String = path[..path.len() - 1]
         .iter()
         .map(|command| format!("{} ", command.name))
         .collect();
+    let above_it = &path[..path.len() - 1];
+    let listed = if tool.lists_global {
+        above_it
+    } else {
+        above_it.get(1..).unwrap_or_default()
+    };
     if path.len() == 1 || !command.children.is_empty() {
-        return with_children(command, &format!("{above}{}", command.name));
+        return with_children(tool, command, &format!("{above}{}", command.name), listed);
     }
-    runnable(command, &above, &path[1..path.len() - 1])
+    runnable(command, &above, listed)
 }
 
 /// The same for a command outside the command line, whose nameless parent leaves a blank.
-pub(crate) fn usage_alone(command: &'static Command) -> String {
+pub fn usage_alone<A>(command: &'static Command<A>) -> String {
     runnable(command, " ", &[])
 }
 
-fn runnable(command: &'static Command, above: &str, parents: &[&'static Command]) -> String {
-    let mut text = format!("Usage:\n  {above}{} [flags]\n\nFlags:\n", command.usage);
+fn runnable<A>(
+    command: &'static Command<A>,
+    above: &str,
+    parents: &[&'static Command<A>],
+) -> String {
+    let flags_word = if command.hides_flags { "" } else { " [flags]" };
+    let mut text = format!("Usage:\n  {above}{}{flags_word}\n\nFlags:\n", command.usage);
     text += &flags(
         command.flags.iter().chain(command.persistent),
         Some(command.name),
     );
-    let inherited: Vec<&Flag> = parents
-        .iter()
-        .flat_map(|parent| parent.persistent)
-        .collect();
-    if !inherited.is_empty() {
-        text += "\nGlobal Flags:\n";
-        text += &flags(inherited.into_iter(), None);
-    }
-    text
+    text + &inherited(parents)
 }
 
-fn with_children(command: &'static Command, path: &str) -> String {
+fn with_children<A>(
+    tool: &Tool<A>,
+    command: &'static Command<A>,
+    path: &str,
+    parents: &[&'static Command<A>],
+) -> String {
     let mut text = format!("Usage:\n  {path} [command]");
     let longest = command.children.iter().map(|child| child.name.len()).max();
     let width = longest.unwrap_or_default().max(NAME_WIDTH_MIN);
-    let mut list = |heading: &str, group: Group| {
+    let mut list = |heading: &str, group: &str| {
         text += &format!("\n\n{heading}");
         for child in command.children.iter().filter(|child| child.group == group) {
             text += &format!("\n  {:width$} {}", child.name, child.short);
         }
     };
-    if command
-        .children
-        .iter()
-        .all(|child| child.group == Group::None)
-    {
-        list("Available Commands:", Group::None);
+    if command.children.iter().all(|child| child.group.is_empty()) {
+        list("Available Commands:", "");
         text += "\n\nFlags:\n";
-        text += flags(
+        text += &flags(
             command.flags.iter().chain(command.persistent),
             Some(command.name),
-        )
-        .trim_end();
+        );
+        text += &inherited(parents);
     } else {
-        for (group, heading) in GROUPS {
-            list(heading, group);
+        for heading in tool.groups {
+            list(heading, heading);
         }
+        text.push('\n');
     }
-    text + &format!("\n\nUse \"{path} [command] --help\" for more information about a command.\n")
+    text + &format!("\nUse \"{path} [command] --help\" for more information about a command.\n")
+}
+
+/// The flags of the commands above, with their heading; empty if there are none.
+fn inherited<A>(parents: &[&'static Command<A>]) -> String {
+    let mut above = parents
+        .iter()
+        .flat_map(|parent| parent.persistent)
+        .peekable();
+    if above.peek().is_none() {
+        return String::new();
+    }
+    format!("\nGlobal Flags:\n{}", flags(above, None))
 }
 
 /// What `options` shows.
-pub(crate) fn global_flags() -> String {
+pub fn global_flags<A>(tool: &Tool<A>) -> String {
     format!(
         "The following options can be passed to any command:\n\n{}",
-        flags(GLOBAL.iter(), None)
+        flags(tool.root.persistent.iter(), None)
     )
 }
 
@@ -102,10 +120,12 @@ fn flags<'a>(flags: impl Iterator<Item = &'a Flag>, help_for: Option<&str>) -> S
             .short
             .map_or("    ".to_owned(), |short| format!("-{short}, "));
         let kind = match flag.kind {
+            _ if !flag.placeholder.is_empty() => flag.placeholder,
             Kind::Bool => "",
             Kind::Text => " string",
             Kind::List => " strings",
             Kind::Int => " int",
+            Kind::Uint => " uint",
             Kind::Duration => " duration",
         };
         (
@@ -132,7 +152,7 @@ fn flags<'a>(flags: impl Iterator<Item = &'a Flag>, help_for: Option<&str>) -> S
 
 fn default(flag: &Flag) -> String {
     match (flag.kind, flag.default) {
-        (Kind::Bool, "false") | (Kind::Int, "0") | (_, "") => String::new(),
+        (Kind::Bool, "false") | (Kind::Int | Kind::Uint, "0") | (_, "") => String::new(),
         (Kind::Text, text) => format!(" (default \"{text}\")"),
         (Kind::List, list) => format!(" (default [{list}])"),
         (_, text) => format!(" (default {text})"),

@@ -9,59 +9,66 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::commands::{Command, Flag, Kind, ROOT};
+use crate::command::{Command, Flag, Kind, Tool};
 use crate::failure::{ERROR, Failure};
 use crate::{go, usage};
 
 /// `--help`, which every command has.
-pub(crate) const HELP: Flag = Flag {
-    name: "help",
-    short: Some('h'),
-    kind: Kind::Bool,
-    default: "false",
-    usage: "",
-};
+pub const HELP: Flag = Flag::new("help", Kind::Bool, "false", "").short('h');
 
 /// Largest distance of a word from a command's name at which the name is suggested.
 const SUGGESTION_DISTANCE_MAX: usize = 2;
 
 /// A command that was found, and the words that are left for it.
-pub(crate) struct Found {
-    pub(crate) command: &'static Command,
+pub struct Found<A: 'static> {
+    tool: &'static Tool<A>,
+    /// The command.
+    pub command: &'static Command<A>,
     /// From the root to the command.
-    pub(crate) path: Vec<&'static Command>,
+    pub path: Vec<&'static Command<A>>,
     rest: Vec<String>,
 }
 
 /// The value of a flag.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Value {
+pub enum Value {
+    /// Of a flag of yes and no.
     Bool(bool),
+    /// Of a flag that takes a text.
     Text(String),
+    /// Of a flag that takes several texts.
     List(Vec<String>),
+    /// Of a flag that takes a number.
     Int(i64),
+    /// Of a flag that takes a number that is not negative.
+    Uint(u64),
+    /// Of a flag that takes a duration.
     Duration(Duration),
 }
 
 /// A parsed line: a value for each flag that was given, and the other words.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Line {
+pub struct Line {
     given: BTreeMap<&'static str, Value>,
     /// Flags that may be given, by name.
     known: Vec<&'static Flag>,
     /// The words that are neither flags nor commands.
-    pub(crate) arguments: Vec<String>,
+    pub arguments: Vec<String>,
 }
 
 /// Finds the command that `arguments` call.
-pub(crate) fn find(root: &'static Command, arguments: &[String]) -> Result<Found, Failure> {
+///
+/// # Errors
+/// A word that is no command of the root, with suggestions.
+pub fn find<A>(tool: &'static Tool<A>, arguments: &[String]) -> Result<Found<A>, Failure> {
+    let root = &tool.root;
     let mut path = vec![root];
     let mut command = root;
     let mut rest = arguments.to_vec();
     while let Some(at) = first_word(&rest, &flags_of(&path)) {
         let Some(next) = child(command, &rest[at]) else {
             if path.len() == 1 {
-                return Err(unknown(root, &rest[at]));
+                return Err(unknown(tool, &rest[at]));
             }
             break;
         };
@@ -70,6 +77,7 @@ pub(crate) fn find(root: &'static Command, arguments: &[String]) -> Result<Found
         command = next;
     }
     Ok(Found {
+        tool,
         command,
         path,
         rest,
@@ -77,8 +85,8 @@ pub(crate) fn find(root: &'static Command, arguments: &[String]) -> Result<Found
 }
 
 /// Follows words without flags, as `help` does; none if they name no command.
-pub(crate) fn follow(words: &[String]) -> Option<Vec<&'static Command>> {
-    let mut path = vec![&ROOT];
+pub fn follow<A>(tool: &'static Tool<A>, words: &[String]) -> Option<Vec<&'static Command<A>>> {
+    let mut path = vec![&tool.root];
     for word in words {
         match child(path[path.len() - 1], word) {
             Some(next) => path.push(next),
@@ -90,7 +98,7 @@ pub(crate) fn follow(words: &[String]) -> Option<Vec<&'static Command>> {
     Some(path)
 }
 
-fn child(command: &'static Command, word: &str) -> Option<&'static Command> {
+fn child<A>(command: &'static Command<A>, word: &str) -> Option<&'static Command<A>> {
     if let Some(exact) = command.children.iter().find(|child| child.name == word) {
         return Some(exact);
     }
@@ -139,15 +147,16 @@ fn first_word(words: &[String], flags: &[&Flag]) -> Option<usize> {
 }
 
 /// Flags that a command takes: its own, those of the commands above, and help.
-fn flags_of(path: &[&'static Command]) -> Vec<&'static Flag> {
+fn flags_of<A>(path: &[&'static Command<A>]) -> Vec<&'static Flag> {
     let own = path.last().into_iter().flat_map(|command| command.flags);
     let inherited = path.iter().flat_map(|command| command.persistent);
     own.chain(inherited).chain([&HELP]).collect()
 }
 
-fn unknown(root: &'static Command, word: &str) -> Failure {
+fn unknown<A>(tool: &'static Tool<A>, word: &str) -> Failure {
+    let root = &tool.root;
     let quoted = go::quote(word.as_bytes());
-    let mut text = format!("Error: unknown command {quoted} for \"{}\"", root.name);
+    let mut error = format!("unknown command {quoted} for \"{}\"", root.name);
     let lower = word.to_lowercase();
     let near =
         |name: &str| distance(&lower, name) <= SUGGESTION_DISTANCE_MAX || name.starts_with(&lower);
@@ -158,13 +167,13 @@ fn unknown(root: &'static Command, word: &str) -> Failure {
         .filter(|name| near(name))
         .collect();
     if !names.is_empty() {
-        text += "\n\nDid you mean this?\n";
+        error += "\n\nDid you mean this?\n";
         for name in names {
-            text += &format!("\t{name}\n");
+            error += &format!("\t{name}\n");
         }
     }
-    text += &format!("\nRun '{} --help' for usage.", root.name);
-    Failure::verbatim(ERROR, text)
+    let hint = format!("Run '{} --help' for usage.", root.name);
+    refused(tool, &error, &hint)
 }
 
 /// How many letters must be put in, taken out or replaced to get from one word to the other.
@@ -183,16 +192,28 @@ fn distance(from: &str, to: &str) -> usize {
     row[to.len()]
 }
 
-impl Found {
+/// An error in the command line and what follows it, in the manner of the tool.
+fn refused<A>(tool: &'static Tool<A>, error: &str, after: &str) -> Failure {
+    let mut text = format!("Error: {error}\n{after}");
+    if tool.repeats_errors {
+        text += &format!("\nError: {error}");
+    }
+    Failure::verbatim(ERROR, text)
+}
+
+impl<A> Found<A> {
+    /// The text that `--help` shows.
+    pub fn help(&self) -> String {
+        usage::help(self.tool, &self.path)
+    }
+
     /// Reads the flags of the command.
     ///
     /// # Errors
     /// The error and the command's usage, as one text.
-    pub(crate) fn parse(&self) -> Result<Line, Failure> {
-        Line::parse(flags_of(&self.path), &self.rest).map_err(|error| {
-            let text = format!("Error: {error}\n{}", usage::usage(&self.path));
-            Failure::verbatim(ERROR, text)
-        })
+    pub fn parse(&self) -> Result<Line, Failure> {
+        Line::parse(flags_of(&self.path), &self.rest)
+            .map_err(|error| refused(self.tool, &error, &usage::usage(self.tool, &self.path)))
     }
 }
 
@@ -201,7 +222,7 @@ impl Line {
     ///
     /// # Errors
     /// The text of pflag's error.
-    pub(crate) fn parse(known: Vec<&'static Flag>, words: &[String]) -> Result<Self, String> {
+    pub fn parse(known: Vec<&'static Flag>, words: &[String]) -> Result<Self, String> {
         let mut line = Self {
             known,
             ..Self::default()
@@ -227,7 +248,7 @@ impl Line {
     ///
     /// # Errors
     /// The text of pflag's error.
-    pub(crate) fn parse_alone(command: &'static Command, words: &[String]) -> Result<Self, String> {
+    pub fn parse_alone<A>(command: &'static Command<A>, words: &[String]) -> Result<Self, String> {
         Self::parse(command.flags.iter().chain([&HELP]).collect(), words)
     }
 
@@ -308,22 +329,26 @@ impl Line {
     ///
     /// # Errors
     /// Why the text is not a value of this flag.
-    pub(crate) fn take(&mut self, flag: &'static Flag, text: &str) -> Result<(), String> {
+    pub fn take(&mut self, flag: &'static Flag, text: &str) -> Result<(), String> {
         self.given.insert(flag.name, read(flag, text)?);
         Ok(())
     }
 
     /// Whether the flag was given, with whatever value.
-    pub(crate) fn is_given(&self, name: &str) -> bool {
+    pub fn is_given(&self, name: &str) -> bool {
         self.given.contains_key(name)
     }
 
     /// The flags that may be given.
-    pub(crate) fn known(&self) -> &[&'static Flag] {
+    pub fn known(&self) -> &[&'static Flag] {
         &self.known
     }
 
-    pub(crate) fn value(&self, name: &str) -> Value {
+    /// The value of a flag, its default if it was not given.
+    ///
+    /// # Panics
+    /// When the command has no such flag, which is a mistake of the table.
+    pub fn value(&self, name: &str) -> Value {
         if let Some(value) = self.given.get(name) {
             return value.clone();
         }
@@ -332,32 +357,45 @@ impl Line {
         read(flag, flag.default).expect("defaults of the table are values of their flags")
     }
 
-    pub(crate) fn flag(&self, name: &str) -> bool {
+    /// The value of a flag of yes and no.
+    pub fn flag(&self, name: &str) -> bool {
         self.value(name) == Value::Bool(true)
     }
 
-    pub(crate) fn text(&self, name: &str) -> String {
+    /// The value of a flag that takes a text.
+    pub fn text(&self, name: &str) -> String {
         match self.value(name) {
             Value::Text(text) => text,
             _ => String::new(),
         }
     }
 
-    pub(crate) fn list(&self, name: &str) -> Vec<String> {
+    /// The value of a flag that takes several texts.
+    pub fn list(&self, name: &str) -> Vec<String> {
         match self.value(name) {
             Value::List(list) => list,
             _ => Vec::new(),
         }
     }
 
-    pub(crate) fn int(&self, name: &str) -> i64 {
+    /// The value of a flag that takes a number.
+    pub fn int(&self, name: &str) -> i64 {
         match self.value(name) {
             Value::Int(int) => int,
             _ => 0,
         }
     }
 
-    pub(crate) fn duration(&self, name: &str) -> Duration {
+    /// The value of a flag that takes a number that is not negative.
+    pub fn uint(&self, name: &str) -> u64 {
+        match self.value(name) {
+            Value::Uint(uint) => uint,
+            _ => 0,
+        }
+    }
+
+    /// The value of a flag that takes a duration.
+    pub fn duration(&self, name: &str) -> Duration {
         match self.value(name) {
             Value::Duration(duration) => duration,
             _ => Duration::ZERO,
@@ -372,6 +410,7 @@ fn read(flag: &Flag, text: &str) -> Result<Value, String> {
         Kind::List if text.is_empty() => Value::List(Vec::new()),
         Kind::List => Value::List(text.split(',').map(str::to_owned).collect()),
         Kind::Int => Value::Int(go::parse_int(text, 0)?),
+        Kind::Uint => Value::Uint(go::parse_uint(text, 0)?),
         Kind::Duration => Value::Duration(go::parse_duration(text)?),
     })
 }
@@ -379,82 +418,6 @@ fn read(flag: &Flag, text: &str) -> Result<Value, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn words(text: &str) -> Vec<String> {
-        text.split(' ')
-            .filter(|word| !word.is_empty())
-            .map(str::to_owned)
-            .collect()
-    }
-
-    /// What a line calls: the command, its arguments, and one flag's value.
-    fn check(text: &str, command: &str, arguments: &str, flag: &str, value: &Value) {
-        let found = find(&ROOT, &words(text)).expect(text);
-        assert_eq!(found.command.name, command, "{text}");
-        let line = found.parse().expect(text);
-        assert_eq!(line.arguments, words(arguments), "{text}");
-        assert_eq!(line.value(flag), *value, "{text}");
-    }
-
-    #[test]
-    fn flags_stand_anywhere_and_in_every_form() {
-        let json = Value::Text("json".to_owned());
-        for text in [
-            "get k -w json",
-            "get -w json k",
-            "-w json get k",
-            "get -wjson k",
-            "get -w=json k",
-            "get --write-out=json k",
-            "--write-out json ge k",
-        ] {
-            check(text, "get", "k", "write-out", &json);
-        }
-        check(
-            "put -- -k -v",
-            "put",
-            "-k -v",
-            "prev-kv",
-            &Value::Bool(false),
-        );
-        check(
-            "get k --prefix=false",
-            "get",
-            "k",
-            "prefix",
-            &Value::Bool(false),
-        );
-        check(
-            "lease timeto 1 --keys",
-            "timetolive",
-            "1",
-            "keys",
-            &Value::Bool(true),
-        );
-        let both = Value::List(words("a:1 b:2 c:3"));
-        check(
-            "--endpoints a:1,b:2 get --endpoints=c:3 k",
-            "get",
-            "k",
-            "endpoints",
-            &both,
-        );
-        check("get --limit 0x10 k", "get", "k", "limit", &Value::Int(16));
-    }
-
-    #[test]
-    fn an_unknown_command_is_refused_with_suggestions() {
-        let refused = |text: &str| {
-            find(&ROOT, &words(text))
-                .err()
-                .map(|failure| format!("{failure:?}"))
-        };
-        assert!(refused("gett").is_some_and(|text| text.contains(r"Did you mean this?\n\tget\n")));
-        assert!(refused("nonsense").is_some_and(|text| !text.contains("Did you mean")));
-        // Two commands begin with it.
-        assert!(refused("l").is_some());
-        assert!(refused("pu").is_none());
-    }
 
     #[test]
     fn distances_count_single_letters() {

@@ -9,7 +9,7 @@ const MINUTE: u128 = 60 * SECOND;
 const HOUR: u128 = 60 * MINUTE;
 
 /// `time.Duration.String`: the largest fitting unit, as many digits as needed.
-pub(crate) fn duration(duration: Duration) -> String {
+pub fn duration(duration: Duration) -> String {
     let nanoseconds = duration.as_nanos();
     let fraction = |value: u128, unit: u128| {
         let width = unit.ilog10() as usize;
@@ -44,7 +44,7 @@ pub(crate) fn duration(duration: Duration) -> String {
 ///
 /// # Errors
 /// The text of Go's error.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let quoted = || super::quote(text.as_bytes());
     let invalid = || format!("time: invalid duration {}", quoted());
     let (negative, mut rest) = match text.strip_prefix('-') {
@@ -108,7 +108,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// The time in UTC with microseconds, as in etcd's logs.
-pub(crate) fn timestamp(now: SystemTime) -> String {
+pub fn timestamp(now: SystemTime) -> String {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     // Years are counted from March on, in eras of 400 years, so that the leap day is the last.

@@ -1,7 +1,7 @@
 //! Quoted strings.
 
 /// The verb `%q`: double quotes, with escapes for what cannot be printed.
-pub(crate) fn quote(bytes: &[u8]) -> String {
+pub fn quote(bytes: &[u8]) -> String {
     let mut text = String::from('"');
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
@@ -49,7 +49,7 @@ fn is_printable(character: char) -> bool {
 
 /// Reads a string in double quotes or backquotes at the beginning of `text`: its bytes and what
 /// follows. None if there is none.
-pub(crate) fn scan_quoted(text: &str) -> Option<(Vec<u8>, &str)> {
+pub fn scan_quoted(text: &str) -> Option<(Vec<u8>, &str)> {
     if let Some(rest) = text.strip_prefix('`') {
         let end = rest.find('`')?;
         return Some((rest.as_bytes()[..end].to_vec(), &rest[end + 1..]));
@@ -94,7 +94,7 @@ fn digits(rest: &mut std::str::Chars<'_>, count: u32, base: u32) -> Option<u32> 
 }
 
 /// A string as `encoding/json` writes it, which also escapes what has a meaning in HTML.
-pub(crate) fn json_string(text: &str) -> String {
+pub fn json_string(text: &str) -> String {
     let mut json = String::from('"');
     for character in text.chars() {
         match character {
