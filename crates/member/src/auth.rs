@@ -1,5 +1,10 @@
 //! Whether users are asked for. Users and roles themselves are not here yet: requests that would
-//! change them are refused before they are proposed, so the status never changes.
+//! change them are refused before they are proposed, so the status never changes. Users and roles
+//! that came in with the data of an official server are [kept](Kept) as they are.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 
 /// The switch and the revision counter of the auth store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,4 +22,16 @@ impl Default for Status {
             revision: 1,
         }
     }
+}
+
+/// Users and roles as an official server stored them, by the key they had in its file.
+///
+/// Nobody reads them here; they go back into every file that is made from the state, so that
+/// nothing is lost on the way through us.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Pairs of the bucket `authUsers`.
+    pub users: BTreeMap<Bytes, Bytes>,
+    /// Pairs of the bucket `authRoles`.
+    pub roles: BTreeMap<Bytes, Bytes>,
 }

@@ -89,4 +89,6 @@ pub struct ClusterState {
     pub downgrade: Downgrade,
     /// Whether users are asked for.
     pub auth: auth::Status,
+    /// Users and roles that came in from an official server.
+    pub auth_kept: auth::Kept,
 }

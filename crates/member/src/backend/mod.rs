@@ -13,11 +13,12 @@
 //! | `key` | every record that exists: history above the compacted revision, and what it kept |
 //! | `lease` | the grants, with the rest of a lifetime where one was written down |
 //! | `members`, `members_removed`, `cluster`, `alarm`, `auth` | [`ClusterState`] |
-//! | `authRoles`, `authUsers` | nothing: there are no users yet |
+//! | `authRoles`, `authUsers` | what came in from an official server, unread |
 //! | `meta` | the applied entry, its term, the voters, the compacted revision, the version |
 //!
 //! A file needs two walks over the same state: [`Sizing`] learns where the pages end, and so how
 //! long the file is; [`Encoding`] makes its bytes. Both go in steps whose size the caller chooses.
+//! [`import`] is the way back.
 //!
 //! # Invariants
 //!
@@ -31,11 +32,14 @@
 //! [`ClusterState`]: crate::apply::ClusterState
 
 mod encode;
+pub mod import;
 #[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use kvorum_proto::etcdserverpb::AlarmType;
 use kvorum_proto::ids::LeaseId;
 use kvorum_proto::leasepb;
@@ -96,10 +100,11 @@ impl Backend {
 
     /// Everything in the order of the file. The same with each call.
     pub fn items(&self) -> impl Iterator<Item = Item<'_>> + Send {
+        let auth = &self.view.cluster.auth_kept;
         bucket(schema::ALARM, self.alarms())
             .chain(bucket(schema::AUTH, self.auth()))
-            .chain(bucket(schema::AUTH_ROLES, []))
-            .chain(bucket(schema::AUTH_USERS, []))
+            .chain(bucket(schema::AUTH_ROLES, kept(&auth.roles)))
+            .chain(bucket(schema::AUTH_USERS, kept(&auth.users)))
             .chain(bucket(schema::CLUSTER, self.cluster()))
             .chain(bucket(schema::KEY, self.changes()))
             .chain(bucket(schema::LEASE, self.leases.iter().map(lease)))
@@ -259,6 +264,13 @@ fn lease(lease: &leasepb::Lease) -> Item<'_> {
         key: schema::lease_key(LeaseId(lease.id)).to_vec(),
         value: Cow::Owned(lease.encode_to_vec()),
     }
+}
+
+fn kept(pairs: &BTreeMap<Bytes, Bytes>) -> impl Iterator<Item = Item<'_>> {
+    pairs.iter().map(|(key, value)| Item::Pair {
+        key: key.to_vec(),
+        value: Cow::Borrowed(value),
+    })
 }
 
 fn bucket<'a>(

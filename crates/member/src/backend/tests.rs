@@ -1,5 +1,7 @@
 //! What of the state stands where, and that a file is made from one state.
 
+mod import;
+
 use std::fmt::Write as _;
 
 use kvorum_proto::etcdserverpb::internal_raft_request::Payload;

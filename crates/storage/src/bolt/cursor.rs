@@ -54,6 +54,13 @@ impl<'r, S: Source> Cursor<'r, S> {
         self.reader
     }
 
+    /// Where the page that the walk stands on begins, in bytes; 0 when the walk is over.
+    fn page_offset(&self) -> u64 {
+        self.path
+            .last()
+            .map_or(0, |step| self.reader.offset(step.id))
+    }
+
     /// Steps to the next element of a leaf: the leaf's id, the leaf, and the index. None when the
     /// tree has no more. An error ends the walk.
     pub(super) fn advance(&mut self) -> Result<Option<(PageId, &Page, usize)>, ReadError> {
@@ -163,5 +170,11 @@ impl<'r, S: Source> Pairs<'r, S> {
             return Err(reader.damaged(page, PageDamage::ElementKind(index)));
         }
         Ok(Some((leaf.key(index), leaf.value(index))))
+    }
+
+    /// Where in the file the page of the pair given last begins, in bytes; 0 when there is none.
+    #[must_use]
+    pub fn page_offset(&self) -> u64 {
+        self.cursor.page_offset()
     }
 }

@@ -234,7 +234,7 @@ impl<S: Source> Reader<S> {
     }
 
     /// Where a page of the file begins.
-    fn offset(&self, id: PageId) -> u64 {
+    pub(super) fn offset(&self, id: PageId) -> u64 {
         id.0 * u64::from(self.meta.page_bytes)
     }
 
