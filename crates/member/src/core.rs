@@ -37,7 +37,7 @@
 //! After a restart the entries that were committed before it are applied again. Their outputs
 //! towards the outside are dropped: whoever waited is gone. [`Core::replay`] tells how far it is.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use kvorum_mvcc::watch;
 use kvorum_proto::ids::{LeaseId, LogIndex, MemberId, Moment, RequestId};
@@ -45,11 +45,13 @@ use kvorum_proto::raftpb;
 use kvorum_storage::wal::{self, JobId, Ticket};
 
 use crate::apply::{self, Apply, Effect, ReadView, RequestError, Response};
+use crate::backend::Backend;
 use crate::consensus::{
-    self, Consensus, InitialMember, Leadership, Proposal, ReadToken, RestoreError, Status,
+    self, Consensus, InitialMember, Leadership, PeerProgress, Proposal, ReadToken, RestoreError,
+    Status,
 };
 use crate::lease::{self, Deadlines};
-use crate::router::{Delivery, Router};
+use crate::router::{Delivery, LogInput, Router};
 
 /// How many records one background step of a compaction visits when nothing else is said: well
 /// under a millisecond of work.
@@ -110,8 +112,31 @@ pub enum Input {
     },
     /// Nobody waits for this answer about a lease any more.
     Forget(lease::Token),
-    /// A message from a peer.
+    /// A message from a peer; none that carries a snapshot.
     Message(Box<raftpb::Message>),
+    /// A snapshot from the leader. It was received and checked whole, its state is durable beside
+    /// the old one. Answered by [`Output::SnapshotDone`].
+    Snapshot {
+        /// The message that came before the state.
+        message: Box<raftpb::Message>,
+        /// The state, at the index that the message names.
+        state: Box<Apply>,
+    },
+    /// A message to this peer was lost on the way, or its connection is down. Once per burst is
+    /// enough.
+    Unreachable(MemberId),
+    /// What became of [`Output::SendSnapshot`] to this peer.
+    SnapshotSent {
+        /// The peer.
+        to: MemberId,
+        /// Whether the peer has confirmed it.
+        received: bool,
+    },
+    /// All connections from this peer are closed, by the peer. When it leads, it has probably died.
+    Closed(MemberId),
+    /// The peers are connected, or enough time was given for it: the first election time-out counts
+    /// as nearly over (`--initial-election-tick-advance`).
+    AdvanceElection,
     /// Hand leadership over.
     TransferLeader(MemberId),
     /// Let the reported size of the store follow what is in use.
@@ -148,8 +173,25 @@ pub enum Output {
     Watch(watch::Input),
     /// An answer of the lease deadlines.
     Lease(lease::Output),
-    /// For the peer named in it.
+    /// For the peer named in it. Messages to one peer may be lost or overtake each other, but a
+    /// proposal must never arrive twice.
     Send(Box<raftpb::Message>),
+    /// For the peer named in it: the message, and behind it the state as etcd's database file.
+    /// Answered by [`Input::SnapshotSent`].
+    SendSnapshot {
+        /// The message. Its metadata is that of the state.
+        message: Box<raftpb::Message>,
+        /// The state.
+        state: Backend,
+    },
+    /// What became of [`Input::Snapshot`].
+    SnapshotDone {
+        /// Where the snapshot stands.
+        index: LogIndex,
+        /// The log holds its record durably and the state is taken over: it is the ground to start
+        /// from, and what was before it can go. Otherwise it is not wanted and can go itself.
+        installed: bool,
+    },
     /// Term, leader or role changed.
     Leadership(Leadership),
     /// Something that operators or metrics want to hear of; the published view has it already.
@@ -180,6 +222,8 @@ pub struct Core {
     lease_ticked: Option<Moment>,
     router: Router,
     compact_step_records: usize,
+    /// Received states that wait for consensus to want them.
+    received: BTreeMap<LogIndex, Box<Apply>>,
     queues: Queues,
     outputs: VecDeque<Output>,
 }
@@ -190,7 +234,7 @@ struct Queues {
     consensus: VecDeque<consensus::Input>,
     persisted: Option<Ticket>,
     applied: Option<LogIndex>,
-    appends: VecDeque<wal::Append>,
+    appends: VecDeque<LogInput>,
     jobs_done: VecDeque<JobId>,
     flush: bool,
     apply: VecDeque<apply::Input>,
@@ -217,11 +261,24 @@ impl Core {
         ))
     }
 
+    /// The first start of a member that joins a cluster which exists, on an empty log.
+    ///
+    /// # Errors
+    /// When the settings do not fit together.
+    pub fn join(
+        config: consensus::Config,
+        log: wal::Log,
+        apply: Apply,
+        lease: Deadlines,
+    ) -> Result<Self, RestoreError> {
+        Ok(Self::new(Consensus::join(config)?, log, apply, lease))
+    }
+
     /// A later start. `apply` stands at the snapshot of what was recovered.
     ///
     /// # Errors
-    /// When the log cannot be taken up; [`RestoreError::Unfinished`] asks for a bootstrap on the
-    /// same log.
+    /// When the log cannot be taken up; [`RestoreError::Unfinished`] asks for a bootstrap or a join on
+    /// the same log.
     pub fn restore(
         config: consensus::Config,
         recovered: wal::Recovered,
@@ -249,9 +306,14 @@ impl Core {
             lease_ticked: None,
             router,
             compact_step_records: COMPACT_STEP_RECORDS,
+            received: BTreeMap::new(),
             queues: Queues::default(),
             outputs: VecDeque::new(),
         };
+        if !core.apply.grants().is_empty() {
+            let leases = core.apply.grants().to_deadlines();
+            core.queues.lease.push_back(leases);
+        }
         core.drain_log();
         core
     }
@@ -271,6 +333,22 @@ impl Core {
             Input::ProposeConfChange(change) => consensus::Input::ProposeConfChange(change),
             Input::Read(token) => consensus::Input::Read(token),
             Input::Message(message) => consensus::Input::Message(message),
+            Input::Snapshot { message, state } => {
+                let metadata = message
+                    .snapshot
+                    .as_ref()
+                    .and_then(|it| it.metadata.as_ref());
+                let index = state.applied();
+                if metadata.map(raftpb::SnapshotMetadata::index) != Some(index.0) {
+                    return self.snapshot_done(index, false);
+                }
+                self.received.entry(index).or_insert(state);
+                consensus::Input::Snapshot(message)
+            }
+            Input::Unreachable(peer) => consensus::Input::Unreachable(peer),
+            Input::SnapshotSent { to, received } => consensus::Input::SnapshotSent { to, received },
+            Input::Closed(peer) => consensus::Input::Closed(peer),
+            Input::AdvanceElection => consensus::Input::AdvanceElection,
             Input::TransferLeader(to) => consensus::Input::TransferLeader(to),
             Input::JobDone(job) => return self.queues.jobs_done.push_back(job),
             Input::Defragment => return self.queues.apply.push_back(apply::Input::Defragment),
@@ -376,6 +454,16 @@ impl Core {
         self.consensus.status()
     }
 
+    /// How far each member is, by ascending id; empty unless this member leads.
+    pub fn progress(&self) -> Vec<PeerProgress> {
+        self.consensus.progress()
+    }
+
+    /// The voters and learners, each list ascending.
+    pub fn conf_state(&self) -> raftpb::ConfState {
+        self.consensus.conf_state()
+    }
+
     /// All leases as the deadlines know them.
     pub fn leases(&self) -> &Deadlines {
         &self.lease
@@ -445,7 +533,16 @@ impl Core {
     fn step_log(&mut self) {
         // Appends first, so that they are in the group that a finished job lets go.
         while let Some(append) = self.queues.appends.pop_front() {
-            self.log.append(append);
+            match append {
+                LogInput::Append(append) => self.log.append(append),
+                LogInput::Snapshot {
+                    ticket,
+                    snapshot,
+                    hard_state,
+                } => self
+                    .log
+                    .append_snapshot(ticket, &snapshot, Some(hard_state)),
+            }
         }
         while let Some(job) = self.queues.jobs_done.pop_front() {
             self.log.done(job);
@@ -508,6 +605,41 @@ impl Core {
         due && self.lease_ticked != Some(now)
     }
 
+    /// Gives a received state to apply. Older ones that nobody asked for are needed no more.
+    fn install(&mut self, index: LogIndex) {
+        let newer = self.received.split_off(&LogIndex(index.0 + 1));
+        let mut older = std::mem::replace(&mut self.received, newer);
+        let state = older.remove(&index);
+        for index in older.into_keys() {
+            self.snapshot_done(index, false);
+        }
+        match state {
+            Some(state) => {
+                self.queues.apply.push_back(apply::Input::Install(state));
+                self.snapshot_done(index, true);
+            }
+            None => self.outputs.push_back(Output::Stop {
+                reason: format!("the state of snapshot {} was never received", index.0),
+            }),
+        }
+    }
+
+    fn snapshot_done(&mut self, index: LogIndex, installed: bool) {
+        self.outputs
+            .push_back(Output::SnapshotDone { index, installed });
+    }
+
+    /// Consensus names the entry that it knows to be applied; the state may be further.
+    fn send_snapshot(&mut self, mut message: Box<raftpb::Message>) {
+        let state = Backend::new(&self.apply);
+        message.snapshot = Some(raftpb::Snapshot {
+            data: None,
+            metadata: Some(state.metadata()),
+        });
+        self.outputs
+            .push_back(Output::SendSnapshot { message, state });
+    }
+
     fn deliver(&mut self, delivery: Delivery) {
         let queues = &mut self.queues;
         match delivery {
@@ -519,6 +651,13 @@ impl Core {
             }
             Delivery::Consensus(input) => queues.consensus.push_back(input),
             Delivery::Append(append) => queues.appends.push_back(append),
+            Delivery::Install(index) => self.install(index),
+            Delivery::Drop(index) => {
+                if self.received.remove(&index).is_some() {
+                    self.snapshot_done(index, false);
+                }
+            }
+            Delivery::SendSnapshot(message) => self.send_snapshot(message),
             Delivery::Apply(input) => queues.apply.push_back(input),
             Delivery::Lease(input) => queues.lease.push_back(input),
             Delivery::Outside(output) => self.outputs.push_back(output),

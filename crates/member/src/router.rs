@@ -17,7 +17,8 @@ use kvorum_proto::etcdserverpb::{
     InternalRaftRequest, LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest,
     RequestHeader, internal_raft_request::Payload,
 };
-use kvorum_proto::ids::{LeaseId, MemberId, RequestId, Term};
+use kvorum_proto::ids::{LeaseId, LogIndex, MemberId, RequestId, Term};
+use kvorum_proto::{raftpb, walpb};
 use kvorum_storage::wal;
 use prost::Message as _;
 
@@ -26,14 +27,35 @@ use crate::consensus::{self, Leadership, Proposal, Refusal};
 use crate::core::Output;
 use crate::lease;
 
+/// Why a member that was removed stops.
+/// Source: etcd 3.7.1 `server/etcdserver/server.go`, `applyAll`.
+const REMOVED: &str = "the member has been permanently removed from the cluster";
+
 /// An output on its way to where it belongs.
 #[derive(Debug)]
 pub(crate) enum Delivery {
     Consensus(consensus::Input),
-    Append(wal::Append),
+    Append(LogInput),
+    /// The state of this snapshot has its turn.
+    Install(LogIndex),
+    /// The state of this snapshot is not needed.
+    Drop(LogIndex),
+    /// A peer is to get the whole state.
+    SendSnapshot(Box<raftpb::Message>),
     Apply(apply::Input),
     Lease(lease::Input),
     Outside(Output),
+}
+
+/// What the log is told.
+#[derive(Debug)]
+pub(crate) enum LogInput {
+    Append(wal::Append),
+    Snapshot {
+        ticket: wal::Ticket,
+        snapshot: walpb::Snapshot,
+        hard_state: raftpb::HardState,
+    },
 }
 
 /// The routes; see the module.
@@ -59,7 +81,19 @@ impl Router {
     pub(crate) fn route_consensus(&mut self, output: consensus::Output, to: &mut Vec<Delivery>) {
         use consensus::Output as From;
         to.push(match output {
-            From::Append(append) => Delivery::Append(append),
+            From::Append(append) => Delivery::Append(LogInput::Append(append)),
+            From::AppendSnapshot {
+                ticket,
+                snapshot,
+                hard_state,
+            } => Delivery::Append(LogInput::Snapshot {
+                ticket,
+                snapshot,
+                hard_state,
+            }),
+            From::Install(index) => Delivery::Install(index),
+            From::SnapshotRefused(index) => Delivery::Drop(index),
+            From::SendSnapshot(message) => Delivery::SendSnapshot(message),
             From::Commit(entries) => Delivery::Apply(apply::Input::Committed(entries)),
             From::ReadReady { tokens, index } => {
                 Delivery::Apply(apply::Input::ReadAt { tokens, index })
@@ -115,15 +149,15 @@ impl Router {
             }),
             Effect::ReadReady(tokens) => Delivery::Outside(Output::ReadReady(tokens)),
             Effect::Lease(input) => Delivery::Lease(input),
-            Effect::ConfChanged(change) => {
-                Delivery::Consensus(consensus::Input::ConfChanged(change))
+            Effect::ConfChanged { index, change } => {
+                Delivery::Consensus(consensus::Input::ConfChanged { index, change })
             }
             Effect::Applied(index) => Delivery::Consensus(consensus::Input::Applied(index)),
             Effect::CompactionScheduled { .. } => watch(watch::Input::Compacted {
                 view: self.keys.clone(),
             }),
             Effect::Removed => Delivery::Outside(Output::Stop {
-                reason: "the member has been removed from the cluster".to_owned(),
+                reason: REMOVED.to_owned(),
             }),
             Effect::Stop(reason) => Delivery::Outside(Output::Stop { reason }),
             notice @ (Effect::RosterChanged

@@ -3,7 +3,7 @@
 //! Source: etcd v3.7.1 server/etcdserver/apply/backend.go (ClusterVersionSet,
 //! ClusterMemberAttrSet, DowngradeInfoSet), server/etcdserver/server.go (applyConfChange).
 
-use kvorum_proto::ids::MemberId;
+use kvorum_proto::ids::{LogIndex, MemberId};
 use kvorum_proto::membershippb::{
     ClusterMemberAttrSetRequest, ClusterVersionSetRequest, DowngradeInfoSetRequest,
 };
@@ -22,12 +22,14 @@ pub(super) fn conf_change(
     this: MemberId,
     effects: &mut Vec<Effect>,
 ) -> Result<Response, Refused> {
+    let index = LogIndex(state.applied.0 + 1);
     let change = Change::from_wire(&wire).map_err(|error| Refused::broken(&error))?;
     if let Err(error) = state.cluster().roster.check(&change) {
-        effects.push(Effect::ConfChanged(ConfChange {
+        let change = ConfChange {
             node_id: Some(0),
             ..wire
-        }));
+        };
+        effects.push(Effect::ConfChanged { index, change });
         return Err(error.into());
     }
     let removes_this = change == Change::Remove(this);
@@ -36,7 +38,8 @@ pub(super) fn conf_change(
         _ => None,
     };
     state.cluster_mut().roster.apply(change);
-    effects.push(Effect::ConfChanged(wire));
+    let change = wire;
+    effects.push(Effect::ConfChanged { index, change });
     effects.push(Effect::RosterChanged);
     if removes_this {
         effects.push(Effect::Removed);

@@ -33,7 +33,12 @@ pub enum Effect {
     Lease(lease::Input),
     /// A membership change was carried out (node 0: refused); consensus must hear of it before
     /// the [`Effect::Applied`] that covers it.
-    ConfChanged(raftpb::ConfChange),
+    ConfChanged {
+        /// The index of its entry.
+        index: LogIndex,
+        /// The change.
+        change: raftpb::ConfChange,
+    },
     /// The last published roster differs from the one before.
     RosterChanged,
     /// The last published alarms differ from those before.

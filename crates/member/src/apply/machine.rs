@@ -21,7 +21,7 @@ use crate::consensus::ReadToken;
 use crate::lease::Grants;
 
 /// What applying is told.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub enum Input {
     /// These entries are committed. They follow each other and the last one applied.
     Committed(Vec<raftpb::Entry>),
@@ -32,6 +32,9 @@ pub enum Input {
         /// What they must see.
         index: LogIndex,
     },
+    /// Go on from this state, which a leader has sent and which is newer than all that was applied.
+    /// Reads that wait here wait on; requests whose entries are in it are never answered.
+    Install(Box<Apply>),
     /// Do a bounded part of the removal of compacted history.
     CompactStep {
         /// Most records to visit; 0 counts as 1.
@@ -134,6 +137,7 @@ impl Apply {
                 self.reads.entry(index).or_default().extend(tokens);
                 self.release_reads();
             }
+            Input::Install(state) => self.install(*state),
             Input::CompactStep { records_max } => {
                 self.effects
                     .extend(self.removal.step(&mut self.state, records_max));
@@ -201,6 +205,32 @@ impl Apply {
         );
     }
 
+    fn install(&mut self, new: Self) {
+        if new.state.applied <= self.state.applied {
+            let (new, old) = (new.state.applied.0, self.state.applied.0);
+            self.stop(format!("a snapshot at {new} must not follow entry {old}"));
+            return;
+        }
+        self.state = new.state;
+        self.removal = new.removal;
+        let leases = self.state.grants.to_deadlines();
+        let revision = self.state.store.view().compact_revision();
+        self.effects.extend([
+            Effect::Published(self.state.read_view()),
+            Effect::Lease(leases),
+            Effect::RosterChanged,
+            Effect::AlarmsChanged,
+            Effect::CompactionScheduled { revision },
+        ]);
+        self.release_reads();
+        self.effects.push_back(Effect::Applied(self.state.applied));
+    }
+
+    fn stop(&mut self, reason: String) {
+        self.stopped = true;
+        self.effects.push_back(Effect::Stop(reason));
+    }
+
     fn committed(&mut self, entries: Vec<raftpb::Entry>) {
         let mut effects = Vec::new();
         let mut broken = None;
@@ -217,8 +247,7 @@ impl Apply {
         self.release_reads();
         self.effects.push_back(Effect::Applied(self.state.applied));
         if let Some(reason) = broken {
-            self.stopped = true;
-            self.effects.push_back(Effect::Stop(reason));
+            self.stop(reason);
         }
     }
 

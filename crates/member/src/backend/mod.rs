@@ -42,7 +42,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use kvorum_proto::etcdserverpb::AlarmType;
 use kvorum_proto::ids::LeaseId;
-use kvorum_proto::leasepb;
+use kvorum_proto::{leasepb, raftpb};
 use kvorum_storage::bolt::schema::{self, RevisionKey};
 use prost::Message as _;
 use serde::Serialize;
@@ -91,6 +91,23 @@ impl Backend {
     /// The newest store revision in it.
     pub fn revision(&self) -> i64 {
         self.view.keys.current_revision()
+    }
+
+    /// Where it stands in the log, as a message with a snapshot says it.
+    pub fn metadata(&self) -> raftpb::SnapshotMetadata {
+        let roster = &self.view.cluster.roster;
+        let learners = roster.members().filter(|member| member.is_learner);
+        let conf_state = raftpb::ConfState {
+            voters: roster.voters().map(id_of).collect(),
+            learners: learners.map(id_of).collect(),
+            auto_leave: Some(false),
+            ..Default::default()
+        };
+        raftpb::SnapshotMetadata {
+            conf_state: Some(conf_state),
+            index: Some(self.view.applied.0),
+            term: Some(self.view.term.0),
+        }
     }
 
     /// Version of the file, as its readers know it.

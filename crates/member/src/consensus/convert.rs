@@ -12,7 +12,7 @@
 //! does not have. On the way out they become the data again.
 
 use bytes::Bytes;
-use kvorum_proto::raftpb;
+use kvorum_proto::{raftpb, walpb};
 use prost::Message as _;
 use raft::eraftpb;
 
@@ -58,9 +58,12 @@ pub enum ConvertError {
         /// The term that came.
         term: u64,
     },
-    /// The message carries a raft snapshot, which is not taken yet.
-    #[error("raft snapshots are not taken yet")]
+    /// A message carries a snapshot where none may come, or lacks it where one must come.
+    #[error("a snapshot without its state, or none where one belongs")]
     Snapshot,
+    /// The configuration of a snapshot is none that members agree on one change at a time.
+    #[error("snapshot with an impossible configuration")]
+    Configuration,
 }
 
 /// A checked entry in the crate's form.
@@ -238,6 +241,60 @@ pub(crate) fn message_in(message: raftpb::Message) -> Result<eraftpb::Message, C
     Ok(out)
 }
 
+/// A checked message with a snapshot in the crate's form. The crate sees where the snapshot stands,
+/// never what is in it.
+///
+/// # Errors
+/// Whatever would make the crate panic or misread: see [`ConvertError`].
+pub(crate) fn snapshot_in(message: &raftpb::Message) -> Result<eraftpb::Message, ConvertError> {
+    if message.r#type.unwrap_or_default() != raftpb::MessageType::MsgSnap as i32 {
+        return Err(ConvertError::Snapshot);
+    }
+    if message.from() == 0 {
+        return Err(ConvertError::Sender);
+    }
+    let metadata = message
+        .snapshot
+        .as_ref()
+        .and_then(|snapshot| snapshot.metadata.as_ref())
+        .ok_or(ConvertError::Snapshot)?;
+    let conf_state = metadata.conf_state.clone().unwrap_or_default();
+    if metadata.index() == 0 || metadata.term() == 0 || metadata.term() > message.term() {
+        return Err(ConvertError::Snapshot);
+    }
+    check_configuration(&conf_state)?;
+    let mut inside = eraftpb::SnapshotMetadata {
+        index: metadata.index(),
+        term: metadata.term(),
+        ..Default::default()
+    };
+    inside.set_conf_state(conf_state_in(&conf_state));
+    let mut snapshot = eraftpb::Snapshot::default();
+    snapshot.set_metadata(inside);
+    let mut out = eraftpb::Message {
+        msg_type: eraftpb::MessageType::MsgSnapshot,
+        to: message.to(),
+        from: message.from(),
+        term: message.term(),
+        ..Default::default()
+    };
+    out.set_snapshot(snapshot);
+    Ok(out)
+}
+
+/// Somebody votes, nobody twice, nobody is 0, and no change is half done.
+fn check_configuration(state: &raftpb::ConfState) -> Result<(), ConvertError> {
+    let mut members: Vec<u64> = [&state.voters[..], &state.learners[..]].concat();
+    members.sort_unstable();
+    let is_simple = state.voters_outgoing.is_empty() && state.learners_next.is_empty();
+    let unique = members.windows(2).all(|pair| pair[0] != pair[1]);
+    if is_simple && unique && !state.voters.is_empty() && members[0] != 0 {
+        Ok(())
+    } else {
+        Err(ConvertError::Configuration)
+    }
+}
+
 /// Checks number and order of the entries of a message.
 fn check_entries(
     kind: eraftpb::MessageType,
@@ -324,11 +381,36 @@ fn message_type_in(number: i32) -> Result<eraftpb::MessageType, ConvertError> {
     })
 }
 
+/// A snapshot of the crate in etcd's form, without its state.
+fn snapshot_out(snapshot: &eraftpb::Snapshot) -> raftpb::Snapshot {
+    let metadata = snapshot.get_metadata();
+    raftpb::Snapshot {
+        data: None,
+        metadata: Some(raftpb::SnapshotMetadata {
+            conf_state: Some(conf_state_out(metadata.get_conf_state())),
+            index: Some(metadata.index),
+            term: Some(metadata.term),
+        }),
+    }
+}
+
+/// The same as the log records it.
+pub(crate) fn snapshot_record(snapshot: &eraftpb::Snapshot) -> walpb::Snapshot {
+    let metadata = snapshot.get_metadata();
+    walpb::Snapshot {
+        index: Some(metadata.index),
+        term: Some(metadata.term),
+        conf_state: Some(conf_state_out(metadata.get_conf_state())),
+    }
+}
+
 /// A message of the crate in etcd's form; its private fields (priority, term of the commit index,
 /// snapshot request) stay behind.
 pub(crate) fn message_out(mut message: eraftpb::Message) -> raftpb::Message {
     let entries: Vec<_> = message.take_entries().into();
     let context = message.take_context();
+    let is_snapshot = message.msg_type == eraftpb::MessageType::MsgSnapshot;
+    let snapshot = is_snapshot.then(|| snapshot_out(message.get_snapshot()));
     raftpb::Message {
         r#type: Some(message.msg_type as i32),
         to: Some(message.to),
@@ -338,7 +420,7 @@ pub(crate) fn message_out(mut message: eraftpb::Message) -> raftpb::Message {
         index: Some(message.index),
         entries: entries.into_iter().map(entry_out).collect(),
         commit: Some(message.commit),
-        snapshot: None,
+        snapshot,
         reject: Some(message.reject),
         reject_hint: Some(message.reject_hint),
         context: (!context.is_empty()).then_some(context),

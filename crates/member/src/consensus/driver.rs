@@ -14,11 +14,12 @@ use raft::{RawNode, StateRole};
 use super::bootstrap::{self, InitialMember, RestoreError};
 use super::flow::{CREDIT_BYTES, Flow};
 use super::gates::Gates;
+use super::hurry::Hurry;
 use super::memory::MemoryLog;
 use super::reads::Reads;
 use super::{
-    Config, Input, Leadership, MESSAGE_BYTES_MAX, MESSAGES_IN_FLIGHT_MAX, Output, Role, Status,
-    UNCOMMITTED_BYTES_MAX, convert, report,
+    Config, Input, Leadership, MESSAGE_BYTES_MAX, MESSAGES_IN_FLIGHT_MAX, Output, PeerProgress,
+    Role, Status, UNCOMMITTED_BYTES_MAX, convert, report,
 };
 
 /// How many bytes of committed entries one turn of the crate may hand out.
@@ -40,6 +41,11 @@ pub struct Consensus {
     /// The last index given to `flow`.
     handed_out: LogIndex,
     leadership: Leadership,
+    /// Snapshots on their way to the disk, oldest first, with the ticket that they wait for.
+    installing: VecDeque<(Ticket, LogIndex)>,
+    /// Where the configuration was last taken from a snapshot: older changes are in it.
+    configured: LogIndex,
+    hurry: Option<Hurry>,
     /// What was committed before this start.
     replay_end: LogIndex,
     /// The first write of a new cluster; nothing else happens until it is durable.
@@ -89,6 +95,16 @@ impl Consensus {
             must_sync: true,
         }));
         Ok(consensus)
+    }
+
+    /// The first start of a member that joins a cluster which exists: its log is empty, and the
+    /// leader sends all of it.
+    ///
+    /// # Errors
+    /// When the settings do not fit together.
+    pub fn join(config: Config) -> Result<Self, RestoreError> {
+        let nothing = (HardState::default(), ConfState::default());
+        Self::start(config, (0, 0), Vec::new(), nothing.0, nothing.1)
     }
 
     /// A later start, from what the write-ahead log held. The configuration at `snapshot` is the
@@ -142,7 +158,7 @@ impl Consensus {
         let node = RawNode::new(&settings, log, &report::logger())
             .map_err(|error| RestoreError::Raft(error.to_string()))?;
         let mut consensus = Consensus {
-            reads: Reads::new(config.boot_nonce),
+            reads: Reads::new(config.member, config.boot_nonce),
             config,
             node,
             now: 0,
@@ -151,6 +167,9 @@ impl Consensus {
             gates: Gates::default(),
             flow: Flow::new(commit),
             handed_out: LogIndex(trimmed.0),
+            installing: VecDeque::new(),
+            configured: LogIndex(trimmed.0),
+            hurry: None,
             leadership: Leadership::default(),
             replay_end: commit,
             birth: None,
@@ -177,8 +196,13 @@ impl Consensus {
             }
             Input::Persisted(ticket) => self.persisted(ticket),
             Input::Applied(index) => self.applied(index),
-            Input::ConfChanged(change) => self.conf_changed(&change),
+            Input::ConfChanged { index, change } => self.conf_changed(index, &change),
             Input::Message(message) => self.message(*message),
+            Input::Snapshot(message) => self.snapshot(&message),
+            Input::Unreachable(peer) => self.node.report_unreachable(peer.0),
+            Input::SnapshotSent { to, received } => self.snapshot_sent(to, received),
+            Input::Closed(peer) => self.closed(peer),
+            Input::AdvanceElection => self.advance_election(),
             Input::TransferLeader(to) => self.node.transfer_leader(to.0),
             Input::Campaign => self.campaign(),
         }
@@ -254,6 +278,27 @@ impl Consensus {
     /// The voters and learners as of the last applied configuration change, each list ascending.
     pub fn conf_state(&self) -> raftpb::ConfState {
         convert::conf_state_out(&self.node.raft.prs().conf().to_conf_state())
+    }
+
+    /// How far each member is, by ascending id; empty unless this member leads.
+    pub fn progress(&self) -> Vec<PeerProgress> {
+        if !self.is_leading() {
+            return Vec::new();
+        }
+        let this = self.config.member;
+        let tracker = self.node.raft.prs();
+        let learners = tracker.conf().to_conf_state().learners;
+        let mut peers: Vec<_> = tracker
+            .iter()
+            .map(|(id, progress)| PeerProgress {
+                member: MemberId(*id),
+                is_learner: learners.contains(id),
+                matched: LogIndex(progress.matched),
+                is_active: MemberId(*id) == this || progress.recent_active,
+            })
+            .collect();
+        peers.sort_unstable_by_key(|peer| peer.member);
+        peers
     }
 
     /// Panics with the rule that broke. For tests and the simulator; reads the whole log in memory.

@@ -70,6 +70,11 @@ impl Flow {
         Some(batch)
     }
 
+    /// A snapshot holds what waits here.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+    }
+
     /// Apply has confirmed everything up to `index`.
     pub(super) fn confirm(&mut self, index: LogIndex) {
         while let Some(&(last, bytes)) = self.unconfirmed.front() {

@@ -30,6 +30,11 @@ impl Gates {
         self.last
     }
 
+    /// The ticket given last.
+    pub(super) fn last_ticket(&self) -> Ticket {
+        self.last
+    }
+
     /// From now on `batch` waits for `ticket`.
     pub(super) fn open(&mut self, ticket: Ticket, batch: u64) {
         assert!(

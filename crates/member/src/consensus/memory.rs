@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::eraftpb::{ConfState, Entry, HardState, Snapshot, SnapshotMetadata};
 use raft::{GetEntriesContext, RaftState, StorageError};
 
 /// What an entry costs beside its bytes, as the crate counts message sizes.
@@ -24,7 +24,11 @@ pub(super) struct MemoryLog {
     trimmed_term: u64,
     entries: VecDeque<Entry>,
     /// Only read by the crate when it starts.
-    initial: (HardState, ConfState),
+    initial: HardState,
+    /// The last applied entry.
+    applied: u64,
+    /// The configuration as of that entry.
+    conf_state: ConfState,
 }
 
 impl MemoryLog {
@@ -39,8 +43,28 @@ impl MemoryLog {
             trimmed_index: trimmed.0,
             trimmed_term: trimmed.1,
             entries: entries.into(),
-            initial: (hard_state, conf_state),
+            initial: hard_state,
+            applied: trimmed.0,
+            conf_state,
         }
+    }
+
+    /// Everything up to this index is applied.
+    pub(super) fn applied(&mut self, index: u64) {
+        self.applied = index;
+    }
+
+    /// A configuration change was applied.
+    pub(super) fn configured(&mut self, state: ConfState) {
+        self.conf_state = state;
+    }
+
+    /// A snapshot takes the place of all entries.
+    pub(super) fn restore(&mut self, snapshot: &SnapshotMetadata) {
+        self.entries.clear();
+        self.trimmed_index = snapshot.index;
+        self.trimmed_term = snapshot.term;
+        self.conf_state = snapshot.get_conf_state().clone();
     }
 
     /// Takes new entries; those with an index already present replace the tail.
@@ -102,8 +126,8 @@ impl MemoryLog {
 impl raft::Storage for MemoryLog {
     fn initial_state(&self) -> raft::Result<RaftState> {
         Ok(RaftState::new(
-            self.initial.0.clone(),
-            self.initial.1.clone(),
+            self.initial.clone(),
+            self.conf_state.clone(),
         ))
     }
 
@@ -157,9 +181,21 @@ impl raft::Storage for MemoryLog {
         Ok(self.last())
     }
 
-    fn snapshot(&self, _: u64, _: u64) -> raft::Result<Snapshot> {
-        // The leader then keeps probing; snapshots are sent once peers are.
-        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    /// Where a snapshot of what is applied stands. The state itself is added by who has it.
+    fn snapshot(&self, request_index: u64, _: u64) -> raft::Result<Snapshot> {
+        let term = self.term(self.applied).unwrap_or(0);
+        if self.applied < request_index || term == 0 {
+            return Err(StorageError::SnapshotTemporarilyUnavailable.into());
+        }
+        let mut metadata = SnapshotMetadata {
+            index: self.applied,
+            term,
+            ..Default::default()
+        };
+        metadata.set_conf_state(self.conf_state.clone());
+        let mut snapshot = Snapshot::default();
+        snapshot.set_metadata(metadata);
+        Ok(snapshot)
     }
 }
 

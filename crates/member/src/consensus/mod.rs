@@ -35,6 +35,7 @@ mod convert;
 mod driver;
 mod flow;
 mod gates;
+mod hurry;
 mod memory;
 mod reads;
 mod report;
@@ -43,7 +44,7 @@ mod tests;
 
 use bytes::Bytes;
 use kvorum_proto::ids::{LogIndex, MemberId, RequestId, Term};
-use kvorum_proto::raftpb;
+use kvorum_proto::{raftpb, walpb};
 use kvorum_storage::wal::{Append, Ticket};
 
 pub use bootstrap::{InitialMember, RestoreError, initial_entries};
@@ -145,9 +146,34 @@ pub enum Input {
     Applied(LogIndex),
     /// Apply carried out a membership change (member 0: apply refused it). Comes before the
     /// `Applied` that covers it.
-    ConfChanged(raftpb::ConfChange),
-    /// A message from a peer.
+    ConfChanged {
+        /// The index of its entry.
+        index: LogIndex,
+        /// The change.
+        change: raftpb::ConfChange,
+    },
+    /// A message from a peer; none that carries a snapshot.
     Message(Box<raftpb::Message>),
+    /// A message from the leader with a snapshot, whose state was received whole. Answered by
+    /// [`Output::Install`] or [`Output::SnapshotRefused`].
+    Snapshot(Box<raftpb::Message>),
+    /// A message to this peer was lost on the way, or its connection is down.
+    Unreachable(MemberId),
+    /// What became of the snapshot that was sent to this peer.
+    SnapshotSent {
+        /// The peer.
+        to: MemberId,
+        /// Whether the peer has received it whole.
+        received: bool,
+    },
+    /// All connections from this peer are closed. When it leads, it has probably died: this member
+    /// asks soon whether it would be elected, in an order among the members that avoids collisions.
+    Closed(MemberId),
+    /// The peers are connected, or enough time was given for it: a member that has just started and
+    /// knows no leader counts its first election time-out as nearly over
+    /// (`--initial-election-tick-advance`).
+    /// Source: etcd 3.7.1 `server/etcdserver/server.go`, `adjustTicks`.
+    AdvanceElection,
     /// Hand leadership over to this member.
     TransferLeader(MemberId),
     /// Try to become leader now.
@@ -159,8 +185,23 @@ pub enum Input {
 pub enum Output {
     /// Write this to the log and say when it is durable.
     Append(Append),
+    /// Write to the log that the state at a snapshot from the leader is durable, and say when that
+    /// is durable itself. Tickets are those of [`Output::Append`].
+    AppendSnapshot {
+        /// Comes back in [`Input::Persisted`].
+        ticket: Ticket,
+        /// The snapshot; the log before it counts no more.
+        snapshot: walpb::Snapshot,
+        /// The hard state that reaches it.
+        hard_state: raftpb::HardState,
+    },
     /// Apply these in order. Never empty.
     Commit(Vec<raftpb::Entry>),
+    /// The snapshot at this index is durable in the log: its state takes the place of what was
+    /// applied so far. What is committed next follows it.
+    Install(LogIndex),
+    /// The snapshot at this index is not wanted: it is not newer than what is there.
+    SnapshotRefused(LogIndex),
     /// These reads may run once `index` is applied.
     ReadReady {
         /// The reads, in the order in which they came.
@@ -184,6 +225,10 @@ pub enum Output {
     },
     /// For the peer named in it.
     Send(Box<raftpb::Message>),
+    /// For the peer named in it, which needs entries that are gone: the message with the whole
+    /// state as it is applied now or later. Nothing else is sent to that peer until
+    /// [`Input::SnapshotSent`] comes.
+    SendSnapshot(Box<raftpb::Message>),
     /// Term, leader or role changed.
     Leadership(Leadership),
     /// An invariant broke; the process must stop.
@@ -229,6 +274,19 @@ pub struct Leadership {
     /// This member leads and has applied an entry of its own term: whatever an earlier leader put
     /// into the log is decided.
     pub settled: bool,
+}
+
+/// How far a peer is, as its leader knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerProgress {
+    /// The peer; the leader itself is among them.
+    pub member: MemberId,
+    /// Whether it has no vote.
+    pub is_learner: bool,
+    /// The last index that it is known to have.
+    pub matched: LogIndex,
+    /// Whether it was heard of within the last election time-out.
+    pub is_active: bool,
 }
 
 /// Where consensus stands, for status replies and metrics.

@@ -4,19 +4,24 @@
 //! waits for the next. A round that is not answered (a lost message, a leader that fell) is begun
 //! again under a new context, so a late answer to the old one finds nobody.
 
-use super::{READS_WAITING_MAX, ReadToken, Refusal};
 use std::collections::VecDeque;
+
+use kvorum_proto::ids::MemberId;
+
+use super::{READS_WAITING_MAX, ReadToken, Refusal};
 
 /// After so many ticks an unanswered round is begun again (500 ms with ticks of 100 ms).
 /// Source: etcd 3.7.1 `server/etcdserver/v3_server.go`, `readIndexRetryTime`.
 const ROUND_TICKS_MAX: u64 = 5;
 
-/// What names a round: boot nonce and counter, both big-endian.
-pub(super) type Context = [u8; 16];
+/// What names a round: member, boot nonce and counter, each big-endian. A leader tells rounds of all
+/// members apart by it.
+pub(super) type Context = [u8; 24];
 
 /// The reads that wait.
 #[derive(Debug)]
 pub(super) struct Reads {
+    member: MemberId,
     nonce: u64,
     counter: u64,
     /// Each with the tick at which it came; ascending.
@@ -33,8 +38,9 @@ struct Round {
 }
 
 impl Reads {
-    pub(super) fn new(nonce: u64) -> Self {
+    pub(super) fn new(member: MemberId, nonce: u64) -> Self {
         Reads {
+            member,
             nonce,
             counter: 0,
             waiting: VecDeque::new(),
@@ -61,8 +67,10 @@ impl Reads {
         }
         self.counter += 1;
         let mut context = Context::default();
-        context[..8].copy_from_slice(&self.nonce.to_be_bytes());
-        context[8..].copy_from_slice(&self.counter.to_be_bytes());
+        let words = [self.member.0, self.nonce, self.counter];
+        for (place, word) in context.chunks_exact_mut(8).zip(words) {
+            place.copy_from_slice(&word.to_be_bytes());
+        }
         self.round = Some(Round {
             context,
             begun: now,
@@ -129,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_round_serves_those_who_waited_when_it_began() {
-        let mut reads = Reads::new(7);
+        let mut reads = Reads::new(MemberId(1), 7);
         push(&mut reads, 0, 1);
         push(&mut reads, 0, 2);
         let first = reads.begin(0).expect("reads wait");
@@ -144,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_late_answer_to_an_old_round_serves_nobody() {
-        let mut reads = Reads::new(7);
+        let mut reads = Reads::new(MemberId(1), 7);
         push(&mut reads, 0, 1);
         let old = reads.begin(0).expect("reads wait");
         assert_eq!(reads.tick(ROUND_TICKS_MAX, 0), []);
@@ -155,7 +163,7 @@ mod tests {
 
     #[test]
     fn more_reads_than_may_wait_are_refused() {
-        let mut reads = Reads::new(7);
+        let mut reads = Reads::new(MemberId(1), 7);
         for token in 0..READS_WAITING_MAX as u64 {
             push(&mut reads, 0, token);
         }
@@ -165,7 +173,7 @@ mod tests {
 
     #[test]
     fn old_reads_are_given_back() {
-        let mut reads = Reads::new(7);
+        let mut reads = Reads::new(MemberId(1), 7);
         push(&mut reads, 0, 1);
         push(&mut reads, 4, 2);
         let round = reads.begin(4).expect("reads wait");

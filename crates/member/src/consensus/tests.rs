@@ -118,7 +118,8 @@ impl Bench {
         for entry in &entries {
             if entry.r#type() == raftpb::EntryType::EntryConfChange {
                 let change = raftpb::ConfChange::decode(entry.data()).expect("checked before");
-                self.consensus.input(Input::ConfChanged(change));
+                let index = LogIndex(entry.index());
+                self.consensus.input(Input::ConfChanged { index, change });
             }
         }
         self.applied.extend(entries);
@@ -505,11 +506,14 @@ fn conf_changes_reach_the_configuration_in_etcds_numbering() {
 #[test]
 fn a_change_that_raft_cannot_carry_out_stops_the_member() {
     let mut bench = Bench::lone();
-    bench.input(Input::ConfChanged(raftpb::ConfChange {
-        r#type: Some(1),
-        node_id: Some(1),
-        ..Default::default()
-    }));
+    bench.input(Input::ConfChanged {
+        index: LogIndex(2),
+        change: raftpb::ConfChange {
+            r#type: Some(1),
+            node_id: Some(1),
+            ..Default::default()
+        },
+    });
     assert!(
         matches!(bench.outputs[..], [Output::Stop(_)]),
         "{:?}",

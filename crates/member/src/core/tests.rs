@@ -191,6 +191,8 @@ impl World {
             Output::ReadRefused { .. }
             | Output::Watch(_)
             | Output::Send(_)
+            | Output::SendSnapshot { .. }
+            | Output::SnapshotDone { .. }
             | Output::Leadership(_)
             | Output::Notice(_) => {}
         }

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use kvorum_proto::ids::{LeaseId, Moment};
 
-use super::messages::{Input, Output, Token};
+use super::messages::{Input, Output, Restored, Token};
 use super::ttl_seconds_min;
 
 /// How often ended leases are looked for.
@@ -124,6 +124,7 @@ impl Deadlines {
             } => {
                 self.checkpointed(now, id, remaining_seconds);
             }
+            Input::Restored(leases) => self.restored(leases),
             Input::Promoted => self.promoted(now),
             Input::Demoted => self.demoted(),
             Input::KeepAlive { token, id } => self.keep_alive(now, token, id),
@@ -257,6 +258,18 @@ impl Deadlines {
         if lease.end > now {
             self.renew(now, id);
         }
+    }
+
+    fn restored(&mut self, leases: Vec<Restored>) {
+        self.demoted();
+        let lease = |lease: &Restored| Lease {
+            ttl_seconds: lease.ttl_seconds,
+            remaining_seconds: lease.remaining_seconds,
+            end: NEVER,
+            clearing: None,
+        };
+        self.leases = leases.iter().map(|it| (it.id, lease(it))).collect();
+        self.ends = self.leases.keys().map(|id| (NEVER, *id)).collect();
     }
 
     fn promoted(&mut self, now: Moment) {

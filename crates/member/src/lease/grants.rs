@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use kvorum_proto::ids::LeaseId;
 
+use super::messages::{Input, Restored};
+
 /// One lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grant {
@@ -47,6 +49,16 @@ impl Grants {
     /// All leases by ascending id.
     pub fn iter(&self) -> impl Iterator<Item = (LeaseId, &Grant)> {
         self.leases.iter().map(|(id, grant)| (*id, grant))
+    }
+
+    /// All leases as the deadlines take them over from a snapshot.
+    pub fn to_deadlines(&self) -> Input {
+        let rest = |(id, grant): (LeaseId, &Grant)| Restored {
+            id,
+            ttl_seconds: grant.ttl_seconds,
+            remaining_seconds: grant.remaining_seconds,
+        };
+        Input::Restored(self.iter().map(rest).collect())
     }
 
     /// How many leases there are.

@@ -6,6 +6,17 @@ use kvorum_proto::ids::LeaseId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);
 
+/// A lease as a snapshot holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// The lease.
+    pub id: LeaseId,
+    /// Its lifetime in seconds.
+    pub ttl_seconds: i64,
+    /// The rest that was written down, in seconds; 0 for a whole lifetime.
+    pub remaining_seconds: i64,
+}
+
 /// What this machine hears.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -25,6 +36,9 @@ pub enum Input {
         /// The rest in seconds; 0 for a whole lifetime.
         remaining_seconds: i64,
     },
+    /// All leases, after a start from a checkpoint or a snapshot from the leader: there are no
+    /// others. Comes only while this member does not lead.
+    Restored(Vec<Restored>),
     /// This member leads, and the first entry of its term is applied.
     Promoted,
     /// This member no longer leads.

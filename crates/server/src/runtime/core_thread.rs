@@ -324,7 +324,9 @@ impl CoreThread {
                     }
                 }
                 // A lone member has no peers to send to.
-                core::Output::Send(_) => {}
+                core::Output::Send(_)
+                | core::Output::SendSnapshot { .. }
+                | core::Output::SnapshotDone { .. } => {}
                 core::Output::Leadership(leadership) => self.leadership(leadership),
                 core::Output::Notice(effect) => self.notice(&effect),
                 core::Output::Stop { reason } => self.broken(reason),

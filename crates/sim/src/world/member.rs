@@ -119,7 +119,8 @@ impl World {
                     self.count("compactions finished");
                 }
                 Output::Notice(_) => {}
-                Output::Send(message) => {
+                Output::SnapshotDone { .. } => {}
+                Output::Send(message) | Output::SendSnapshot { message, .. } => {
                     self.violated(
                         "a lone member has nobody to talk to",
                         format!("{message:?}"),

@@ -56,12 +56,12 @@ fn membership_changes_are_answered_with_all_members() {
     let news = world.news();
     let last = &news[news.len() - 1];
     assert!(
-        matches!(last, Effect::ConfChanged(change) if change.node_id() == 0),
+        matches!(last, Effect::ConfChanged { change, .. } if change.node_id() == 0),
         "{last:?}"
     );
     let told = news
         .iter()
-        .filter(|effect| matches!(effect, Effect::ConfChanged(_)));
+        .filter(|effect| matches!(effect, Effect::ConfChanged { .. }));
     assert_eq!(
         told.count(),
         4,

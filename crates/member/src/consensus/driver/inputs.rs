@@ -1,11 +1,13 @@
 //! What each input does to the driver.
 
-use kvorum_proto::ids::{LogIndex, MemberId, RequestId};
+use kvorum_proto::ids::{LogIndex, MemberId, RequestId, Term};
 use kvorum_proto::raftpb;
 use kvorum_storage::wal::Ticket;
 use prost::Message as _;
 use raft::eraftpb::{self, MessageType};
+use raft::{SnapshotStatus, StateRole};
 
+use super::super::hurry::Hurry;
 use super::super::{
     HELD_BYTES_MAX, HELD_PROPOSALS_MAX, Output, PENDING_APPLY_ENTRIES_MAX, Proposal, Refusal,
     convert,
@@ -18,6 +20,7 @@ impl Consensus {
         if self.birth.is_none() && self.may_campaign() {
             self.node.tick();
         }
+        self.hurry_on();
         let oldest = self.now.saturating_sub(self.config.request_timeout_ticks);
         for token in self.reads.tick(self.now, oldest) {
             self.outputs.push_back(Output::ReadRefused {
@@ -80,6 +83,10 @@ impl Consensus {
             self.node.on_persist_ready(batch);
             self.outputs.extend(messages.into_iter().map(send));
         }
+        while let Some((_, index)) = self.installing.pop_front_if(|(last, _)| *last <= ticket) {
+            self.handed_out = index;
+            self.outputs.push_back(Output::Install(index));
+        }
     }
 
     pub(super) fn applied(&mut self, index: LogIndex) {
@@ -89,6 +96,7 @@ impl Consensus {
         assert!(index <= self.handed_out, "apply confirms what it was given");
         self.node.advance_apply_to(index.0);
         self.flow.confirm(index);
+        self.node.mut_store().applied(index.0);
         let keep = self.config.catch_up_entries;
         let held = index.0 - self.node.store().trimmed();
         if held >= self.config.snapshot_count.max(keep).saturating_add(keep) {
@@ -96,13 +104,16 @@ impl Consensus {
         }
     }
 
-    pub(super) fn conf_changed(&mut self, change: &raftpb::ConfChange) {
+    pub(super) fn conf_changed(&mut self, index: LogIndex, change: &raftpb::ConfChange) {
+        if index <= self.configured {
+            return;
+        }
         let result = match convert::change_in(change) {
             Ok(None) => return,
             Ok(Some(change)) => self
                 .node
                 .apply_conf_change(&change)
-                .map(drop)
+                .map(|state| self.node.mut_store().configured(state))
                 .map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
@@ -119,7 +130,6 @@ impl Consensus {
             return;
         }
         let from = MemberId(message.from());
-        let last = self.node.raft.raft_log.last_index();
         let message = match convert::message_in(message) {
             Ok(message) => message,
             Err(error) => {
@@ -127,20 +137,115 @@ impl Consensus {
                 return;
             }
         };
-        // The crate would panic or lose its way: at an index that this log never had, and at an
-        // election that it may not win yet.
-        let beyond = match message.msg_type {
-            MessageType::MsgHeartbeat => message.commit > last,
-            MessageType::MsgAppendResponse => !message.reject && message.index > last,
-            MessageType::MsgTimeoutNow => !self.may_campaign(),
-            _ => false,
-        };
-        if beyond || message.to != self.config.member.0 {
-            tracing::warn!(%from, last, "message from peer refused: it is not for this log");
+        if message.to != self.config.member.0 || !self.fits_log(&message) {
+            tracing::warn!(%from, "message from peer refused: it is not for this log");
             return;
+        }
+        if message.msg_type == MessageType::MsgPropose {
+            return self.forwarded(message);
         }
         if let Err(error) = self.node.step(message) {
             tracing::debug!(%from, %error, "message from peer ignored");
+        }
+    }
+
+    /// Whether the crate would neither panic nor lose its way: at an index that this log never had,
+    /// at entries that contradict what is committed, and at an election that it may not win yet.
+    fn fits_log(&self, message: &eraftpb::Message) -> bool {
+        let log = &self.node.raft.raft_log;
+        let last = log.last_index();
+        match message.msg_type {
+            MessageType::MsgHeartbeat => message.commit <= last,
+            MessageType::MsgAppendResponse => message.reject || message.index <= last,
+            MessageType::MsgAppend => {
+                let committed_term = log.term(log.committed).unwrap_or(0);
+                message.index < log.committed || message.log_term >= committed_term
+            }
+            MessageType::MsgTimeoutNow => self.may_campaign(),
+            _ => true,
+        }
+    }
+
+    /// Proposals that a follower sent here. Who waits for them waits there, so a refusal is silent,
+    /// as it is in etcd; but what comes while leadership is handed over goes on to the next leader.
+    fn forwarded(&mut self, mut message: eraftpb::Message) {
+        let entries: Vec<_> = message.take_entries().into();
+        for mut entry in entries {
+            (entry.index, entry.term) = (0, 0);
+            self.hold(RequestId(0), entry);
+        }
+    }
+
+    /// A snapshot, whose state waits outside.
+    pub(super) fn snapshot(&mut self, message: &raftpb::Message) {
+        let from = MemberId(message.from());
+        let metadata = message
+            .snapshot
+            .as_ref()
+            .and_then(|it| it.metadata.as_ref());
+        let index = LogIndex(metadata.map_or(0, raftpb::SnapshotMetadata::index));
+        if self.installing.iter().any(|(_, other)| *other == index) {
+            return;
+        }
+        match convert::snapshot_in(message) {
+            Ok(inside) if self.birth.is_none() && inside.to == self.config.member.0 => {
+                if let Err(error) = self.node.step(inside) {
+                    tracing::debug!(%from, %error, "snapshot from peer ignored");
+                }
+            }
+            Ok(_) => tracing::warn!(%from, "snapshot from peer refused: it is not for this log"),
+            Err(error) => tracing::warn!(%from, %error, "snapshot from peer refused"),
+        }
+        let pending = self.node.snap();
+        if pending.is_none_or(|snapshot| snapshot.get_metadata().index != index.0) {
+            self.outputs.push_back(Output::SnapshotRefused(index));
+        }
+    }
+
+    pub(super) fn snapshot_sent(&mut self, to: MemberId, received: bool) {
+        let status = if received {
+            SnapshotStatus::Finish
+        } else {
+            SnapshotStatus::Failure
+        };
+        self.node.report_snapshot(to.0, status);
+    }
+
+    /// Forgets a leader whose connections are closed, and takes part in finding the next one.
+    pub(super) fn closed(&mut self, peer: MemberId) {
+        let raft = &mut self.node.raft;
+        if raft.leader_id != peer.0 || peer == self.config.member {
+            return;
+        }
+        tracing::info!(leader = %peer, "the leader has closed its connections");
+        raft.leader_id = raft::INVALID_ID;
+        if !self.config.pre_vote {
+            return;
+        }
+        let mut voters: Vec<u64> = raft.prs().conf().to_conf_state().voters;
+        voters.sort_unstable();
+        let term = Term(raft.term);
+        self.hurry = Hurry::new(self.now, term, self.config.member, peer, &voters);
+        self.hurry_on();
+    }
+
+    /// Asks for pre-votes while it is this member's turn and there is still no leader.
+    fn hurry_on(&mut self) {
+        let Some(hurry) = self.hurry else { return };
+        let raft = &self.node.raft;
+        let is_needless = raft.leader_id != raft::INVALID_ID || Term(raft.term) != hurry.term;
+        if is_needless || hurry.is_over(self.now) {
+            self.hurry = None;
+        } else if hurry.is_turn(self.now) {
+            self.campaign();
+        }
+    }
+
+    pub(super) fn advance_election(&mut self) {
+        let ticks = self.config.election_ticks - 1;
+        let raft = &mut self.node.raft;
+        if raft.state == StateRole::Follower && raft.leader_id == raft::INVALID_ID {
+            raft.election_elapsed = raft.election_elapsed.max(ticks);
         }
     }
 

@@ -88,10 +88,21 @@ impl Consensus {
         }
         self.flow
             .push(committed.into_iter().map(convert::entry_out));
+        let snapshot = self.begin_install(&ready);
         let mut progress = self.append(&mut ready);
+        if let Some(index) = snapshot {
+            // The crate counts a batch as a whole, so the state waits for the last part of it.
+            self.installing.push_back((self.gates.last_ticket(), index));
+        }
         for message in ready.take_messages() {
             progress = true;
-            self.outputs.push_back(send(convert::message_out(message)));
+            let is_snapshot = message.msg_type == MessageType::MsgSnapshot;
+            let message = convert::message_out(message);
+            self.outputs.push_back(if is_snapshot {
+                Output::SendSnapshot(Box::new(message))
+            } else {
+                send(message)
+            });
         }
         for state in ready.take_read_states() {
             progress = true;
@@ -111,12 +122,33 @@ impl Consensus {
         progress
     }
 
+    /// A snapshot takes the place of the log: in memory now, on the disk with the next ticket.
+    fn begin_install(&mut self, ready: &Ready) -> Option<LogIndex> {
+        let snapshot = ready.snapshot();
+        let metadata = snapshot.get_metadata();
+        if metadata.index == 0 {
+            return None;
+        }
+        let index = LogIndex(metadata.index);
+        self.node.mut_store().restore(metadata);
+        self.flow.clear();
+        self.configured = index;
+        let hard_state = convert::hard_state_out(&self.node.raft.hard_state());
+        self.outputs.push_back(Output::AppendSnapshot {
+            ticket: self.gates.next_ticket(),
+            snapshot: convert::snapshot_record(snapshot),
+            hard_state,
+        });
+        Some(index)
+    }
+
     /// Sends what is new in log and raft state to the disk, and keeps back the messages that
     /// promise it.
     pub(super) fn append(&mut self, ready: &mut Ready) -> bool {
         let entries = ready.take_entries();
         self.node.mut_store().append(&entries);
         let hard_state = ready.hs().map(convert::hard_state_out);
+        // A snapshot moves the commit index, so there is something to write behind it.
         let progress = hard_state.is_some() || !entries.is_empty();
         let must_sync = ready.must_sync();
         if progress {
@@ -132,12 +164,12 @@ impl Consensus {
                 must_sync,
             }));
         }
-        let promises: Vec<_> = ready
-            .take_persisted_messages()
-            .into_iter()
-            .map(convert::message_out)
-            .collect();
-        let progress = progress || !promises.is_empty();
+        let messages = ready.take_persisted_messages();
+        let progress = progress || !messages.is_empty();
+        let (promises, free): (Vec<_>, Vec<_>) = messages.into_iter().partition(promises);
+        let out = |message| send(convert::message_out(message));
+        self.outputs.extend(free.into_iter().map(out));
+        let promises = promises.into_iter().map(convert::message_out).collect();
         if let Some(free) = self.gates.follow(ready.number(), promises) {
             self.outputs.extend(free.into_iter().map(send));
         }
@@ -168,4 +200,18 @@ impl Consensus {
     pub(super) fn refuse(&mut self, id: RequestId, reason: Refusal) {
         self.outputs.push_back(Output::Refused { id, reason });
     }
+}
+
+/// Whether a message of a member that does not lead promises what must be durable first. The others
+/// only ask, or say that they hear the leader.
+fn promises(message: &eraftpb::Message) -> bool {
+    !matches!(
+        message.msg_type,
+        MessageType::MsgPropose
+            | MessageType::MsgReadIndex
+            | MessageType::MsgTransferLeader
+            | MessageType::MsgHeartbeatResponse
+            | MessageType::MsgRequestPreVote
+            | MessageType::MsgRequestPreVoteResponse
+    )
 }
