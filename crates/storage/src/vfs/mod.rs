@@ -14,10 +14,13 @@
 
 #[cfg(test)]
 pub(crate) mod crash_disk;
+mod map;
 mod os;
 
 use std::io;
 use std::path::Path;
+
+use bytes::Bytes;
 
 pub use os::{OsFile, OsVfs, SyncMode};
 
@@ -80,6 +83,15 @@ pub trait VfsFile: Send + 'static {
     fn length(&self) -> io::Result<u64>;
     /// Reads up to `buffer.len()` bytes; fewer only at the end of the file, 0 beyond it.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    /// All bytes of a file that nobody writes any more. They may be read from the disk only when
+    /// they are looked at, and stay readable when the file is removed.
+    fn map(&self) -> io::Result<Bytes> {
+        let length = usize::try_from(self.length()?).map_err(io::Error::other)?;
+        let mut bytes = vec![0; length];
+        let read = self.read_at(0, &mut bytes)?;
+        bytes.truncate(read);
+        Ok(bytes.into())
+    }
     /// Writes all bytes to the page cache; a gap before `offset` reads as zeros.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Writes all bytes; they and the length that makes them readable are durable on return.

@@ -5,7 +5,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use super::{OpenMode, Vfs, VfsFile};
+use bytes::Bytes;
+
+use super::{OpenMode, Vfs, VfsFile, map};
 
 /// What makes bytes durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,6 +119,10 @@ impl VfsFile for OsFile {
             }
         }
         Ok(read)
+    }
+
+    fn map(&self) -> io::Result<Bytes> {
+        map::map(&self.file)
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
@@ -298,6 +304,19 @@ mod tests {
             assert_eq!(read.read_at(1, &mut buffer).unwrap(), 1);
             assert_eq!(read.read_at(9, &mut buffer).unwrap(), 0);
         }
+    }
+
+    #[test]
+    fn a_map_outlives_its_file_and_an_empty_one_is_no_error() {
+        let place = Place::new();
+        let disk = OsVfs::default();
+        let mut file = disk.open(&place.file(), CREATE).unwrap();
+        assert_eq!(file.map().unwrap(), "");
+        file.write_at(0, b"bytes").unwrap();
+        let map = file.map().unwrap();
+        drop(file);
+        disk.remove(&place.file()).unwrap();
+        assert_eq!(map, "bytes");
     }
 
     #[test]
