@@ -39,7 +39,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use kvorum_mvcc::watch;
+use kvorum_mvcc::{EventBatch, watch};
 use kvorum_proto::ids::{LeaseId, LogIndex, MemberId, Moment, RequestId};
 use kvorum_proto::raftpb;
 use kvorum_storage::wal::{self, JobId, Ticket};
@@ -575,10 +575,28 @@ impl Core {
     }
 
     fn drain_apply(&mut self, replayed: bool) {
+        let mut batches = Vec::new();
         while let Some(effect) = self.apply.take_effect() {
+            match effect {
+                Effect::Events(batch) if !replayed => {
+                    batches.push(batch);
+                    continue;
+                }
+                // Watchers hear of changes before they hear that these are history.
+                Effect::CompactionScheduled { .. } => self.deliver_events(&mut batches),
+                _ => {}
+            }
             if let Some(delivery) = self.router.route_apply(effect, replayed) {
                 self.deliver(delivery);
             }
+        }
+        self.deliver_events(&mut batches);
+    }
+
+    fn deliver_events(&mut self, batches: &mut Vec<EventBatch>) {
+        if !batches.is_empty() {
+            let delivery = self.router.route_events(std::mem::take(batches));
+            self.deliver(delivery);
         }
     }
 

@@ -12,7 +12,7 @@
 //! log ─Job► outside   apply ─replies, events, views► outside   lease ─answers► outside
 //! ```
 
-use kvorum_mvcc::{View, watch};
+use kvorum_mvcc::{EventBatch, View, watch};
 use kvorum_proto::etcdserverpb::{
     InternalRaftRequest, LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest,
     RequestHeader, internal_raft_request::Payload,
@@ -143,10 +143,7 @@ impl Router {
             }
             Effect::Reply { .. } | Effect::Events(_) if replayed => return None,
             Effect::Reply { id, result } => Delivery::Outside(Output::Reply { id, result }),
-            Effect::Events(batch) => watch(watch::Input::Events {
-                batch,
-                view: self.keys.clone(),
-            }),
+            Effect::Events(batch) => self.route_events(vec![batch]),
             Effect::ReadReady(tokens) => Delivery::Outside(Output::ReadReady(tokens)),
             Effect::Lease(input) => Delivery::Lease(input),
             Effect::ConfChanged { index, change } => {
@@ -164,6 +161,14 @@ impl Router {
             | Effect::AlarmsChanged
             | Effect::ClusterVersionChanged(_)
             | Effect::CompactionFinished { .. }) => Delivery::Outside(Output::Notice(notice)),
+        })
+    }
+
+    /// The changes of a batch of entries, told to the watchers as one.
+    pub(crate) fn route_events(&self, batches: Vec<EventBatch>) -> Delivery {
+        watch(watch::Input::Events {
+            batches,
+            view: self.keys.clone(),
         })
     }
 

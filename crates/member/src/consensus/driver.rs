@@ -357,6 +357,7 @@ impl Consensus {
 impl Consensus {
     fn current_leadership(&self) -> Leadership {
         let raft = &self.node.raft;
+        let settled = raft.state == StateRole::Leader && raft.apply_to_current_term();
         Leadership {
             term: Term(raft.term),
             leader: MemberId(raft.leader_id),
@@ -366,7 +367,8 @@ impl Consensus {
                 StateRole::Candidate => Role::Candidate,
                 StateRole::Leader => Role::Leader,
             },
-            settled: raft.state == StateRole::Leader && raft.apply_to_current_term(),
+            settled,
+            alone: settled && self.is_alone(),
         }
     }
 

@@ -274,6 +274,14 @@ pub struct Leadership {
     /// This member leads and has applied an entry of its own term: whatever an earlier leader put
     /// into the log is decided.
     pub settled: bool,
+    /// It is settled and the only voter: whatever was ever acknowledged in the cluster is applied
+    /// here, so a linearizable read needs no round and may run on the published view at once.
+    ///
+    /// Nobody but this member can acknowledge a write while this holds. It falls when a change that
+    /// adds a voter is applied, and the output that says so comes before the first message to the
+    /// new voter. A read that began before that may still run: it is concurrent with whatever the
+    /// larger cluster decides.
+    pub alone: bool,
 }
 
 /// How far a peer is, as its leader knows.

@@ -202,6 +202,7 @@ fn a_lone_cluster_is_born_with_the_indexes_and_terms_of_etcd() {
         leader: MemberId(1),
         role: Role::Leader,
         settled: true,
+        alone: true,
     };
     assert_eq!(bench.consensus.status().leadership, leadership);
     let voted = raftpb::HardState {
@@ -501,6 +502,32 @@ fn conf_changes_reach_the_configuration_in_etcds_numbering() {
     let bytes = bench.log()[2].2;
     let logged = raftpb::ConfChange::decode(bytes).expect("as proposed");
     assert_eq!((logged.id(), logged.r#type), (1, Some(3)));
+}
+
+#[test]
+fn a_second_voter_ends_reads_without_a_round_before_it_hears_anything() {
+    let mut bench = Bench::lone();
+    // A learner has no vote: what is acknowledged is still acknowledged here.
+    for (kind, node, alone) in [(3, 8, true), (0, 9, false)] {
+        assert!(bench.consensus.status().leadership.alone);
+        bench.outputs.clear();
+        bench.input(Input::ProposeConfChange(raftpb::ConfChange {
+            id: Some(1),
+            r#type: Some(kind),
+            node_id: Some(node),
+            context: None,
+        }));
+        bench.settle();
+        assert_eq!(bench.consensus.status().leadership.alone, alone, "{node}");
+        let is_told =
+            |output: &Output| matches!(output, Output::Send(message) if message.to() == node);
+        let sent = bench.outputs.iter().position(is_told);
+        let ended = bench.outputs.iter().position(
+            |output| matches!(output, Output::Leadership(leadership) if !leadership.alone),
+        );
+        assert!(sent.is_some(), "the new member is spoken to");
+        assert_eq!(ended.is_some_and(|ended| Some(ended) < sent), !alone);
+    }
 }
 
 #[test]

@@ -75,8 +75,8 @@ fn line(output: &Output) -> String {
     let at = |view: &kvorum_mvcc::View| view.current_revision();
     match output {
         Output::Publish(view) => format!("Publish {:?} {}", view.applied, at(&view.keys)),
-        Output::Watch(watch::Input::Events { batch, view }) => {
-            format!("Events {batch:?} {}", at(view))
+        Output::Watch(watch::Input::Events { batches, view }) => {
+            format!("Events {batches:?} {}", at(view))
         }
         Output::Watch(watch::Input::Compacted { view }) => format!("Compacted {}", at(view)),
         other => format!("{other:?}"),

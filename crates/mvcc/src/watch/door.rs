@@ -85,10 +85,11 @@ pub enum Input {
         /// How much has left since the last time.
         gone: Room,
     },
-    /// A revision was applied. Batches come in order; a lost one is read from the history.
+    /// Revisions were applied. Batches come in order; a lost one is read from the history. While
+    /// no stream is open nothing needs to be told.
     Events {
-        /// The changes.
-        batch: EventBatch,
+        /// The changes, revisions ascending.
+        batches: Vec<EventBatch>,
         /// The store after them, or later.
         view: View,
     },

@@ -115,7 +115,7 @@ impl WatchHub {
             Input::Cancel { stream, watch_id } => self.cancel(stream, watch_id),
             Input::Progress { stream } => self.progress_requested(stream),
             Input::Room { stream, gone } => self.room(stream, gone),
-            Input::Events { batch, view } => self.events(&batch, view),
+            Input::Events { batches, view } => self.events(&batches, view),
             Input::Compacted { view } => self.adopt(view),
             Input::Leadership { term, has_leader } => self.leadership(term, has_leader),
             Input::Tick => self.tick(),
@@ -326,6 +326,10 @@ impl WatchHub {
                 self.page = None;
             }
             self.view = view;
+            if self.watchers.len() == 0 {
+                // Nobody is to be shown what happened: no history is read for it.
+                self.live = self.view.current_revision();
+            }
         }
     }
 

@@ -27,12 +27,14 @@ pub(super) const PAGE_BOUNDS: HistoryBounds = HistoryBounds {
 };
 
 impl WatchHub {
-    /// A revision was applied. One that does not follow the live one is a repetition, or follows a
+    /// Revisions were applied. One that does not follow the live one is a repetition, or follows a
     /// gap: then [`WatchHub::poll`] reads the gap and it from the history.
-    pub(super) fn events(&mut self, batch: &EventBatch, view: View) {
+    pub(super) fn events(&mut self, batches: &[EventBatch], view: View) {
         self.adopt(view);
-        if batch.revision == self.live + 1 && batch.revision <= self.view.current_revision() {
-            self.show(batch);
+        for batch in batches {
+            if batch.revision == self.live + 1 && batch.revision <= self.view.current_revision() {
+                self.show(batch);
+            }
         }
     }
 

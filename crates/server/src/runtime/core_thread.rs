@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kvorum_member::apply::{Effect, RequestError, Response};
-use kvorum_member::consensus::{Proposal, ReadToken, Role, Status};
+use kvorum_member::consensus::{Leadership, Proposal, ReadToken, Role, Status};
 use kvorum_member::core::{self, Core, Machine};
 use kvorum_member::lease;
 use kvorum_proto::ids::{MemberId, Moment, RequestId};
-use kvorum_storage::wal::JobId;
+use kvorum_storage::wal::{Job, JobId};
 use tracing::{error, info, warn};
 
 use super::disk::DiskThreads;
@@ -26,6 +26,9 @@ use crate::config::Span;
 
 /// Commands taken in one turn.
 const BATCH_COMMANDS_MAX: usize = 4096;
+
+/// With more commands than these in a turn, the thread leaves writing to another one and goes on.
+const INLINE_COMMANDS_MAX: usize = 8;
 
 /// What the thread is told by connections and by the disk.
 pub(super) enum Command {
@@ -123,6 +126,10 @@ pub(super) struct CoreThread {
     /// No step of a compaction before this.
     next_compaction: Moment,
     leader: MemberId,
+    /// Nobody hears from this member, so that nobody misses it while it waits for its disk.
+    alone: bool,
+    /// Commands taken in this turn.
+    taken: usize,
     baseline: Option<measure::Baseline>,
     /// When the compaction that is going on had its first step.
     compacting_since: Option<Instant>,
@@ -153,6 +160,8 @@ impl CoreThread {
             next_tick: clock.now() + settings.tick,
             next_compaction: Moment::default(),
             leader: MemberId(0),
+            alone: false,
+            taken: 0,
             baseline: None,
             compacting_since: None,
             stop: None,
@@ -169,11 +178,11 @@ impl CoreThread {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            let mut taken = 0;
+            self.taken = 0;
             while let Some(command) = next {
                 self.take(command);
-                taken += 1;
-                next = if taken < BATCH_COMMANDS_MAX {
+                self.taken += 1;
+                next = if self.taken < BATCH_COMMANDS_MAX {
                     commands.try_recv().ok()
                 } else {
                     None
@@ -301,7 +310,7 @@ impl CoreThread {
     fn carry_out(&mut self, machine: Machine, elapsed: Duration) {
         while let Some(output) = self.core.take_output() {
             match output {
-                core::Output::Job(job) => self.disks.submit(job),
+                core::Output::Job(job) => self.start_job(job),
                 core::Output::Publish(view) => self.member.publish(view),
                 core::Output::Reply { id, result } => self.reply(id, result, elapsed),
                 core::Output::ReadReady(tokens) => {
@@ -317,7 +326,7 @@ impl CoreThread {
                         then(Err(error));
                     }
                 }
-                core::Output::Watch(input) => self.member.watch().input(input, None),
+                core::Output::Watch(input) => self.member.watch().tell(input),
                 core::Output::Lease(answer) => {
                     if let Some(then) = self.leases.remove(&answer_token(&answer)) {
                         then(Ok(answer));
@@ -334,6 +343,19 @@ impl CoreThread {
         }
         if machine == Machine::Apply {
             self.warn_if_slow(elapsed);
+        }
+    }
+
+    /// Gives the disk its work. A small group with little else going on is written here: two changes of threads cost
+    /// more than what could be done meanwhile. A member with peers stays free to speak with them.
+    fn start_job(&mut self, job: Job) {
+        let here = self.alone && self.taken <= INLINE_COMMANDS_MAX && job.is_small_write();
+        if !here {
+            return self.disks.submit(job);
+        }
+        match self.disks.run(&job) {
+            Ok(()) => self.core.input(core::Input::JobDone(job.id)),
+            Err(error) => self.broken(error.to_string()),
         }
     }
 
@@ -361,9 +383,9 @@ impl CoreThread {
         }
     }
 
-    fn leadership(&mut self, leadership: kvorum_member::consensus::Leadership) {
-        self.member
-            .set_leadership(leadership.term.0, leadership.leader);
+    fn leadership(&mut self, leadership: Leadership) {
+        self.member.set_leadership(&leadership);
+        self.alone = leadership.alone;
         measure::leadership(
             self.member.metrics(),
             leadership.role == Role::Leader,

@@ -3,9 +3,12 @@
 //! One runs what somebody waits for (a group write and its sync, the change to the next file), the other what may be
 //! slow (zeros ahead of the groups, removal of old files). A job that fails ends the process: after a failed sync
 //! nobody knows what the disk holds, so nothing is tried again.
+//!
+//! The core thread may run a job of the foreground itself ([`DiskThreads::run`]). The log has at most one such job in
+//! flight, so the lock around the executor is never waited for.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,8 +18,12 @@ use kvorum_storage::wal::{BackgroundExecutor, Executor, Job, Lane, WalError, Wor
 use super::core_thread::Command;
 use crate::metrics::Metrics;
 
+/// Runs a job of the foreground.
+type Foreground = Arc<Mutex<dyn FnMut(&Job) -> Result<(), WalError> + Send>>;
+
 /// Sends jobs to the thread of their lane.
 pub(super) struct DiskThreads {
+    executor: Foreground,
     foreground: Sender<Job>,
     background: Sender<Job>,
     threads: Vec<JoinHandle<()>>,
@@ -33,10 +40,16 @@ impl DiskThreads {
     ) -> std::io::Result<Self> {
         let (foreground_jobs, foreground) = channel();
         let (background_jobs, slow) = channel();
-        let timed = {
+        let executor: Foreground = {
             let metrics = Arc::clone(metrics);
             let mut executor = executor;
-            move |job: &Job| run_timed(&mut executor, job, &metrics)
+            Arc::new(Mutex::new(move |job: &Job| {
+                run_timed(&mut executor, job, &metrics)
+            }))
+        };
+        let timed = {
+            let executor = Arc::clone(&executor);
+            move |job: &Job| run(&executor, job)
         };
         let slow_run = {
             let mut background = background;
@@ -47,6 +60,7 @@ impl DiskThreads {
             spawn("wal-background", slow, Arc::clone(done), slow_run)?,
         ];
         Ok(Self {
+            executor,
             foreground: foreground_jobs,
             background: background_jobs,
             threads,
@@ -60,6 +74,14 @@ impl DiskThreads {
             Lane::Background => &self.background,
         };
         let _ = lane.send(job);
+    }
+
+    /// Does a job of the foreground here and now.
+    ///
+    /// # Errors
+    /// When the disk refuses; the process must stop.
+    pub(super) fn run(&self, job: &Job) -> Result<(), WalError> {
+        run(&self.executor, job)
     }
 
     /// Lets the threads finish what they have and end.
@@ -94,6 +116,12 @@ fn spawn(
                 }
             }
         })
+}
+
+fn run(executor: &Foreground, job: &Job) -> Result<(), WalError> {
+    // A panic in a job ends the process.
+    let mut run = executor.lock().unwrap_or_else(PoisonError::into_inner);
+    run(job)
 }
 
 /// Writes a group and tells the metrics how long its durability took.

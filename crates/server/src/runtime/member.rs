@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use kvorum_member::apply::{ReadView, RequestError, Response};
 use kvorum_member::check;
-use kvorum_member::consensus::Status as ConsensusStatus;
+use kvorum_member::consensus::{Leadership, Status as ConsensusStatus};
 use kvorum_member::core::{self, Core};
 use kvorum_member::lease;
 use kvorum_member::quota::{self, Quota};
@@ -51,6 +51,8 @@ pub(super) struct Shared {
     /// Term and leader as of the last step of the core thread, for headers.
     term: AtomicU64,
     leader: AtomicU64,
+    /// Whether linearizable reads need no round; see `Leadership::alone`.
+    alone: AtomicBool,
     stopping: AtomicBool,
 }
 
@@ -75,6 +77,7 @@ impl Member {
             view: RwLock::new(view),
             term: AtomicU64::new(0),
             leader: AtomicU64::new(0),
+            alone: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         }))
     }
@@ -128,9 +131,11 @@ impl Member {
         drop(old);
     }
 
-    pub(super) fn set_leadership(&self, term: u64, leader: MemberId) {
-        self.0.term.store(term, Ordering::Relaxed);
-        self.0.leader.store(leader.0, Ordering::Relaxed);
+    pub(super) fn set_leadership(&self, leadership: &Leadership) {
+        self.0.term.store(leadership.term.0, Ordering::Relaxed);
+        self.0.leader.store(leadership.leader.0, Ordering::Relaxed);
+        // Whoever reads `true` sees the view that was published before.
+        self.0.alone.store(leadership.alone, Ordering::SeqCst);
     }
 
     pub(super) fn set_stopping(&self) {
@@ -239,9 +244,19 @@ impl Member {
         (id, request.encode_to_vec().into())
     }
 
-    /// Calls `then` when a read of the newest published view is linearizable. `then` runs on the core thread and must
-    /// return at once.
+    /// Whether a read of the newest published view is linearizable now, without a round: this member is the only
+    /// voter and nothing was ever acknowledged that its view does not hold.
+    #[must_use]
+    pub fn reads_at_once(&self) -> bool {
+        self.0.alone.load(Ordering::SeqCst)
+    }
+
+    /// Calls `then` when a read of the newest published view is linearizable. `then` runs here or on the core thread
+    /// and must return at once.
     pub fn read_index(&self, then: impl FnOnce(Result<(), RequestError>) + Send + 'static) {
+        if self.reads_at_once() {
+            return then(Ok(()));
+        }
         self.send(Command::Read(Box::new(then)));
     }
 

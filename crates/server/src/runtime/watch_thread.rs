@@ -9,7 +9,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -49,6 +49,8 @@ enum Command {
         stream: StreamId,
         target: Target,
         requires_leader: bool,
+        /// A state of the store at or after all that was not told while no stream was open.
+        view: View,
     },
     Hub {
         input: Input,
@@ -68,19 +70,40 @@ enum Command {
 pub struct WatchHandle {
     commands: Sender<Command>,
     next_stream: Arc<AtomicU64>,
+    /// Streams open; while there is none the hub is not told of events.
+    streams: Arc<AtomicUsize>,
 }
 
 impl WatchHandle {
-    /// Opens a stream and gives it a name.
+    /// Opens a stream and gives it a name. `view` takes the newest published state.
+    ///
+    /// The stream is counted before `view` is called, and the core thread publishes before it looks at the count: so
+    /// an event is in that state, or it is told to the hub.
     #[must_use]
-    pub fn open(&self, target: Target, requires_leader: bool) -> StreamId {
+    pub fn open(
+        &self,
+        target: Target,
+        requires_leader: bool,
+        view: impl FnOnce() -> View,
+    ) -> StreamId {
+        self.streams.fetch_add(1, Ordering::SeqCst);
         let stream = StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed));
         self.send(Command::Open {
             stream,
             target,
             requires_leader,
+            view: view(),
         });
         stream
+    }
+
+    /// Tells the hub what the machines have for it. Events are left out while nobody could hear them.
+    pub(super) fn tell(&self, input: Input) {
+        let unheard =
+            matches!(input, Input::Events { .. }) && self.streams.load(Ordering::SeqCst) == 0;
+        if !unheard {
+            self.input(input, None);
+        }
     }
 
     /// Gives the hub an input; `credit` is held while the stream is full.
@@ -93,8 +116,9 @@ impl WatchHandle {
         self.send(Command::Room { stream });
     }
 
-    /// The stream is over.
+    /// The stream is over; to be said once for each stream opened.
     pub fn close(&self, stream: StreamId) {
+        self.streams.fetch_sub(1, Ordering::SeqCst);
         self.send(Command::Close { stream });
     }
 
@@ -121,6 +145,7 @@ pub(super) fn door() -> (WatchHandle, Pending) {
     let handle = WatchHandle {
         commands: sender,
         next_stream: Arc::new(AtomicU64::new(1)),
+        streams: Arc::default(),
     };
     (handle, Pending { commands: receiver })
 }
@@ -218,7 +243,10 @@ impl Watchers {
                 stream,
                 target,
                 requires_leader,
+                view,
             } => {
+                // What was not told while there was no stream.
+                self.hub.step(now, Input::Compacted { view });
                 let state = Stream {
                     target,
                     handed: VecDeque::new(),

@@ -199,15 +199,17 @@ impl World {
     }
 
     fn tell_hub(&mut self, input: watch::Input) {
-        if let watch::Input::Events { batch, .. } = &input {
-            let changes = wire::changes(batch);
-            let published = self.history.published.get(&batch.revision);
-            if published.is_none_or(|(_, published)| *published != changes) {
-                let story = format!(
-                    "revision {}: {changes:?} to watchers, {published:?} to readers",
-                    batch.revision
-                );
-                return self.violated("watchers are told what readers see", story);
+        if let watch::Input::Events { batches, .. } = &input {
+            for batch in batches {
+                let changes = wire::changes(batch);
+                let published = self.history.published.get(&batch.revision);
+                if published.is_none_or(|(_, published)| *published != changes) {
+                    let story = format!(
+                        "revision {}: {changes:?} to watchers, {published:?} to readers",
+                        batch.revision
+                    );
+                    return self.violated("watchers are told what readers see", story);
+                }
             }
         }
         if let Some(process) = &mut self.process {

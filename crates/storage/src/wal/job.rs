@@ -25,7 +25,16 @@ pub struct Job {
     pub work: Work,
 }
 
+/// A write of at most this many bytes takes the disk as long as an empty one.
+const SMALL_WRITE_BYTES: usize = 16 << 10;
+
 impl Job {
+    /// Whether this is a group so small that it is mostly waiting for the disk.
+    #[must_use]
+    pub fn is_small_write(&self) -> bool {
+        matches!(&self.work, Work::Write { bytes, .. } if bytes.len() <= SMALL_WRITE_BYTES)
+    }
+
     /// Which executor runs it.
     #[must_use]
     pub fn lane(&self) -> Lane {

@@ -231,7 +231,10 @@ impl Run {
         if heard {
             self.told_revision = revision;
             let view = self.world.store.view();
-            self.world.step(Input::Events { batch, view });
+            self.world.step(Input::Events {
+                batches: vec![batch],
+                view,
+            });
         }
     }
 

@@ -120,7 +120,7 @@ fn run(world: &mut World, command: &str, said: &mut String) {
             for _ in 0..2 {
                 let view = world.store.view();
                 world.step(Input::Events {
-                    batch: batch.clone(),
+                    batches: vec![batch.clone()],
                     view,
                 });
             }

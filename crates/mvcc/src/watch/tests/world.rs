@@ -98,7 +98,10 @@ impl World {
     pub(super) fn publish(&mut self, changes: &[Change]) {
         if let Some(batch) = self.change(changes) {
             let view = self.store.view();
-            self.step(Input::Events { batch, view });
+            self.step(Input::Events {
+                batches: vec![batch],
+                view,
+            });
         }
     }
 

@@ -32,11 +32,11 @@ pub(super) fn range(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
         requested(member.metrics(), "Range", true, since.elapsed());
         result
     };
+    // The read itself runs where the connection lives, not on the core thread, and when its answer has room there.
     if serializable {
-        return reply.send(run());
+        return reply.run(run);
     }
     api.member.read_index(move |confirmed| match confirmed {
-        // The read itself runs where the connection lives, not on the core thread.
         Ok(()) => reply.run(run),
         Err(error) => reply.send(Err(status(error))),
     });
@@ -106,7 +106,7 @@ pub(super) fn txn(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
         Ok(member.encode(&Response::Txn(result.map_err(status)?)))
     };
     if route == Route::Local {
-        return reply.send(run());
+        return reply.run(run);
     }
     api.member.read_index(move |confirmed| match confirmed {
         Ok(()) => reply.run(run),

@@ -24,7 +24,9 @@ impl WatchStream {
         let stream = api
             .member
             .watch()
-            .open(target, requires_leader(&call.metadata));
+            .open(target, requires_leader(&call.metadata), || {
+                api.member.view()
+            });
         Self {
             api: Arc::clone(api),
             replies,

@@ -139,7 +139,10 @@ impl Watch {
         filter: Option<FilterType>,
     ) -> Self {
         let (sender, messages) = mpsc::unbounded_channel();
-        let stream = api.member.watch().open(Target::Inside(sender), false);
+        let stream = api
+            .member
+            .watch()
+            .open(Target::Inside(sender), false, || api.member.view());
         let request = WatchCreateRequest {
             key,
             range_end,
