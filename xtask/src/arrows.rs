@@ -43,6 +43,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "kvorum-etcdctl",
         &["kvorum-cli", "kvorum-client", "kvorum-proto"],
     ),
+    (
+        "kvorum-etcdutl",
+        &[
+            "kvorum-cli",
+            "kvorum-proto",
+            "kvorum-storage",
+            "kvorum-mvcc",
+            "kvorum-member",
+        ],
+    ),
     ("kvorum-e2e", &["kvorum-proto"]),
     ("kvorum-bench", &["kvorum-proto"]),
     ("xtask", &[]),

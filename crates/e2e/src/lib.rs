@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `KVORUM_ETCD` | path of our server; unset: `cargo build` makes it |
 //! | `KVORUM_ETCDCTL` | path of our etcdctl; unset: `cargo build` makes it |
+//! | `KVORUM_ETCDUTL` | path of our etcdutl; unset: `cargo build` makes it |
 //! | `KVORUM_E2E_KILLS` | how often the crash test kills the server in each way; unset: [`recorder::KILLS`] times |
 //! | `KVORUM_E2E_SEEDS` | how many random histories run against the oracle |
 //! | `KVORUM_E2E_SEED` | the one history to run again |
@@ -20,6 +21,7 @@ pub mod folder;
 pub mod grpc;
 pub mod history;
 pub mod http;
+pub mod official;
 pub mod peers;
 pub mod process;
 pub mod recorder;

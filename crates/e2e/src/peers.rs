@@ -123,6 +123,20 @@ pub fn etcdctl() -> PathBuf {
         .clone()
 }
 
+/// Our etcdutl: from the environment, or built now.
+///
+/// # Panics
+/// When it does not build.
+pub fn etcdutl() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(path) = std::env::var_os("KVORUM_ETCDUTL") {
+        return path.into();
+    }
+    BUILT
+        .get_or_init(|| build("kvorum-etcdutl", "etcdutl"))
+        .clone()
+}
+
 fn build(package: &str, binary: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);

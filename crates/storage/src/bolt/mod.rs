@@ -14,7 +14,7 @@
 //! the order of the file. The meta pages stand first but tell of pages behind them, so a file is
 //! made in two passes: [`Sizer`] takes the lengths of all pairs and returns the [`Layout`], and the
 //! writer takes the pairs themselves. The layout also knows the exact length of the file, which a
-//! snapshot must announce before its first byte. [`schema`] has the names and numbers that etcd
+//! snapshot must announce before its first byte. [`rewrite`] makes a file from another. [`schema`] has the names and numbers that etcd
 //! puts into the buckets.
 //!
 //! ```
@@ -55,6 +55,7 @@ mod error;
 mod meta;
 mod page;
 mod reader;
+mod rewrite;
 pub mod schema;
 #[cfg(test)]
 mod tests;
@@ -64,6 +65,7 @@ pub use cursor::{Pair, Pairs};
 pub use error::{MetaDamage, PageDamage, ReadError, WriteError};
 pub use page::PageId;
 pub use reader::{Bucket, Buckets, Reader, Source};
+pub use rewrite::{Patch, RewriteError, rewrite};
 pub use writer::{Layout, Sizer, Writer};
 
 /// Size of the pages that we write, in bytes. A file that is read may have others.

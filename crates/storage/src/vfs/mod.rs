@@ -16,6 +16,7 @@
 pub(crate) mod crash_disk;
 mod map;
 mod os;
+mod output;
 
 use std::io;
 use std::path::Path;
@@ -23,6 +24,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 pub use os::{OsFile, OsVfs, SyncMode};
+pub use output::FileOutput;
 
 /// Mode bits of directories, as etcd sets them: only the owner may enter.
 pub const DIRECTORY_MODE: u32 = 0o700;

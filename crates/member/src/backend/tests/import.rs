@@ -5,8 +5,10 @@ use kvorum_storage::bolt::{Reader, Sizer, Writer};
 use super::*;
 use crate::backend::import::{Changes, ImportError, Imported};
 
+type Pairs<'a> = &'a [(Vec<u8>, Vec<u8>)];
+
 /// A file with these pairs, buckets and keys ascending.
-fn made(buckets: &[(&[u8], &[(Vec<u8>, Vec<u8>)])]) -> Vec<u8> {
+fn made(buckets: &[(&[u8], Pairs<'_>)]) -> Vec<u8> {
     let mut sizer = Sizer::new();
     for (name, pairs) in buckets {
         sizer.bucket(name).unwrap();
@@ -151,7 +153,7 @@ fn what_no_server_writes_is_refused_with_its_place() {
     let check = |bucket: &'static [u8], bad: (Vec<u8>, Vec<u8>), expected: &str| {
         let bad = [bad];
         let (mut keys, mut meta) = (vec![good.clone()], Vec::new());
-        let mut buckets: Vec<(&[u8], &[_])> = Vec::new();
+        let mut buckets: Vec<(&[u8], Pairs<'_>)> = Vec::new();
         match bucket {
             schema::KEY => keys.extend(bad),
             schema::META => meta.extend(bad),
