@@ -1,14 +1,56 @@
 //! The keys and values that all loads use.
 
+use serde::{Deserialize, Serialize};
+
 /// What all keys begin with.
 pub(crate) const PREFIX: &str = "/bench/";
 
 /// Digits after the prefix.
 pub(crate) const DIGITS: usize = 12;
 
-/// The key with a number.
-pub(crate) fn key(number: u64) -> Vec<u8> {
-    format!("{PREFIX}{number:0DIGITS$}").into_bytes()
+/// Bytes of the shortest key there is.
+pub(crate) const KEY_BYTES_MIN: usize = PREFIX.len() + DIGITS;
+
+/// The keys that a load uses, with their values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeySpace {
+    /// How many there are, numbered from 0.
+    pub(crate) count: u64,
+    /// Bytes per key, at least [`KEY_BYTES_MIN`].
+    pub(crate) key_bytes: usize,
+    /// Bytes per value.
+    pub(crate) value_bytes: usize,
+}
+
+impl KeySpace {
+    /// Short keys.
+    pub(crate) const fn short(count: u64, value_bytes: usize) -> Self {
+        Self {
+            count,
+            key_bytes: KEY_BYTES_MIN,
+            value_bytes,
+        }
+    }
+
+    /// The key with a number.
+    pub(crate) fn key(self, number: u64) -> Vec<u8> {
+        let padding = self.key_bytes.saturating_sub(KEY_BYTES_MIN);
+        let padding = "k".repeat(padding);
+        format!("{PREFIX}{padding}{number:0DIGITS$}").into_bytes()
+    }
+
+    /// What all values are.
+    pub(crate) fn value(self) -> Vec<u8> {
+        value(self.value_bytes)
+    }
+
+    /// In words.
+    pub(crate) fn in_words(self) -> String {
+        format!(
+            "{} keys of {} B with {} B each",
+            self.count, self.key_bytes, self.value_bytes
+        )
+    }
 }
 
 /// The end of the range that holds all keys.
@@ -21,7 +63,7 @@ pub(crate) fn range_end() -> Vec<u8> {
 }
 
 /// A value of so many printable bytes that do not compress.
-pub(crate) fn value(bytes: usize) -> Vec<u8> {
+fn value(bytes: usize) -> Vec<u8> {
     let mut dice = Dice::new(1);
     (0..bytes).map(|_| b' ' + dice.below(94) as u8).collect()
 }
@@ -33,13 +75,13 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// Around a message that was encoded with [`key`] of `number`, once or several times.
-    pub(crate) fn new(bytes: Vec<u8>, number: u64) -> Self {
-        let key = key(number);
+    /// Around a message that was encoded with the key of number 0, once or several times.
+    pub(crate) fn new(bytes: Vec<u8>, keys: KeySpace) -> Self {
+        let key = keys.key(0);
         let found = bytes.windows(key.len()).enumerate();
         let digits_at = found
             .filter(|(_, window)| *window == key)
-            .map(|(place, _)| place + PREFIX.len())
+            .map(|(place, _)| place + key.len() - DIGITS)
             .collect();
         Self { bytes, digits_at }
     }
@@ -82,18 +124,27 @@ impl Dice {
 
 #[cfg(test)]
 mod tests {
-    use super::{Dice, Template, key};
+    use super::{Dice, KeySpace, Template};
+
+    fn check(key_bytes: usize, number: u64, expected: &str) {
+        let keys = KeySpace {
+            key_bytes,
+            ..KeySpace::short(1, 1)
+        };
+        let mut message = keys.key(0);
+        message.push(b'|');
+        message.extend_from_slice(&keys.key(0));
+        let mut template = Template::new(message, keys);
+        let text = String::from_utf8(template.with(number).to_vec()).unwrap();
+        assert_eq!(text, format!("{expected}|{expected}"));
+        assert_eq!(keys.key(number), expected.as_bytes());
+    }
 
     #[test]
     fn template_sets_every_key() {
-        let mut message = key(0);
-        message.push(b'|');
-        message.extend_from_slice(&key(0));
-        let mut template = Template::new(message, 0);
-        let text = String::from_utf8(template.with(47).to_vec()).unwrap();
-        assert_eq!(text, "/bench/000000000047|/bench/000000000047");
-        let text = String::from_utf8(template.with(5).to_vec()).unwrap();
-        assert_eq!(text, "/bench/000000000005|/bench/000000000005");
+        check(0, 47, "/bench/000000000047");
+        check(19, 5, "/bench/000000000005");
+        check(24, 123_456, "/bench/kkkkk000000123456");
     }
 
     #[test]

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::latency::Percentiles;
-use crate::load::Load;
+use crate::latency::{Latencies, Percentiles};
+use crate::load::{Load, Target};
 use crate::tally::{Tally, Window};
 use crate::usage::{Cpu, Memory, load_average};
 
@@ -36,6 +36,13 @@ pub(crate) struct Run {
     pub(crate) refusal: Option<String>,
     /// Requests without an answer at the end.
     pub(crate) unanswered: u64,
+    /// Operations that began again because something else was faster.
+    pub(crate) conflicts: u64,
+    /// Events that watchers got beside the operations, per second.
+    pub(crate) events_per_second: f64,
+    /// Slices of the window, if they were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) timeline: Vec<Slice>,
     /// None if the server's process is not known.
     pub(crate) server: Option<ServerUse>,
     /// CPU of this tool per operation, in microseconds.
@@ -44,7 +51,16 @@ pub(crate) struct Run {
     pub(crate) load_average: f64,
 }
 
-/// What the server used.
+/// A part of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Slice {
+    /// Its end, in seconds after the start of the window.
+    pub(crate) until: f64,
+    pub(crate) operations: u64,
+    pub(crate) latency_us: Percentiles,
+}
+
+/// What the server used: all its processes together.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ServerUse {
     /// Per operation, in microseconds.
@@ -60,60 +76,63 @@ pub(crate) struct ServerUse {
 /// CPU of both sides at one moment.
 struct Look {
     at: Instant,
-    server: Option<Cpu>,
+    server: Cpu,
     own: Cpu,
 }
 
 impl Look {
-    fn now(server: Option<u32>) -> Result<Self> {
+    fn now(server: &[u32]) -> Result<Self> {
         Ok(Self {
             at: Instant::now(),
-            server: server.map(Cpu::of).transpose()?,
+            server: Cpu::of(server)?,
             own: Cpu::own()?,
         })
     }
 }
 
-/// Runs a load whose keys are there. `server`: the process whose CPU and memory are told.
-pub(crate) fn run(
+/// Runs a load whose keys are there.
+pub(crate) fn run(load: &Load, target: &Target, times: Times) -> Result<Run> {
+    let (run, ()) = run_during(load, target, times, |_| Ok(()))?;
+    Ok(run)
+}
+
+/// Runs a load, and beside it something else, which is told the window and should wait for it.
+pub(crate) fn run_during<T: Send>(
     load: &Load,
-    address: SocketAddr,
+    target: &Target,
     times: Times,
-    server: Option<u32>,
-) -> Result<Run> {
-    let jobs = load.open(address)?;
+    beside: impl FnOnce(Window) -> Result<T> + Send,
+) -> Result<(Run, T)> {
+    let jobs = load.open(target)?;
     let progress = AtomicU64::new(0);
     let from = Instant::now() + times.warm_up;
     let window = Window {
         from,
         until: from + times.window,
     };
-    let (tally, looks) = std::thread::scope(|scope| {
+    let panicked = |_| anyhow::anyhow!("a thread panicked");
+    let (tally, looks, other) = std::thread::scope(|scope| {
         let progress = &progress;
+        let other = scope.spawn(move || beside(window));
         let spawn = |job: crate::load::Job| scope.spawn(move || job(window, progress));
         let threads: Vec<_> = jobs.into_iter().map(spawn).collect();
-        let failed = || {
-            threads
-                .iter()
-                .any(std::thread::ScopedJoinHandle::is_finished)
-        };
-        let looks = watch(window, server, progress, failed);
+        let failed = || threads.iter().any(ScopedJoinHandle::is_finished);
+        let looks = watch(window, &target.pids, progress, failed);
         let mut tally = Tally::default();
         for thread in threads {
-            let counted = thread
-                .join()
-                .map_err(|_| anyhow::anyhow!("a thread panicked"))?;
-            tally.merge(counted?);
+            tally.merge(thread.join().map_err(panicked)??);
         }
-        anyhow::Ok((tally, looks?))
+        let other = other.join().map_err(panicked)??;
+        anyhow::Ok((tally, looks?, other))
     })?;
-    summarise(tally, &looks, server)
+    let run = summarise(tally, &looks, &target.pids, load.slice_seconds)?;
+    Ok((run, other))
 }
 
 /// Sleeps through the run, shows how it goes on a terminal, and looks at the CPU at both ends of the window.
 fn watch(
     window: Window,
-    server: Option<u32>,
+    server: &[u32],
     progress: &AtomicU64,
     failed: impl Fn() -> bool,
 ) -> Result<(Look, Look)> {
@@ -160,28 +179,28 @@ fn watch(
     Ok((first, last))
 }
 
-fn summarise(tally: Tally, looks: &(Look, Look), server: Option<u32>) -> Result<Run> {
+fn summarise(
+    tally: Tally,
+    looks: &(Look, Look),
+    server: &[u32],
+    slice_seconds: Option<f64>,
+) -> Result<Run> {
     let (first, last) = looks;
     let seconds = (last.at - first.at).as_secs_f64();
     let operations = tally.latencies.total();
-    ensure!(
-        operations > 0,
-        "no operation succeeded; refused: {:?} {:?}",
-        tally.refused,
-        tally.refusal
-    );
-    let per_operation = |microseconds: u64| microseconds as f64 / operations as f64;
-    let server = match (server, first.server, last.server) {
-        (Some(pid), Some(before), Some(after)) => {
-            let used = after.since(before);
-            Some(ServerUse {
-                cpu_us: per_operation(used.total_us()),
-                cpu_system_us: per_operation(used.system_us),
-                cores: used.total_us() as f64 / 1e6 / seconds,
-                memory: Memory::of(pid)?,
-            })
-        }
-        _ => None,
+    let per_operation = |microseconds: u64| microseconds as f64 / operations.max(1) as f64;
+    let used = last.server.since(first.server);
+    let server_use = ServerUse {
+        cpu_us: per_operation(used.total_us()),
+        cpu_system_us: per_operation(used.system_us),
+        cores: used.total_us() as f64 / 1e6 / seconds,
+        memory: Memory::of(server)?,
+    };
+    let slices = tally.slices.iter().enumerate();
+    let slice = |(place, latencies): (usize, &Latencies)| Slice {
+        until: (place + 1) as f64 * slice_seconds.unwrap_or_default(),
+        operations: latencies.total(),
+        latency_us: latencies.percentiles(),
     };
     Ok(Run {
         seconds,
@@ -191,7 +210,10 @@ fn summarise(tally: Tally, looks: &(Look, Look), server: Option<u32>) -> Result<
         refused: tally.refused,
         refusal: tally.refusal,
         unanswered: tally.unanswered,
-        server,
+        conflicts: tally.conflicts,
+        events_per_second: tally.events as f64 / seconds,
+        timeline: slices.map(slice).collect(),
+        server: (!server.is_empty()).then_some(server_use),
         generator_cpu_us: per_operation(last.own.since(first.own).total_us()),
         load_average: load_average(),
     })

@@ -30,6 +30,12 @@ pub(crate) struct Tally {
     pub(crate) refusal: Option<String>,
     /// Requests that were due and got no answer in time.
     pub(crate) unanswered: u64,
+    /// Operations that began again because something else was faster.
+    pub(crate) conflicts: u64,
+    /// Events that watchers got beside the operations.
+    pub(crate) events: u64,
+    /// The latencies again by slices of the window, if that is asked for.
+    pub(crate) slices: Vec<Latencies>,
 }
 
 impl Tally {
@@ -45,5 +51,12 @@ impl Tally {
         }
         self.refusal = self.refusal.take().or(other.refusal);
         self.unanswered += other.unanswered;
+        self.conflicts += other.conflicts;
+        self.events += other.events;
+        let slices = self.slices.len().max(other.slices.len());
+        self.slices.resize_with(slices, Latencies::default);
+        for (slice, more) in self.slices.iter_mut().zip(&other.slices) {
+            slice.merge(more);
+        }
     }
 }

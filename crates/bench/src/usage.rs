@@ -1,6 +1,8 @@
 //! What processes use, by the kernel's accounting.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -13,9 +15,15 @@ pub(crate) struct Cpu {
 }
 
 impl Cpu {
-    /// Of a process.
-    pub(crate) fn of(pid: u32) -> Result<Self> {
-        Self::read(&pid.to_string())
+    /// Of processes, together.
+    pub(crate) fn of(pids: &[u32]) -> Result<Self> {
+        let mut sum = Self::default();
+        for pid in pids {
+            let one = Self::read(&pid.to_string())?;
+            sum.user_us += one.user_us;
+            sum.system_us += one.system_us;
+        }
+        Ok(sum)
     }
 
     /// Of this process.
@@ -57,33 +65,64 @@ impl Cpu {
     }
 }
 
-/// Memory of a process, in bytes.
+/// Memory of processes, in bytes, added up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Memory {
     /// Resident now.
     pub(crate) resident_bytes: u64,
-    /// Resident at most, since its start.
+    /// The part of it that is the process's own and could only go to swap.
+    pub(crate) anonymous_bytes: u64,
+    /// The part of it that is pages of files: the kernel drops them when others need room.
+    pub(crate) mapped_bytes: u64,
+    /// Resident at most, since the start.
     pub(crate) peak_bytes: u64,
-    /// Resident, with what is shared divided by those who share it.
-    pub(crate) proportional_bytes: u64,
 }
 
 impl Memory {
-    /// Of a process.
-    pub(crate) fn of(pid: u32) -> Result<Self> {
-        let read = |name: &str| {
-            let path = format!("/proc/{pid}/{name}");
-            fs::read_to_string(&path).with_context(|| format!("read {path}"))
-        };
-        let status = read("status")?;
-        // Only for processes of the same user.
-        let rollup = read("smaps_rollup").unwrap_or_default();
-        Ok(Self {
-            resident_bytes: line_bytes(&status, "VmRSS:"),
-            peak_bytes: line_bytes(&status, "VmHWM:"),
-            proportional_bytes: line_bytes(&rollup, "Pss:"),
-        })
+    /// Of processes, together.
+    pub(crate) fn of(pids: &[u32]) -> Result<Self> {
+        let mut sum = Self::default();
+        for pid in pids {
+            let read = |name: &str| {
+                let path = format!("/proc/{pid}/{name}");
+                fs::read_to_string(&path).with_context(|| format!("read {path}"))
+            };
+            let one = Self::parse(&read("status")?, &read("smaps_rollup").unwrap_or_default());
+            sum.resident_bytes += one.resident_bytes;
+            sum.anonymous_bytes += one.anonymous_bytes;
+            sum.mapped_bytes += one.mapped_bytes;
+            sum.peak_bytes += one.peak_bytes;
+        }
+        Ok(sum)
     }
+
+    /// The roll-up is exact and is told to the same user only; the status is close.
+    fn parse(status: &str, rollup: &str) -> Self {
+        let exact = line_bytes(rollup, "Rss:");
+        let (resident_bytes, anonymous_bytes) = if exact > 0 {
+            (exact, line_bytes(rollup, "Anonymous:"))
+        } else {
+            (line_bytes(status, "VmRSS:"), line_bytes(status, "RssAnon:"))
+        };
+        Self {
+            resident_bytes,
+            anonymous_bytes,
+            mapped_bytes: resident_bytes.saturating_sub(anonymous_bytes),
+            peak_bytes: line_bytes(status, "VmHWM:"),
+        }
+    }
+}
+
+/// Bytes that a folder takes on the disk, with all that is below it. Files that vanish meanwhile do not count.
+pub(crate) fn disk_bytes(folder: &Path) -> u64 {
+    const BLOCK: u64 = 512;
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let of_entry = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(data) if data.is_dir() => disk_bytes(&entry.path()),
+        Ok(data) => data.blocks() * BLOCK,
+        Err(_) => 0,
+    };
+    entries.map(of_entry).sum()
 }
 
 /// The number of a line like `VmRSS:   1234 kB`; 0 if there is none.
@@ -133,7 +172,7 @@ impl Machine {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cpu, line_bytes};
+    use super::{Cpu, Memory};
 
     #[test]
     fn cpu_is_read_past_a_strange_name() {
@@ -144,8 +183,16 @@ mod tests {
     }
 
     #[test]
-    fn memory_lines_are_kibibytes() {
-        assert_eq!(line_bytes("Name: x\nVmRSS:\t  12 kB\n", "VmRSS:"), 12_288);
-        assert_eq!(line_bytes("", "VmRSS:"), 0);
+    fn memory_is_split_in_own_and_mapped() {
+        let status = "Name: x\nVmHWM:\t 9 kB\nVmRSS:\t  8 kB\nRssAnon:\t 3 kB\n";
+        let rollup = "00-ff ---p [rollup]\nRss:   7 kB\nPss: 6 kB\nAnonymous:   5 kB\n";
+        let kibibytes = |resident: u64, own: u64, mapped: u64| Memory {
+            resident_bytes: resident * 1024,
+            anonymous_bytes: own * 1024,
+            mapped_bytes: mapped * 1024,
+            peak_bytes: 9 * 1024,
+        };
+        assert_eq!(Memory::parse(status, rollup), kibibytes(7, 5, 2));
+        assert_eq!(Memory::parse(status, ""), kibibytes(8, 3, 5));
     }
 }

@@ -1,4 +1,4 @@
-//! Header compression (RFC 7541): the two blocks we send, and the gRPC status of what comes back.
+//! Header compression (RFC 7541): the blocks we send, and the gRPC status of what comes back.
 //!
 //! Both dynamic tables are in use, as with any ordinary client: without them a server would spell out every trailer.
 
@@ -87,42 +87,101 @@ const STATIC_STATUS_OK: usize = 8;
 /// The indexes of all `:status` entries.
 const STATIC_STATUS: std::ops::RangeInclusive<usize> = 8..=14;
 
-/// The header block of the first call on a connection, which fills the server's table, and of all later ones, which
-/// only point there.
-pub(super) fn call_blocks(path: &str, authority: &str) -> (Vec<u8>, Vec<u8>) {
-    const METHOD_POST: u8 = 0x83;
-    const SCHEME_HTTP: u8 = 0x86;
-    const ADD_WITH_NAME: u8 = 0x40;
-    const NAME_AUTHORITY: u8 = 1;
-    const NAME_PATH: u8 = 4;
-    const NAME_CONTENT_TYPE: u8 = 31;
-    const NAME_USER_AGENT: u8 = 58;
-    const INDEXED: u8 = 0x80;
-    const NEWEST: u8 = 62;
+/// The header blocks of the calls of one connection.
+///
+/// The first call of all fills the server's table, the first of each other method adds its path; all later blocks only
+/// point there. The table has, newest first: the paths but the oldest in reverse order, the four headers that all calls
+/// share, and the oldest path.
+pub(super) struct CallBlocks {
+    paths: Vec<String>,
+    authority: String,
+    /// The places of `paths` in the order in which they entered the table.
+    added: Vec<usize>,
+    /// By path: the block once it is in the table.
+    blocks: Vec<Option<Vec<u8>>>,
+}
 
-    let mut first = vec![METHOD_POST, SCHEME_HTTP];
-    let known = [
-        (NAME_PATH, path),
-        (NAME_AUTHORITY, authority),
-        (NAME_CONTENT_TYPE, "application/grpc"),
-        (NAME_USER_AGENT, USER_AGENT),
-    ];
-    for (name, value) in known {
-        first.push(ADD_WITH_NAME | name);
-        plain_string(value, &mut first);
+/// The newest entry of a dynamic table.
+const NEWEST: usize = STATIC_NAMES.len() + 1;
+/// Headers that all calls share, beside the path.
+const SHARED: usize = 4;
+const METHOD_POST: u8 = 0x83;
+const SCHEME_HTTP: u8 = 0x86;
+const ADD_WITH_NAME: u8 = 0x40;
+const NAME_PATH: u8 = 4;
+
+impl CallBlocks {
+    /// For calls to these methods.
+    pub(super) fn new(paths: &[&str], authority: &str) -> Self {
+        Self {
+            paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+            authority: authority.to_owned(),
+            added: Vec::new(),
+            blocks: vec![None; paths.len()],
+        }
     }
-    first.push(ADD_WITH_NAME);
-    plain_string("te", &mut first);
-    plain_string("trailers", &mut first);
 
-    let mut later = vec![METHOD_POST, SCHEME_HTTP];
-    // The newest entry has the lowest index: path is the oldest of the five.
-    later.extend(
-        (NEWEST..=NEWEST + known.len() as u8)
-            .rev()
-            .map(|index| INDEXED | index),
-    );
-    (first, later)
+    /// Appends the block of the next call to the method at this place. Every block must be sent, and in this order.
+    pub(super) fn write(&mut self, path: usize, out: &mut Vec<u8>) {
+        if let Some(block) = &self.blocks[path] {
+            out.extend_from_slice(block);
+            return;
+        }
+        out.extend_from_slice(&[METHOD_POST, SCHEME_HTTP, ADD_WITH_NAME | NAME_PATH]);
+        plain_string(&self.paths[path], out);
+        let is_first = self.added.is_empty();
+        self.added.push(path);
+        if is_first {
+            self.add_shared(out);
+        } else {
+            out.extend(self.shared());
+        }
+        for place in 0..self.added.len() {
+            self.blocks[self.added[place]] = Some(self.later_block(place));
+        }
+    }
+
+    fn add_shared(&self, out: &mut Vec<u8>) {
+        const NAME_AUTHORITY: u8 = 1;
+        const NAME_CONTENT_TYPE: u8 = 31;
+        const NAME_USER_AGENT: u8 = 58;
+        for (name, value) in [
+            (NAME_AUTHORITY, self.authority.as_str()),
+            (NAME_CONTENT_TYPE, "application/grpc"),
+            (NAME_USER_AGENT, USER_AGENT),
+        ] {
+            out.push(ADD_WITH_NAME | name);
+            plain_string(value, out);
+        }
+        out.push(ADD_WITH_NAME);
+        plain_string("te", out);
+        plain_string("trailers", out);
+    }
+
+    /// Pointers to the shared headers, oldest first.
+    fn shared(&self) -> impl Iterator<Item = u8> {
+        let newest = NEWEST + self.added.len() - 1;
+        (newest..newest + SHARED).rev().map(pointer)
+    }
+
+    /// The block of the path that entered the table as number `place`.
+    fn later_block(&self, place: usize) -> Vec<u8> {
+        let newer = self.added.len() - 1 - place;
+        let path = match place {
+            0 => NEWEST + newer + SHARED,
+            _ => NEWEST + newer,
+        };
+        let mut block = vec![METHOD_POST, SCHEME_HTTP, pointer(path)];
+        block.extend(self.shared());
+        block
+    }
+}
+
+/// A header that is in a table at this index.
+fn pointer(index: usize) -> u8 {
+    const INDEXED: u8 = 0x80;
+    assert!(index < 127, "a connection has a handful of methods");
+    INDEXED | index as u8
 }
 
 fn plain_string(text: &str, out: &mut Vec<u8>) {
@@ -327,7 +386,7 @@ fn string(rest: &mut &[u8]) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Decoder, Head, call_blocks};
+    use super::{CallBlocks, Decoder, Head, NEWEST, SHARED, USER_AGENT};
 
     #[test]
     fn status_is_found_in_literals_and_later_in_the_table() {
@@ -376,12 +435,40 @@ mod tests {
 
     #[test]
     fn later_calls_point_to_what_the_first_added() {
-        let (first, later) = call_blocks("/p", "a:1");
+        let mut blocks = CallBlocks::new(&["/p", "/q", "/r"], "a:1");
         let mut decoder = Decoder::default();
-        decoder.decode(&first).unwrap();
-        decoder.decode(&later).unwrap();
-        assert_eq!(decoder.table.len(), 5);
-        assert_eq!(decoder.table[4].value, "/p");
-        assert_eq!(later.len(), 7);
+        let mut lengths = Vec::new();
+        for (path, name) in [
+            (1, "/q"),
+            (1, "/q"),
+            (0, "/p"),
+            (1, "/q"),
+            (2, "/r"),
+            (0, "/p"),
+        ] {
+            let mut block = Vec::new();
+            blocks.write(path, &mut block);
+            decoder.decode(&block).unwrap();
+            lengths.push(block.len());
+            // Whatever points to the table points to a path and to the four others.
+            let values = block.iter().filter(|byte| **byte >= 0xbe);
+            let values: Vec<_> = values
+                .map(|byte| {
+                    decoder.table[usize::from(*byte & 0x7f) - NEWEST]
+                        .value
+                        .as_str()
+                })
+                .collect();
+            let shared = ["a:1", "application/grpc", USER_AGENT, "trailers"];
+            match values.as_slice() {
+                [] => {}
+                rest if rest.len() == SHARED => assert_eq!(rest, shared),
+                [path, rest @ ..] => assert_eq!((*path, rest), (name, &shared[..])),
+            }
+        }
+        assert_eq!(lengths[1], 7);
+        assert_eq!(lengths[2], 10);
+        assert_eq!((lengths[3], lengths[5]), (7, 7));
+        assert_eq!(decoder.table.len(), 3 + SHARED);
     }
 }

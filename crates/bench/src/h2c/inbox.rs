@@ -1,6 +1,7 @@
 //! What comes from the server.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -24,6 +25,8 @@ pub(crate) enum Event<'a> {
     Message { stream: u32, message: &'a [u8] },
     /// The call is over; nothing more comes on its stream.
     End { stream: u32, end: CallEnd },
+    /// The server takes no more calls on this connection; those on later streams were not looked at.
+    Goodbye { last_stream: u32 },
 }
 
 /// How a call ended.
@@ -33,6 +36,12 @@ pub(crate) struct CallEnd {
     pub(crate) code: u32,
     /// What the server says about a failure.
     pub(crate) text: String,
+}
+
+impl fmt::Display for CallEnd {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "ended with code {}: {}", self.code, self.text)
+    }
 }
 
 /// Bytes read and not understood yet.
@@ -146,10 +155,10 @@ impl Inbox {
             }
             frame::SETTINGS if !has(frame::ACK) => self.settings(payload, outbox)?,
             frame::PING if !has(frame::ACK) => outbox.acknowledge(frame::PING, payload),
-            frame::GOAWAY => bail!(
-                "the server says goodbye: {}",
-                String::from_utf8_lossy(payload)
-            ),
+            frame::GOAWAY => {
+                let last_stream = number(payload)?;
+                on(Event::Goodbye { last_stream }, outbox)?;
+            }
             frame::WINDOW_UPDATE => outbox.window_opened(stream, number(payload)?),
             _ => {}
         }
@@ -280,7 +289,7 @@ mod tests {
     /// What is understood of `bytes` when they come in pieces of `piece` bytes.
     fn events(bytes: &[u8], piece: usize) -> anyhow::Result<Vec<String>> {
         let mut inbox = Inbox::default();
-        let mut outbox = Outbox::new("/p", "a:1");
+        let mut outbox = Outbox::new(&["/p"], "a:1");
         let mut seen = Vec::new();
         for part in bytes.chunks(piece) {
             inbox.space()[..part.len()].copy_from_slice(part);
@@ -293,6 +302,7 @@ mod tests {
                     Event::End { stream, end } => {
                         format!("{stream} code {} {}", end.code, end.text)
                     }
+                    Event::Goodbye { last_stream } => format!("goodbye after {last_stream}"),
                 });
                 Ok(())
             })?;
@@ -339,7 +349,7 @@ mod tests {
             (frame::DATA, 0, b"\x01\0\0\0\0"),
             (frame::HEADERS, ends, &[0x88]),
             (frame::HEADERS, frame::END_HEADERS, &[0x8d]),
-            (frame::GOAWAY, 0, &[0; 8]),
+            (frame::GOAWAY, 0, &[0; 3]),
             (frame::SETTINGS, 0, &[0, 1, 0, 0, 0, 0]),
         ] {
             let mut bytes = Vec::new();

@@ -1,13 +1,12 @@
 //! HTTP/2 without TLS, as far as a load generator needs it.
 //!
-//! A generator that costs more than the server measures itself, so nothing general is done here. All calls of a
-//! connection go to one method: their headers are the same, and after the first call they are a handful of table
+//! A generator that costs more than the server measures itself, so nothing general is done here. The calls of a
+//! connection go to one method or two: their headers are the same, and after the first call they are a handful of table
 //! indexes encoded once. A request is those bytes, a frame header and a message that was encoded before the run. Of
 //! what comes back the frame headers are read, messages are handed on where they lie, and of header blocks only the
 //! gRPC status is kept.
 //!
-//! Not done, and refused with a clear error when met: padding, CONTINUATION frames, server push, messages of ours
-//! larger than the window that a server opens with.
+//! Not done, and refused with a clear error when met: padding, CONTINUATION frames, server push.
 //!
 //! Flow control towards the server is obeyed ([`Outbox::has_room`]). Towards us it is opened wide at once: a real
 //! client that keeps reading is never the one that slows a server down.
@@ -20,9 +19,9 @@ mod outbox;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 
 pub(crate) use inbox::{CallEnd, Event};
 pub(crate) use outbox::Outbox;
@@ -30,7 +29,7 @@ pub(crate) use outbox::Outbox;
 /// How long a server may take to accept a connection and to send its settings.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One connection, all of whose calls go to one method.
+/// One connection with the methods that it calls.
 pub(crate) struct Connection {
     socket: TcpStream,
     inbox: inbox::Inbox,
@@ -39,8 +38,9 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects, and waits for the server's settings. `path` is the method, such as `/etcdserverpb.KV/Put`.
-    pub(crate) fn open(address: SocketAddr, path: &str) -> Result<Self> {
+    /// Connects, and waits for the server's settings. `paths` are the methods, such as `/etcdserverpb.KV/Put`; calls
+    /// name them by their place.
+    pub(crate) fn open(address: SocketAddr, paths: &[&str]) -> Result<Self> {
         let socket = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)
             .with_context(|| format!("connect to {address}"))?;
         socket.set_nodelay(true)?;
@@ -48,7 +48,7 @@ impl Connection {
         let mut connection = Self {
             socket,
             inbox: inbox::Inbox::default(),
-            outbox: Outbox::new(path, &address.to_string()),
+            outbox: Outbox::new(paths, &address.to_string()),
         };
         connection.flush()?;
         while !connection.inbox.has_settings() {
@@ -61,26 +61,59 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Makes one call and waits for its answer.
-    pub(crate) fn ask(address: SocketAddr, path: &str, message: &[u8]) -> Result<Vec<u8>> {
-        let mut connection = Self::open(address, path)?;
-        connection.socket.set_nonblocking(false)?;
-        connection.outbox.call(message);
-        connection.flush()?;
+    /// Makes one call and waits for its answer, which may take `at_most`.
+    pub(crate) fn ask(
+        address: SocketAddr,
+        path: &str,
+        message: &[u8],
+        at_most: Duration,
+    ) -> Result<Vec<u8>> {
         let mut answer = None;
+        Self::ask_stream(address, path, message, at_most, |message| {
+            answer = Some(message.to_vec());
+            Ok(())
+        })?;
+        answer.with_context(|| format!("{path}: an answer without a message"))
+    }
+
+    /// Makes one call whose answer is a stream of messages, which are handed on as they come, each within `at_most`.
+    pub(crate) fn ask_stream(
+        address: SocketAddr,
+        path: &str,
+        message: &[u8],
+        at_most: Duration,
+        mut on: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut connection = Self::open(address, &[path])?;
+        connection.socket.set_nonblocking(false)?;
+        connection.socket.set_read_timeout(Some(at_most))?;
+        connection.outbox.begin_long_answer(message);
+        connection.flush()?;
         let mut end: Option<CallEnd> = None;
+        let mut heard = Instant::now();
         while end.is_none() {
-            connection.receive(|event, _| {
+            let read = connection.receive(|event, _| {
                 match event {
-                    Event::Message { message, .. } => answer = Some(message.to_vec()),
+                    Event::Message { message, .. } => {
+                        heard = Instant::now();
+                        on(message)?;
+                    }
                     Event::End { end: last, .. } => end = Some(last),
+                    Event::Goodbye { .. } => {}
                 }
                 Ok(())
-            })?;
+            });
+            read.with_context(|| path.to_owned())?;
+            // Window updates of a long answer, acknowledgements of pings.
+            connection.flush()?;
+            ensure!(
+                end.is_some() || heard.elapsed() < at_most,
+                "{path}: no answer within {at_most:?}"
+            );
         }
         match end {
-            Some(end) if end.code != 0 => anyhow::bail!("{path}: code {}: {}", end.code, end.text),
-            _ => answer.with_context(|| format!("{path}: an answer without a message")),
+            Some(end) if end.code != 0 => bail!("{path}: code {}: {}", end.code, end.text),
+            _ => Ok(()),
         }
     }
 

@@ -1,0 +1,170 @@
+//! Puts of which nine of ten overwrite, for a time, with compactions: does the file stay near what is alive?
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::{Fixture, Group, Size, Spec, Stage, accept, steady_puts};
+use crate::api;
+use crate::keys::KeySpace;
+use crate::load::{self, Kind, Load};
+use crate::measure::{self, Times};
+use crate::results::{Outcome, Series, median};
+use crate::usage::{Memory, disk_bytes};
+
+const MEGABYTE: f64 = 1e6;
+
+pub(super) fn group(size: Size) -> Group {
+    let plan = Plan {
+        keys: KeySpace::short(size.pick(100, 20_000, 20_000), 1024),
+        rate: size.pick(200.0, 4000.0, 2000.0),
+        length: Duration::from_secs(size.pick(1, 24, 600)),
+        compact_every: Duration::from_millis(size.pick(300, 3000, 10_000)),
+        sample_every: Duration::from_millis(size.pick(100, 500, 2000)),
+        retained: size.pick(50, 10_000, 20_000),
+    };
+    let seconds = plan.length.as_secs();
+    let what = format!(
+        "{} puts per second for {seconds} s, nine of ten overwrite",
+        plan.rate
+    );
+    let written = format!("{}, once", plan.keys.in_words());
+    let play = move |stage: &mut Stage<'_>| plan.play(stage);
+    Group {
+        fixture: Fixture::fresh(1).large(),
+        scenarios: vec![
+            Spec::new("churn", &what, play)
+                .written(&written)
+                .figure(
+                    "ratio",
+                    "data on disk against live and retained, second half, median",
+                    "",
+                )
+                .figure("ratio_max", "the same at most", "")
+                .figure("resident", "memory at the end, resident", "MB")
+                .long(),
+        ],
+    }
+}
+
+/// Numbers of a churn.
+#[derive(Clone, Copy)]
+struct Plan {
+    keys: KeySpace,
+    rate: f64,
+    length: Duration,
+    compact_every: Duration,
+    sample_every: Duration,
+    /// Revisions that a compaction leaves.
+    retained: i64,
+}
+
+/// What is seen from time to time.
+#[derive(Default)]
+struct Sample {
+    seconds: f64,
+    /// Of the file or files that hold the keys, without the log.
+    disk: f64,
+    /// By the server's own word.
+    size: f64,
+    in_use: f64,
+    /// Keys and values that are alive, and those that are overwritten and not compacted.
+    kept: f64,
+    resident: f64,
+}
+
+impl Plan {
+    fn play(self, stage: &mut Stage<'_>) -> Result<Outcome> {
+        let target = stage.servers.target();
+        let data = stage.servers.data(0).join("member");
+        load::fill(self.keys, self.keys.count, &target)?;
+        let puts = Load {
+            kind: Kind::Churn,
+            slice_seconds: Some(self.sample_every.as_secs_f64() * 2.0),
+            ..steady_puts(self.keys, self.rate)
+        };
+        let times = Times {
+            window: self.length,
+            ..stage.times
+        };
+        let (address, pids) = (target.first()?, target.pids.clone());
+        let (run, samples) = measure::run_during(&puts, &target, times, move |window| {
+            let (mut samples, mut compacted) = (Vec::new(), 0);
+            let mut last_compaction = Instant::now();
+            while Instant::now() < window.until {
+                std::thread::sleep(self.sample_every);
+                let (live, revision) = api::count(address)?;
+                if last_compaction.elapsed() >= self.compact_every {
+                    last_compaction = Instant::now();
+                    compacted = revision - self.retained;
+                    api::compact(address, compacted, false)?;
+                }
+                let mut sample = see(address, &pids, &data)?;
+                let at = Instant::now().saturating_duration_since(window.from);
+                sample.seconds = at.as_secs_f64();
+                sample.kept = self.kept(live, revision - compacted);
+                samples.push(sample);
+            }
+            Ok(samples)
+        })?;
+        let outcome = Outcome::default().phase("", accept(run)?);
+        summary(outcome, &samples)
+    }
+
+    /// Megabytes of the keys that are alive and of the revisions since the compaction, each once: of those revisions the
+    /// newest of each key is alive. How many keys they hit follows from chance.
+    fn kept(self, live: u64, revisions: i64) -> f64 {
+        let (keys, revisions) = (self.keys.count as f64, revisions as f64);
+        let overwrites = revisions * 0.9;
+        let hit = keys * (1.0 - (-overwrites / keys).exp()) + revisions - overwrites;
+        let pair = (self.keys.key_bytes + self.keys.value_bytes) as f64;
+        (live as f64 + revisions - hit) * pair / MEGABYTE
+    }
+}
+
+fn see(address: SocketAddr, pids: &[u32], data: &Path) -> Result<Sample> {
+    const TIMEOUT: Duration = Duration::from_secs(10);
+    let status = api::status(address, TIMEOUT)?;
+    let disk = disk_bytes(&data.join("snap")) + disk_bytes(&data.join("state"));
+    Ok(Sample {
+        disk: disk as f64 / MEGABYTE,
+        size: status.db_size as f64 / MEGABYTE,
+        in_use: status.db_size_in_use as f64 / MEGABYTE,
+        resident: Memory::of(pids)?.resident_bytes as f64 / MEGABYTE,
+        ..Sample::default()
+    })
+}
+
+fn summary(outcome: Outcome, samples: &[Sample]) -> Result<Outcome> {
+    let second_half = &samples[samples.len() / 2..];
+    let ratios: Vec<f64> = second_half
+        .iter()
+        .map(|sample| sample.disk / sample.kept)
+        .collect();
+    let most = ratios.iter().copied().fold(0.0, f64::max);
+    let last = samples
+        .last()
+        .context("the churn was too short for a sample")?;
+    let series = |name: &str, number: fn(&Sample) -> f64| Series {
+        name: name.to_owned(),
+        unit: "MB".to_owned(),
+        points: samples
+            .iter()
+            .map(|sample| (sample.seconds, number(sample)))
+            .collect(),
+    };
+    let mut outcome = outcome
+        .figure("ratio", median(ratios).unwrap_or_default())
+        .figure("ratio_max", most)
+        .figure("resident", last.resident);
+    outcome.series = vec![
+        series("data on disk", |sample| sample.disk),
+        series("size by its own word", |sample| sample.size),
+        series("in use by its own word", |sample| sample.in_use),
+        series("live and retained", |sample| sample.kept),
+        series("memory, resident", |sample| sample.resident),
+    ];
+    Ok(outcome)
+}
