@@ -1,31 +1,44 @@
 //! Forgetting history.
 //!
-//! A compaction at C takes effect at once: reads below C are refused, and a record at or below C
+//! A compaction at C takes effect at once: reads below C are refused, and a change at or below C
 //! exists only if it is the newest of its key there and not a tombstone, unless the tombstone lies
-//! exactly at C (`History::keeps`). Everything that looks at records asks that question, so nothing
-//! visible depends on when the records are taken out of memory.
+//! exactly at C (`History::keeps`). Everything that looks at changes asks that question, so nothing
+//! visible depends on when they are taken out of the index, and later out of the files.
 //!
-//! The taking out is a *pass*: it walks the records from the oldest up to C in bounded steps,
-//! removes those that no longer exist, and computes the hash at C on the way. Passes run one after
-//! the other in the order of their compactions. Because a pass walks upwards, the record that
-//! decides about an older one is still there when the older one is visited.
+//! The taking out is a *pass* in bounded steps, in two stages. The first makes the hash at C of
+//! everything up to C, while all of it is still there. The second visits what was written since the
+//! compaction before: each of these changes tells, through the index, which older change of its key
+//! dies with it; beside them only the tombstones exactly at the compaction before can die. So what
+//! lies still costs nothing. Passes run one after the other in the order of their compactions.
 //!
 //! Source: etcd v3.7.1, `server/storage/mvcc/key_index.go` (`compact`) and
 //! `server/storage/mvcc/kvstore_compaction.go`.
 
+use kvorum_storage::segment::Damage;
+
 use crate::hash::Hasher;
-use crate::size::record_bytes;
 use crate::store::Store;
-use crate::{CompactError, Record, Revision, View};
+use crate::{Change, CompactError, HashKv, Record, Revision, View};
+
+/// Records that are looked at together where nobody waits for the end of a step.
+const FORGET_STEP: usize = 1024;
 
 /// The removal of what one compaction made superfluous.
 #[derive(Debug)]
 pub(crate) struct Pass {
+    /// The compaction before; -1 for none.
+    previous: i64,
     compacted: i64,
-    /// Where the next step goes on.
-    next: Revision,
+    stage: Stage,
     removed: u64,
-    hasher: Hasher,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Everything below `next` is in the hash.
+    Hash { hasher: Hasher, next: Revision },
+    /// What dies by changes below `next` is removed.
+    Remove { hash: HashKv, next: Revision },
 }
 
 /// What a step of removal did.
@@ -47,17 +60,17 @@ pub struct CompactFinished {
     /// Records removed in all its steps.
     pub removed: u64,
     /// Hash of the history at the revision, made with the compacted revision before.
-    pub hash: crate::HashKv,
+    pub hash: HashKv,
 }
 
 impl Store {
     /// Forgets what only reads below `revision` could see, at once for every reader of a later
-    /// view. [`Store::compact_step`] removes it from memory.
+    /// view. [`Store::compact_step`] takes it out of the index.
     ///
     /// # Errors
     ///
     /// [`CompactError::Compacted`] at or below the last compaction, [`CompactError::Future`] above
-    /// the current revision.
+    /// the current revision, and [`CompactError::Damaged`].
     pub fn compact(&mut self, revision: i64) -> Result<(), CompactError> {
         let (compacted, current) = (self.view.compacted, self.view.current);
         if revision <= compacted {
@@ -72,65 +85,73 @@ impl Store {
                 current,
             });
         }
+        self.free_bytes(revision)?;
         let hasher = Hasher::new(revision, compacted, true);
         self.view.hashes.begin(hasher.clone());
-        self.free_bytes(revision);
         self.view.compacted = revision;
         self.passes.push_back(Pass {
+            previous: compacted,
             compacted: revision,
-            next: Revision::default(),
+            stage: Stage::Hash {
+                hasher,
+                next: Revision::default(),
+            },
             removed: 0,
-            hasher,
         });
         Ok(())
     }
 
-    /// Visits at most `budget` records (at least one) and removes those that no longer exist.
-    pub fn compact_step(&mut self, budget: usize) -> CompactStep {
+    /// Visits at most `budget` records (at least one); hashes them or removes what died by them.
+    ///
+    /// # Errors
+    ///
+    /// [`Damage`] when a file is damaged. The process must stop: the compaction cannot go on.
+    pub fn compact_step(&mut self, budget: usize) -> Result<CompactStep, Damage> {
         let Some(mut pass) = self.passes.pop_front() else {
-            return CompactStep::default();
+            return Ok(CompactStep::default());
         };
-        let end = Revision::end_of(pass.compacted);
-        let visited: Vec<Record> = self
-            .view
-            .log
-            .from(pass.next)
-            .take_while(|record| record.mod_revision() <= end)
-            .take(budget.max(1))
-            .cloned()
-            .collect();
-        let removed = visited
-            .iter()
-            .map(|record| self.visit(record, &mut pass))
-            .sum();
-        pass.removed += removed;
-        self.counts.compacted_records += removed;
-        let mut step = CompactStep {
-            removed,
-            finished: None,
-            pending: true,
+        let budget = budget.max(1);
+        let removed_before = pass.removed;
+        let left = match pass.stage {
+            Stage::Hash { .. } => budget - self.hash_step(&mut pass, budget)?,
+            Stage::Remove { .. } => budget,
         };
-        match visited.last() {
-            // A full step may have more behind it; the next one finds out.
-            Some(last) if visited.len() == budget.max(1) => {
-                let Revision { main, sub } = last.mod_revision();
-                pass.next = Revision { main, sub: sub + 1 };
-                self.view.hashes.advance(&pass.hasher, pass.next);
-                self.passes.push_front(pass);
-            }
-            _ => {
-                let hash = pass.hasher.finish();
-                self.view.hashes.finish(hash);
-                let (revision, removed) = (pass.compacted, pass.removed);
-                step.finished = Some(CompactFinished {
-                    revision,
-                    removed,
-                    hash,
-                });
-                step.pending = !self.passes.is_empty();
-            }
+        let done = match pass.stage {
+            Stage::Remove { .. } if left > 0 => self.remove_step(&mut pass, left)?,
+            _ => None,
+        };
+        let removed = pass.removed - removed_before;
+        let finished = done.map(|hash| CompactFinished {
+            revision: pass.compacted,
+            removed: pass.removed,
+            hash,
+        });
+        if finished.is_none() {
+            self.passes.push_front(pass);
         }
-        step
+        self.counts.compacted_records += removed;
+        Ok(CompactStep {
+            removed,
+            finished,
+            pending: !self.passes.is_empty(),
+        })
+    }
+
+    /// Compacts without a hash and in one go: what a database file held beside what exists.
+    pub(crate) fn forget_through(&mut self, revision: i64) -> Result<(), Damage> {
+        self.free_bytes(revision)?;
+        self.view.compacted = revision;
+        let mut next = Revision::default();
+        loop {
+            let visited = visited(&self.view, next, revision, FORGET_STEP)?;
+            for record in &visited {
+                self.remove_by(record, -1, revision);
+            }
+            let Some(resume) = resume_after(&visited, FORGET_STEP) else {
+                return Ok(());
+            };
+            next = resume;
+        }
     }
 
     /// Whether removal has work left.
@@ -143,16 +164,60 @@ impl Store {
         self.view.sizes.defragment();
     }
 
-    /// Hashes a record and removes it if it no longer exists; returns how many were removed.
-    fn visit(&mut self, record: &Record, pass: &mut Pass) -> u64 {
-        let history = self.view.index.of_logged(record);
-        pass.hasher.offer(record, || history);
-        if history.keeps(record, pass.compacted) {
+    /// Takes records into the hash of a pass, and begins to remove after the last of them. Returns
+    /// how many it visited.
+    fn hash_step(&mut self, pass: &mut Pass, budget: usize) -> Result<usize, Damage> {
+        let Stage::Hash { hasher, next } = &mut pass.stage else {
+            return Ok(0);
+        };
+        let visited = visited(&self.view, *next, pass.compacted, budget)?;
+        for record in &visited {
+            hasher.offer(record, &self.view.index);
+        }
+        if let Some(resume) = resume_after(&visited, budget) {
+            *next = resume;
+            self.view.hashes.advance(hasher, resume);
+            return Ok(budget);
+        }
+        let hash = hasher.clone().finish();
+        self.view.hashes.finish(hash);
+        pass.stage = Stage::Remove {
+            hash,
+            next: Revision::start_of(pass.previous.max(0)),
+        };
+        Ok(visited.len())
+    }
+
+    /// Removes what dies by the next records of a pass; returns its hash when it is through.
+    fn remove_step(&mut self, pass: &mut Pass, budget: usize) -> Result<Option<HashKv>, Damage> {
+        let Stage::Remove { hash, next } = &mut pass.stage else {
+            return Ok(None);
+        };
+        let visited = visited(&self.view, *next, pass.compacted, budget)?;
+        for record in &visited {
+            pass.removed += self.remove_by(record, pass.previous, pass.compacted);
+        }
+        match resume_after(&visited, budget) {
+            Some(resume) => *next = resume,
+            None => return Ok(Some(*hash)),
+        }
+        Ok(None)
+    }
+
+    /// Forgets the changes that die by a record when `compacted` follows `previous`: those before
+    /// it, and itself when it is a tombstone that no read can meet.
+    fn remove_by(&mut self, record: &Record, previous: i64, compacted: i64) -> u64 {
+        let at = record.mod_revision();
+        if at.main == previous && !record.is_tombstone() {
             return 0;
         }
-        self.view.index.remove(record.key(), record.mod_revision());
-        self.view.log.remove(record.mod_revision());
-        1
+        let itself = record.is_tombstone() && at.main < compacted;
+        let mut dead: Vec<Change> = Vec::new();
+        self.view
+            .index
+            .forget(record.key(), at, itself, |change| dead.push(*change));
+        dead.iter().for_each(|change| self.note_dead(change));
+        dead.len() as u64
     }
 
     /// Lowers the bytes in use by what a compaction at `revision` makes superfluous.
@@ -160,23 +225,55 @@ impl Store {
     /// A put dies when the compaction reaches the change after it, a tombstone when it passes the
     /// tombstone itself; the log sums both by the revision that brings them about. Tombstones
     /// exactly at `revision` live on until the next compaction.
-    fn free_bytes(&mut self, revision: i64) {
+    fn free_bytes(&mut self, revision: i64) -> Result<(), Damage> {
         let view = &mut self.view;
-        let passed = view.log.frees_bytes(view.compacted + 1..=revision);
-        let lingering = lingering_tombstone_bytes(view, revision);
+        let passed = view.log.frees_bytes(view.compacted + 1..=revision)?;
+        let lingering = lingering_tombstone_bytes(view, revision)?;
         view.sizes
             .shrink(passed + self.lingering_tombstone_bytes - lingering);
         self.lingering_tombstone_bytes = lingering;
+        Ok(())
     }
 }
 
-/// Bytes of the tombstones that a compaction at exactly their revision keeps.
-fn lingering_tombstone_bytes(view: &View, revision: i64) -> u64 {
+/// At most `budget` records from a place up to a store revision.
+fn visited(
+    view: &View,
+    next: Revision,
+    through: i64,
+    budget: usize,
+) -> Result<Vec<Record>, Damage> {
+    let end = Revision::end_of(through);
+    let inside = |record: &Result<Record, Damage>| {
+        let at = record.as_ref().map(Record::mod_revision);
+        at.is_ok_and(|at| at <= end) || record.is_err()
+    };
     view.log
-        .from(Revision::start_of(revision))
-        .take_while(|record| record.mod_revision().main == revision)
-        .filter(|record| record.is_tombstone())
-        .filter(|record| view.index.keeps(record, revision))
-        .map(record_bytes)
-        .sum()
+        .from(next)
+        .take_while(inside)
+        .take(budget)
+        .collect()
+}
+
+/// Where to go on after a step; `None` when it was not full, so that nothing is behind it. A full
+/// step may have nothing behind it either; the next one finds out.
+fn resume_after(visited: &[Record], budget: usize) -> Option<Revision> {
+    let last = visited.last().filter(|_| visited.len() == budget)?;
+    let Revision { main, sub } = last.mod_revision();
+    Some(Revision { main, sub: sub + 1 })
+}
+
+/// Bytes of the tombstones that a compaction at exactly their revision keeps.
+fn lingering_tombstone_bytes(view: &View, revision: i64) -> Result<u64, Damage> {
+    let mut bytes = 0;
+    for record in view.log.from(Revision::start_of(revision)) {
+        let record = record?;
+        if record.mod_revision().main != revision {
+            break;
+        }
+        if record.is_tombstone() && view.index.keeps(&record, revision) {
+            bytes += Change::of(&record).counted_bytes();
+        }
+    }
+    Ok(bytes)
 }

@@ -1,8 +1,9 @@
 //! Why a read or a compaction is refused.
 
+use kvorum_storage::segment::Damage;
 use thiserror::Error;
 
-/// A revision that cannot be read. The texts are etcd's.
+/// Why a read has no answer. The texts of what clients see are etcd's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ReadError {
     /// The history at `asked` is no longer kept.
@@ -21,6 +22,9 @@ pub enum ReadError {
         /// The newest revision.
         current: i64,
     },
+    /// What the disk gave is not what was written. Never an answer: the process must stop.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
 }
 
 /// A revision the store cannot be compacted at. The texts are etcd's.
@@ -42,4 +46,7 @@ pub enum CompactError {
         /// The newest revision.
         current: i64,
     },
+    /// What the disk gave is not what was written. The process must stop.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
 }

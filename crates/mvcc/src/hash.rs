@@ -9,15 +9,17 @@
 //!
 //! Every compaction also yields the hash at its revision with the compacted revision from *before*
 //! it. The last ten are kept, so that members which compacted at different moments can still be
-//! compared at a compaction revision. While a pass still removes records, a view holds how far it
-//! has come with its hash, and takes the rest from its own records when asked: the answer is the
-//! same before, during and after the removal, and nothing is pinned for it.
+//! compared at a compaction revision. While a pass makes its hash, and before it removes anything,
+//! a view holds how far it has come, and takes the rest from its own records when asked: the answer
+//! is the same before, during and after the pass, and nothing is pinned for it.
 //!
 //! Source: etcd v3.7.1, `server/storage/mvcc/hash.go`; the definition with its test vectors was
 //! checked against running releases.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+use kvorum_storage::segment::Damage;
 
 use crate::index::{History, KeyIndex};
 use crate::record_log::RecordLog;
@@ -65,15 +67,17 @@ impl Hasher {
         }
     }
 
-    /// Takes the next record, at or below the revision of the hash. Its history is asked for only
-    /// when it matters.
-    pub(crate) fn offer<'a>(&mut self, record: &Record, history: impl FnOnce() -> &'a History) {
+    /// Takes the next record, at or below the revision of the hash. The index is asked for its
+    /// history only when it matters; it has none when a compaction removed the key.
+    pub(crate) fn offer(&mut self, record: &Record, index: &KeyIndex) {
         let main = record.mod_revision().main;
         let old = main <= self.compacted;
         let mut seen = false;
         if old || self.if_none_seen.is_some() {
-            let history = history();
-            if !history.keeps(record, self.compacted) {
+            let Some(history) = index.history(record.key()) else {
+                return;
+            };
+            if !history.keeps(record.mod_revision(), record.is_tombstone(), self.compacted) {
                 return;
             }
             seen = self.sees(record, history);
@@ -115,15 +119,16 @@ pub(crate) fn hash_rest(
     next: Revision,
     index: &KeyIndex,
     log: &RecordLog,
-) -> HashKv {
+) -> Result<HashKv, Damage> {
     let end = Revision::end_of(hasher.revision);
-    for record in log
-        .from(next)
-        .take_while(|record| record.mod_revision() <= end)
-    {
-        hasher.offer(record, || index.of_logged(record));
+    for record in log.from(next) {
+        let record = record?;
+        if record.mod_revision() > end {
+            break;
+        }
+        hasher.offer(&record, index);
     }
-    hasher.finish()
+    Ok(hasher.finish())
 }
 
 /// Adds the revision key of etcd's database and the stored pair.
@@ -203,12 +208,36 @@ impl KeptHashes {
 
     /// The hash of the compaction at exactly this revision. `index` and `log` are those of the view
     /// that holds the list.
-    pub(crate) fn at(&self, revision: i64, index: &KeyIndex, log: &RecordLog) -> Option<HashKv> {
-        Some(
-            match self.0.iter().find(|kept| kept.revision() == revision)? {
-                KeptHash::Known(hash) => *hash,
-                KeptHash::Pending { hasher, next } => hash_rest(hasher.clone(), *next, index, log),
-            },
-        )
+    ///
+    /// # Errors
+    ///
+    /// [`Damage`] when a file that had to be read is damaged.
+    pub(crate) fn at(
+        &self,
+        revision: i64,
+        index: &KeyIndex,
+        log: &RecordLog,
+    ) -> Result<Option<HashKv>, Damage> {
+        let kept = self.0.iter().find(|kept| kept.revision() == revision);
+        kept.map(|kept| match kept {
+            KeptHash::Known(hash) => Ok(*hash),
+            KeptHash::Pending { hasher, next } => hash_rest(hasher.clone(), *next, index, log),
+        })
+        .transpose()
+    }
+
+    /// The hashes as they are written down; `None` while a compaction has not finished its own.
+    pub(crate) fn known(&self) -> Option<Vec<HashKv>> {
+        let known = self.0.iter().map(|kept| match kept {
+            KeptHash::Known(hash) => Some(*hash),
+            KeptHash::Pending { .. } => None,
+        });
+        known.collect()
+    }
+
+    /// The hashes as they were written down.
+    pub(crate) fn of_known(hashes: &[HashKv]) -> Self {
+        let kept = hashes.iter().map(|hash| KeptHash::Known(*hash));
+        KeptHashes(Arc::new(kept.collect()))
     }
 }

@@ -5,10 +5,14 @@
 //! revision and come back as an [`EventBatch`] for watchers. Readers hold a [`View`]: the state at
 //! one moment, immutable, taken from the store or from the [`ViewCell`] where the writer publishes.
 //!
-//! Two ordered trees hold the state: the key index (key to its changes) and the record log
-//! (revision to [`Record`]). Both are copy-on-write, so a view is a reference to two roots and a
-//! batch of writes copies each node it touches once. A record is encoded once, when it is applied;
-//! ranges, events, hashes and snapshots use the same bytes.
+//! Two things hold the state: the key index (key to its [`Change`]s, in memory) and the record log
+//! (revision to [`Record`], with the values; the newest in memory, the others in segment files that
+//! are mapped). Both are copy-on-write, so a view is a few references and a batch of writes copies
+//! each node it touches once. A record is encoded once, when it is applied; ranges, events, hashes
+//! and snapshots use the same bytes.
+//!
+//! The store touches no disk: it hands out [`StoreJob`]s ([`Store::take_job`]), a checkpoint asks
+//! it for a [`StoreImage`], and [`Store::restore`] makes it again of the image and the segments.
 //!
 //! Worked example, on an empty store (revision 1):
 //!
@@ -29,23 +33,29 @@
 //! txn.delete_range(&Interval::single(Bytes::from_static(b"a")));
 //! assert_eq!(txn.finish().expect("one change").revision, 3);
 //!
-//! assert_eq!(before.get(b"a").map(|pair| pair.value()), Some(&b"1"[..]));
-//! assert_eq!(store.view().get(b"a"), None);
+//! let pair = before.get(b"a").expect("undamaged").expect("it is there");
+//! assert_eq!(pair.value(), b"1");
+//! assert_eq!(store.view().change(b"a"), None);
 //! assert!(store.view().get_at(b"a", 2).expect("2 is not compacted").is_some());
 //! ```
 
 mod btree;
+mod change;
 mod compaction;
 mod counts;
 mod error;
 mod event;
 mod hash;
+mod image;
+mod import;
 mod index;
 mod interval;
 pub mod range;
 mod record;
 mod record_log;
 mod revision;
+mod segment_image;
+mod segments;
 mod size;
 mod store;
 mod view;
@@ -56,15 +66,20 @@ mod write_txn;
 #[cfg(test)]
 mod tests;
 
+pub use change::Change;
 pub use compaction::{CompactFinished, CompactStep};
 pub use counts::Counts;
 pub use error::{CompactError, ReadError};
 pub use event::{Event, EventBatch};
 pub use hash::{HASHES_KEPT_MAX, HashKv};
+pub use image::{RestoreError, StoreImage};
+pub use import::ImportError;
 pub use interval::{End, Interval};
 pub use range::{RangeReply, Reader};
 pub use record::Record;
 pub use revision::{NEVER_COMPACTED, REVISION_FIRST, Revision};
+pub use segment_image::SegmentImage;
+pub use segments::{COPIED_BYTES_MAX, SegmentCounts, StoreJob, UNWRITTEN_RUNS_MAX};
 pub use size::{RECORD_OVERHEAD_BYTES, STORE_BASE_BYTES, Sizes};
 pub use store::Store;
 pub use view::{History, HistoryBounds, View};

@@ -2,7 +2,8 @@
 //!
 //! A record is made when a put or a delete is applied. Its `KeyValue` bytes are encoded then, and
 //! the same bytes go to ranges, watch events, previous pairs, snapshots and hashes: nothing is
-//! encoded twice, and key and value are slices of that buffer.
+//! encoded twice, and key and value are slices of that buffer. When the record moves to a segment
+//! file, the buffer is a slice of the mapped file.
 //!
 //! A tombstone has two forms, of which one is the front of the other: storage (the database file
 //! and the hash) holds a `KeyValue` with the key alone, a DELETE event adds the revision of the
@@ -11,12 +12,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kvorum_proto::ids::LeaseId;
 use kvorum_proto::mvccpb::KeyValue;
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+use prost::encoding::{
+    WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint,
+};
 
-use crate::Revision;
+use crate::{Change, Revision};
 
 /// Field numbers of `mvccpb.KeyValue`.
 mod field {
@@ -41,7 +44,7 @@ struct Fields {
     /// Where the key ends in `encoded`, and how long it is.
     key_end: u32,
     key_bytes: u32,
-    /// Where the value ends in `encoded`, and how long it is.
+    /// Where the value ends in `encoded`, and how long it is; both 0 when it is empty.
     value_end: u32,
     value_bytes: u32,
     create_revision: i64,
@@ -71,7 +74,10 @@ impl Record {
         put_number(field::CREATE_REVISION, create_revision, &mut out);
         put_number(field::MOD_REVISION, mod_revision.main, &mut out);
         put_number(field::VERSION, version, &mut out);
-        let value_end = put_bytes(field::VALUE, value, &mut out);
+        let value_end = match value {
+            [] => 0,
+            _ => put_bytes(field::VALUE, value, &mut out),
+        };
         put_number(field::LEASE, lease.0, &mut out);
         Record(Arc::new(Fields {
             encoded: out.freeze(),
@@ -95,13 +101,68 @@ impl Record {
             encoded: out.freeze(),
             key_end,
             key_bytes: offset(key.len()),
-            value_end: key_end,
+            value_end: 0,
             value_bytes: 0,
             create_revision: 0,
             mod_revision,
             version: 0,
             lease: LeaseId(0),
         }))
+    }
+
+    /// A pair as a range shows it that asks for no values: made from what the index knows. A range
+    /// that did not read the pair does not know its lease either.
+    pub(crate) fn without_value(key: &[u8], change: &Change, with_lease: bool) -> Self {
+        let lease = if with_lease {
+            change.lease()
+        } else {
+            LeaseId(0)
+        };
+        let (create, version) = (change.create_revision(), change.version());
+        Record::put(key, b"", lease, create, change.mod_revision(), version)
+    }
+
+    /// Reads the bytes that [`Record::encoded`] gave; `None` when they cannot have been.
+    pub(crate) fn decode(mod_revision: Revision, encoded: Bytes) -> Option<Self> {
+        let mut fields = Fields {
+            key_end: 0,
+            key_bytes: 0,
+            value_end: 0,
+            value_bytes: 0,
+            create_revision: 0,
+            mod_revision,
+            version: 0,
+            lease: LeaseId(0),
+            encoded: Bytes::new(),
+        };
+        let mut rest: &[u8] = &encoded;
+        while rest.has_remaining() {
+            let (number, wire) = decode_key(&mut rest).ok()?;
+            let payload = decode_varint(&mut rest).ok()?;
+            if wire == WireType::LengthDelimited {
+                let length = usize::try_from(payload).ok()?;
+                rest = rest.get(length..)?;
+                let end = u32::try_from(encoded.len() - rest.len()).ok()?;
+                let length = u32::try_from(length).ok()?;
+                match number {
+                    field::KEY => (fields.key_end, fields.key_bytes) = (end, length),
+                    field::VALUE => (fields.value_end, fields.value_bytes) = (end, length),
+                    _ => return None,
+                }
+                continue;
+            }
+            let payload = payload as i64;
+            match number {
+                _ if wire != WireType::Varint => return None,
+                field::CREATE_REVISION => fields.create_revision = payload,
+                field::MOD_REVISION if payload == mod_revision.main => {}
+                field::VERSION => fields.version = payload,
+                field::LEASE => fields.lease = LeaseId(payload),
+                _ => return None,
+            }
+        }
+        fields.encoded = encoded;
+        Some(Record(Arc::new(fields)))
     }
 
     /// The key.
@@ -169,6 +230,11 @@ impl Record {
         }
     }
 
+    /// [`Record::stored`] as a shared slice of the record's buffer.
+    pub fn stored_bytes(&self) -> Bytes {
+        self.0.encoded.slice(..self.stored().len())
+    }
+
     /// The pair as a message; key and value share the record's buffer.
     pub fn to_key_value(&self) -> KeyValue {
         KeyValue {
@@ -178,37 +244,6 @@ impl Record {
             version: self.0.version,
             value: self.value_bytes(),
             lease: self.0.lease.0,
-        }
-    }
-
-    /// Length of the pair without its value, see [`Record::encode_without_value`].
-    pub(crate) fn without_value_bytes(&self, with_lease: bool) -> usize {
-        let value = if self.0.value_bytes == 0 {
-            0
-        } else {
-            field_bytes(self.value())
-        };
-        let lease = if with_lease {
-            0
-        } else {
-            number_bytes(self.0.lease.0)
-        };
-        self.0.encoded.len() - value - lease
-    }
-
-    /// Encodes the pair without its value, and without its lease unless `with_lease`: the fields
-    /// before the value are the front of the encoded bytes, the lease is their end.
-    pub(crate) fn encode_without_value(&self, with_lease: bool, out: &mut impl BufMut) {
-        let encoded = &self.0.encoded;
-        let lease = encoded.len() - number_bytes(self.0.lease.0);
-        let value = if self.0.value_bytes == 0 {
-            0
-        } else {
-            field_bytes(self.value())
-        };
-        out.put_slice(&encoded[..lease - value]);
-        if with_lease {
-            out.put_slice(&encoded[lease..]);
         }
     }
 }
@@ -297,11 +332,15 @@ mod tests {
                     lease,
                     ..message.clone()
                 };
-                let mut out = Vec::new();
-                record.encode_without_value(with_lease, &mut out);
-                assert_eq!(out, bare.encode_to_vec());
-                assert_eq!(out.len(), record.without_value_bytes(with_lease));
+                let shown = Record::without_value(key, &Change::of(&record), with_lease);
+                assert_eq!(shown.encoded().as_ref(), bare.encode_to_vec());
             }
+            let read = Record::decode(record.mod_revision(), record.encoded().clone());
+            assert_eq!(read.as_ref(), Some(&record));
+            let elsewhere = at(1301);
+            assert_eq!(Record::decode(elsewhere, record.encoded().clone()), None);
+            let cut = record.encoded().slice(..record.encoded().len() - 1);
+            assert_eq!(Record::decode(record.mod_revision(), cut), None);
         }
     }
 
@@ -320,6 +359,8 @@ mod tests {
         assert_eq!(record.encoded().as_ref(), seen.encode_to_vec());
         assert_eq!(record.to_key_value(), seen);
         assert!(record.is_tombstone());
+        let read = Record::decode(record.mod_revision(), record.encoded().clone());
+        assert_eq!(read, Some(record));
     }
 
     #[test]

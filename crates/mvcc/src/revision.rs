@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use kvorum_storage::segment::Place;
+
 /// The store revision before the first write.
 pub const REVISION_FIRST: i64 = 1;
 
@@ -32,6 +34,24 @@ impl Revision {
         Revision {
             main,
             sub: i64::MAX,
+        }
+    }
+}
+
+impl From<Place> for Revision {
+    fn from(place: Place) -> Self {
+        Revision {
+            main: place.main,
+            sub: place.sub,
+        }
+    }
+}
+
+impl From<Revision> for Place {
+    fn from(revision: Revision) -> Self {
+        Place {
+            main: revision.main,
+            sub: revision.sub,
         }
     }
 }

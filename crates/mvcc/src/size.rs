@@ -7,8 +7,6 @@
 //! is the most that was in use since the last defragmentation, as freed pages of a database file
 //! are used again but not given back.
 
-use crate::Record;
-
 /// What an empty store counts for, in bytes: about what a fresh database file of etcd takes.
 pub const STORE_BASE_BYTES: u64 = 20 * 1024;
 
@@ -51,9 +49,4 @@ impl Sizes {
     pub(crate) fn defragment(&mut self) {
         self.total_bytes = self.in_use_bytes;
     }
-}
-
-/// What a record counts for, in bytes.
-pub(crate) fn record_bytes(record: &Record) -> u64 {
-    record.stored().len() as u64 + RECORD_OVERHEAD_BYTES
 }

@@ -5,17 +5,25 @@
 //! each in a [`WriteTxn`]. There is no undo: whatever can refuse a request is checked before its
 //! transaction writes.
 //!
+//! The history goes into files by jobs that somebody else does: see the module `segments`.
+//!
 //! Invariants, checked by [`Store::check_invariants`]:
 //! - no record is above the current revision, and the compacted revision is not either;
-//! - index and log hold the same records;
-//! - every record that exists is physically there; at most compacted ones are there beside them;
-//! - the bytes in use are those of the records that exist.
+//! - every change in the index has its record in the log, and every change above the compacted
+//!   revision that the log holds is in the index;
+//! - when no pass is under way, the index holds what exists and nothing else;
+//! - the bytes in use are those of the changes that exist;
+//! - the book of live bytes says of each run what the index holds of it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+
+use kvorum_storage::segment::SegmentId;
 
 use crate::compaction::Pass;
-use crate::size::{STORE_BASE_BYTES, record_bytes};
-use crate::{Counts, View, WriteTxn};
+use crate::index::History;
+use crate::segments::{Live, Segments};
+use crate::size::STORE_BASE_BYTES;
+use crate::{Change, Counts, Record, View, WriteTxn};
 
 /// The multi-version store of one member.
 #[derive(Debug, Default)]
@@ -27,6 +35,7 @@ pub struct Store {
     /// Bytes of tombstones exactly at the compacted revision; the next compaction frees them.
     pub(crate) lingering_tombstone_bytes: u64,
     pub(crate) counts: Counts,
+    pub(crate) segments: Segments,
 }
 
 impl Store {
@@ -60,15 +69,49 @@ impl Store {
         self.counts
     }
 
-    /// Panics with the rule that broke when an invariant of the store does not hold. Looks at
-    /// everything: for tests and the simulator.
+    /// Takes a change into index, log and books. It follows all others.
+    pub(crate) fn take(&mut self, record: Record) {
+        let change = Change::of(&record);
+        let view = &mut self.view;
+        let before = view
+            .index
+            .history(record.key())
+            .map(History::newest)
+            .copied();
+        match before {
+            Some(_) => view.index.push(record.key(), change),
+            None => view.index.insert(record.key(), change),
+        }
+        // What dies when a compaction passes this place: the pair before it, and a tombstone.
+        let mut frees_bytes = before
+            .filter(|before| !before.is_tombstone())
+            .map_or(0, |before| before.counted_bytes());
+        if change.is_tombstone() {
+            frees_bytes += change.counted_bytes();
+        }
+        view.sizes.grow(change.counted_bytes());
+        self.segments.appended(&change, record.encoded().len());
+        view.log.append(record, frees_bytes);
+    }
+
+    /// Seals the active run when it is large enough. Not inside a store revision.
+    pub(crate) fn seal_when_due(&mut self) {
+        if self.segments.is_due() {
+            self.seal();
+        }
+    }
+
+    /// Panics with the rule that broke when an invariant of the store does not hold, or a file is
+    /// damaged. Looks at everything: for tests and the simulator.
     pub fn check_invariants(&self) {
         self.view.index.check_tree();
-        self.view.log.check_tree();
+        self.view.log.check();
         self.check_revisions();
-        self.check_index_and_log_agree();
+        self.check_index_is_logged();
+        self.check_log_is_indexed();
         self.check_removed_only_compacted();
         self.check_sizes();
+        self.check_live_bytes();
     }
 
     fn check_revisions(&self) {
@@ -83,37 +126,58 @@ impl Store {
         assert!(last <= *current, "no record is above the current revision");
     }
 
-    fn check_index_and_log_agree(&self) {
-        let mut indexed = 0;
+    fn check_index_is_logged(&self) {
         for (key, history) in self.view.index.iter() {
             for change in history.changes() {
-                assert_eq!(change.key(), key, "a change is indexed under its key");
-                let logged = self.view.log.from(change.mod_revision()).next();
-                assert_eq!(logged, Some(change), "an indexed change is in the log");
-                indexed += 1;
+                let record = self.view.log.read(change);
+                let record = record.expect("no file is damaged");
+                assert_eq!(record.key(), key, "a change is indexed under its key");
+                assert_eq!(
+                    Change::of(&record),
+                    *change,
+                    "the index tells of a change what its record tells"
+                );
             }
         }
-        assert_eq!(
-            indexed,
-            self.view.log.len(),
-            "a logged change is in the index"
-        );
     }
 
-    fn check_removed_only_compacted(&self) {
-        if self.passes.is_empty() {
-            let kept = self.view.records().count() as i64;
-            assert_eq!(
-                kept,
-                self.view.log.len(),
-                "nothing compacted is left after the last pass"
+    fn check_log_is_indexed(&self) {
+        let above = crate::Revision::start_of(self.view.compacted + 1);
+        for record in self.view.log.from(above) {
+            let record = record.expect("no file is damaged");
+            assert!(
+                self.view
+                    .index
+                    .contains(record.key(), record.mod_revision()),
+                "what is not compacted is in the index"
             );
         }
     }
 
+    /// All changes in the index, and whether each exists.
+    fn changes(&self) -> impl Iterator<Item = (&Change, bool)> {
+        let compacted = self.view.compacted;
+        self.view.index.iter().flat_map(move |(_, history)| {
+            let changes = history.changes().into_iter();
+            changes.map(move |change| {
+                let (at, is_tombstone) = (change.mod_revision(), change.is_tombstone());
+                (change, history.keeps(at, is_tombstone, compacted))
+            })
+        })
+    }
+
+    fn check_removed_only_compacted(&self) {
+        assert!(
+            !self.passes.is_empty() || self.changes().all(|(_, exists)| exists),
+            "nothing compacted is left after the last pass"
+        );
+    }
+
     fn check_sizes(&self) {
         let sizes = self.view.sizes();
-        let kept: u64 = self.view.records().map(record_bytes).sum();
+        let existing = self.changes().filter(|(_, exists)| *exists);
+        let existing: Vec<&Change> = existing.map(|(change, _)| change).collect();
+        let kept: u64 = existing.iter().map(|change| change.counted_bytes()).sum();
         assert_eq!(
             sizes.in_use_bytes,
             STORE_BASE_BYTES + kept,
@@ -124,14 +188,32 @@ impl Store {
             "what is in use is part of the total"
         );
         let compacted = self.view.compacted;
-        let lingering = self
-            .view
-            .records()
-            .filter(|record| record.is_tombstone() && record.mod_revision().main == compacted);
-        let lingering: u64 = lingering.map(record_bytes).sum();
+        let lingering = existing
+            .iter()
+            .filter(|change| change.is_tombstone() && change.mod_revision().main == compacted);
+        let lingering: u64 = lingering.map(|change| change.counted_bytes()).sum();
         assert_eq!(
             self.lingering_tombstone_bytes, lingering,
             "lingering tombstones are counted"
         );
+    }
+
+    fn check_live_bytes(&self) {
+        let mut live: BTreeMap<Option<SegmentId>, Live> = BTreeMap::new();
+        live.insert(None, Live::default());
+        for (id, _) in self.view.log.segments() {
+            live.insert(Some(id), Live::default());
+        }
+        for (change, _) in self.changes() {
+            let run = self.view.log.segment_of(change.mod_revision());
+            live.entry(run).or_default().add(change);
+        }
+        let book = self
+            .segments
+            .live
+            .iter()
+            .map(|(id, live)| (Some(*id), *live));
+        let book: BTreeMap<_, _> = book.chain([(None, self.segments.active_live)]).collect();
+        assert_eq!(book, live, "the book of live bytes is right");
     }
 }

@@ -2,17 +2,22 @@
 //!
 //! A view is immutable. It answers reads at every revision from its compacted to its current one,
 //! whatever the store does meanwhile; what it keeps in memory is freed with it.
+//!
+//! What the index knows ([`Change`]) is answered from memory and cannot fail. A [`Record`] may come
+//! from a segment file, and reading it fails when the file is damaged: then there is no answer, and
+//! the process has to stop.
 
 use std::sync::Arc;
 
 use kvorum_proto::etcdserverpb::RangeRequest;
+use kvorum_storage::segment::Damage;
 
 use crate::hash::{Hasher, KeptHashes, hash_rest};
 use crate::index::KeyIndex;
 use crate::range::{self, RangeReply, Reader};
 use crate::record_log::RecordLog;
 use crate::revision::{NEVER_COMPACTED, REVISION_FIRST};
-use crate::{Event, EventBatch, HashKv, Interval, ReadError, Record, Revision, Sizes};
+use crate::{Change, Event, EventBatch, HashKv, Interval, ReadError, Record, Revision, Sizes};
 
 /// The state of the store at one moment. A clone costs a few reference counts.
 #[derive(Clone, Debug)]
@@ -129,12 +134,20 @@ impl View {
         Ok(())
     }
 
+    /// What the index knows of the pair at a key, at the newest revision.
+    pub fn change(&self, key: &[u8]) -> Option<&Change> {
+        let newest = self.index.history(key)?.newest();
+        Some(newest).filter(|newest| !newest.is_tombstone())
+    }
+
     /// The pair at a key, at the newest revision.
-    pub fn get(&self, key: &[u8]) -> Option<&Record> {
-        self.index
-            .history(key)
-            .map(|history| history.newest())
-            .filter(|r| !r.is_tombstone())
+    ///
+    /// # Errors
+    ///
+    /// [`Damage`] when the file that holds it is damaged.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Record>, Damage> {
+        let change = self.change(key);
+        change.map(|change| self.log.read(change)).transpose()
     }
 
     /// The pair at a key, at a revision as in [`View::readable`].
@@ -142,17 +155,32 @@ impl View {
     /// # Errors
     ///
     /// [`ReadError`] when the revision cannot be read.
-    pub fn get_at(&self, key: &[u8], revision: i64) -> Result<Option<&Record>, ReadError> {
+    pub fn get_at(&self, key: &[u8], revision: i64) -> Result<Option<Record>, ReadError> {
         let revision = self.readable(revision)?;
-        Ok(self.index.live_at(key, revision))
+        let change = self.index.live_at(key, revision);
+        Ok(change.map(|change| self.log.read(change)).transpose()?)
     }
 
-    /// The pairs of an interval at the newest revision, keys ascending.
-    pub fn live<'a>(&'a self, interval: &'a Interval) -> impl Iterator<Item = &'a Record> {
+    /// The keys of an interval that have a pair at the newest revision, ascending, with what the
+    /// index knows of it.
+    pub fn live_changes<'a>(
+        &'a self,
+        interval: &'a Interval,
+    ) -> impl Iterator<Item = (&'a Arc<[u8]>, &'a Change)> {
         self.index
             .ascend(interval)
-            .map(|history| history.newest())
-            .filter(|r| !r.is_tombstone())
+            .map(|(key, history)| (key, history.newest()))
+            .filter(|(_, newest)| !newest.is_tombstone())
+    }
+
+    /// The pairs of an interval at the newest revision, keys ascending. Each can fail to be read
+    /// when its file is damaged.
+    pub fn live<'a>(
+        &'a self,
+        interval: &'a Interval,
+    ) -> impl Iterator<Item = Result<Record, Damage>> + 'a {
+        self.live_changes(interval)
+            .map(|(_, change)| self.log.read(change))
     }
 
     /// Number of pairs of an interval, at a revision as in [`View::readable`].
@@ -162,7 +190,7 @@ impl View {
     /// [`ReadError`] when the revision cannot be read.
     pub fn count(&self, interval: &Interval, revision: i64) -> Result<i64, ReadError> {
         let revision = self.readable(revision)?;
-        Ok(range::count(self, interval, revision))
+        Ok(range::count(self, interval, revision)?)
     }
 
     /// Answers a range request; see [`range::execute`].
@@ -179,20 +207,21 @@ impl View {
     ///
     /// # Errors
     ///
-    /// [`ReadError::Compacted`] when `from` is below the compacted revision.
+    /// [`ReadError::Compacted`] when `from` is below the compacted revision, and
+    /// [`ReadError::Damaged`].
     pub fn history(&self, from: i64, bounds: HistoryBounds) -> Result<History, ReadError> {
         self.check_compacted(from)?;
         let mut batches: Vec<EventBatch> = Vec::new();
         let mut events: Vec<Event> = Vec::new();
         let mut bytes = 0;
-        let mut records = self.records_from(Revision::start_of(from)).peekable();
-        while let Some(record) = records.next() {
+        let mut records = self.records_from(Revision::start_of(from));
+        let mut coming = records.next().transpose()?;
+        while let Some(record) = coming {
             bytes += record.encoded().len();
             let revision = record.mod_revision().main;
-            events.push(Event {
-                record: record.clone(),
-            });
-            let next = records.peek().map(|next| next.mod_revision().main);
+            events.push(Event { record });
+            coming = records.next().transpose()?;
+            let next = coming.as_ref().map(|next| next.mod_revision().main);
             if next == Some(revision) {
                 continue;
             }
@@ -216,23 +245,30 @@ impl View {
 
     /// The pair an event replaced: what a read one revision earlier sees. `None` for the first put
     /// of a key, and when that revision is compacted.
-    pub fn previous(&self, event: &Event) -> Option<&Record> {
+    ///
+    /// # Errors
+    ///
+    /// [`Damage`] when the file that holds it is damaged.
+    pub fn previous(&self, event: &Event) -> Result<Option<Record>, Damage> {
         let before = event.record.mod_revision().main - 1;
         if event.is_create() || before < self.compacted {
-            return None;
+            return Ok(None);
         }
-        self.index.live_at(event.record.key(), before)
+        let change = self.index.live_at(event.record.key(), before);
+        change.map(|change| self.log.read(change)).transpose()
     }
 
-    /// Every record that exists, in revision order: what a database file of etcd holds.
-    pub fn records(&self) -> impl Iterator<Item = &Record> {
+    /// Every record that exists, in revision order: what a database file of etcd holds. Each can
+    /// fail to be read when its file is damaged.
+    pub fn records(&self) -> impl Iterator<Item = Result<Record, Damage>> {
         self.records_from(Revision::default())
     }
 
-    fn records_from(&self, start: Revision) -> impl Iterator<Item = &Record> {
+    fn records_from(&self, start: Revision) -> impl Iterator<Item = Result<Record, Damage>> {
+        let exists = |record: &Record| self.index.keeps(record, self.compacted);
         self.log
             .from(start)
-            .filter(|record| self.index.keeps(record, self.compacted))
+            .filter(move |record| record.as_ref().map_or(true, exists))
     }
 
     /// Hashes the history up to a revision, 0 for the newest. At the revision of one of the last
@@ -240,9 +276,10 @@ impl View {
     ///
     /// # Errors
     ///
-    /// [`ReadError`] when the revision is below the compacted or above the current one.
+    /// [`ReadError`] when the revision is below the compacted or above the current one, or a file
+    /// is damaged.
     pub fn hash_kv(&self, revision: i64) -> Result<HashKv, ReadError> {
-        if let Some(kept) = self.kept_hash(revision) {
+        if let Some(kept) = self.hashes.at(revision, &self.index, &self.log)? {
             return Ok(kept);
         }
         // A negative number is taken as it is: nothing lies below it.
@@ -257,11 +294,7 @@ impl View {
             Revision::default(),
             &self.index,
             &self.log,
-        ))
-    }
-
-    fn kept_hash(&self, revision: i64) -> Option<HashKv> {
-        self.hashes.at(revision, &self.index, &self.log)
+        )?)
     }
 }
 

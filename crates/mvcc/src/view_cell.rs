@@ -62,7 +62,7 @@ mod tests {
         );
         cell.publish(store.view());
         assert_eq!(reader.load().current_revision(), 2);
-        assert_eq!(before.get(b"a"), None);
+        assert_eq!(before.change(b"a"), None);
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Applying one request.
 
+use std::sync::Arc;
+
 use kvorum_proto::etcdserverpb::RangeRequest;
 use kvorum_proto::ids::LeaseId;
 
-use crate::index::{History, KeyIndex};
 use crate::range::{self, RangeReply, Reader};
-use crate::size::record_bytes;
 use crate::store::Store;
-use crate::{Event, EventBatch, Interval, ReadError, Record, Revision, View};
+use crate::{Change, Event, EventBatch, Interval, ReadError, Record, Revision, View};
 
 /// The changes of one request: one store revision, sub revisions from 0 in the order of the calls.
 /// Reads see the changes made so far.
@@ -41,51 +41,33 @@ impl<'a> WriteTxn<'a> {
         self.store.view.current
     }
 
-    /// The pair at a key.
-    pub fn get(&self, key: &[u8]) -> Option<&Record> {
-        self.store.view.get(key)
-    }
-
     /// Writes a pair; `lease` 0 hangs it on none. Returns the new pair.
     pub fn put(&mut self, key: &[u8], value: &[u8], lease: LeaseId) -> Record {
         let at = self.next_revision();
-        let history = self.store.view.index.history(key);
-        let before = history
-            .map(History::newest)
-            .filter(|newest| !newest.is_tombstone());
-        let (create, version, replaced) = match before {
-            Some(before) => (
-                before.create_revision(),
-                before.version() + 1,
-                record_bytes(before),
-            ),
-            None => (at.main, 1, 0),
-        };
-        let place = if history.is_some() {
-            KeyIndex::push
-        } else {
-            KeyIndex::insert
+        let (create, version) = match self.store.view.change(key) {
+            Some(before) => (before.create_revision(), before.version() + 1),
+            None => (at.main, 1),
         };
         let record = Record::put(key, value, lease, create, at, version);
         self.operations += 1;
         self.store.counts.puts += 1;
         self.store.counts.put_bytes += (key.len() + value.len()) as u64;
-        place(&mut self.store.view.index, record.clone());
-        self.log(record.clone(), replaced);
+        self.take(record.clone());
         record
     }
 
-    /// Deletes the pairs of an interval, keys ascending. Returns them as they were; deleting nothing
-    /// is no change.
-    pub fn delete_range(&mut self, interval: &Interval) -> Vec<Record> {
+    /// Deletes the pairs of an interval, keys ascending. Returns what the index knew of them;
+    /// deleting nothing is no change. Who wants the pairs themselves reads them before.
+    pub fn delete_range(&mut self, interval: &Interval) -> Vec<(Arc<[u8]>, Change)> {
         self.operations += 1;
         self.store.counts.deletes += 1;
-        let deleted: Vec<Record> = self.store.view.live(interval).cloned().collect();
-        for before in &deleted {
-            let tombstone = Record::tombstone(before.key(), self.next_revision());
-            let frees_bytes = record_bytes(before) + record_bytes(&tombstone);
-            self.store.view.index.push(tombstone.clone());
-            self.log(tombstone, frees_bytes);
+        let deleted = self.store.view.live_changes(interval);
+        let deleted: Vec<_> = deleted
+            .map(|(key, change)| (Arc::clone(key), *change))
+            .collect();
+        for (key, _) in &deleted {
+            let tombstone = Record::tombstone(key, self.next_revision());
+            self.take(tombstone);
         }
         deleted
     }
@@ -109,6 +91,7 @@ impl<'a> WriteTxn<'a> {
         }
         let events = std::mem::take(&mut self.events);
         let revision = self.store.view.current;
+        self.store.seal_when_due();
         (!events.is_empty()).then(|| EventBatch {
             revision,
             events: events.into(),
@@ -126,12 +109,8 @@ impl<'a> WriteTxn<'a> {
         }
     }
 
-    /// Takes an indexed change into the log. `frees_bytes`: what dies when a compaction passes it,
-    /// which is the pair it replaced, and itself if it is a tombstone.
-    fn log(&mut self, record: Record, frees_bytes: u64) {
-        let view = &mut self.store.view;
-        view.sizes.grow(record_bytes(&record));
-        view.log.append(record.clone(), frees_bytes);
+    fn take(&mut self, record: Record) {
+        self.store.take(record.clone());
         self.events.push(Event { record });
     }
 }

@@ -11,6 +11,7 @@ use super::machine::Refused;
 use super::state::State;
 use super::{Effect, RequestError, Response};
 use kvorum_mvcc::{CompactError, CompactFinished};
+use kvorum_storage::segment::Damage;
 
 /// Puts history up to a revision out of reach.
 pub(super) fn execute(
@@ -28,6 +29,7 @@ pub(super) fn execute(
             CompactError::Future { asked, current } => {
                 RequestError::FutureRevision { asked, current }
             }
+            CompactError::Damaged(damage) => RequestError::Damaged(damage),
         })?;
     effects.push(Effect::CompactionScheduled {
         revision: request.revision,
@@ -53,11 +55,18 @@ impl Removal {
     }
 
     /// Does at most one step of `records_max` records.
-    pub(super) fn step(&mut self, state: &mut State, records_max: usize) -> Vec<Effect> {
-        let step = state.store.compact_step(records_max);
+    ///
+    /// # Errors
+    /// The damage that the compaction cannot pass.
+    pub(super) fn step(
+        &mut self,
+        state: &mut State,
+        records_max: usize,
+    ) -> Result<Vec<Effect>, Damage> {
+        let step = state.store.compact_step(records_max)?;
         self.pending = step.pending;
         let Some(finished) = step.finished else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
         let CompactFinished {
             revision,
@@ -81,6 +90,6 @@ impl Removal {
             id,
             result: Ok(response),
         }));
-        effects
+        Ok(effects)
     }
 }

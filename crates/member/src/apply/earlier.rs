@@ -43,7 +43,7 @@ impl<'a> Earlier<'a> {
                 .unbounded
                 .as_ref()
                 .is_some_and(|start| put.key >= *start);
-        self.puts.contains(&put.key) || (!is_deleted && view.get(&put.key).is_some())
+        self.puts.contains(&put.key) || (!is_deleted && view.change(&put.key).is_some())
     }
 
     fn push_delete(&mut self, delete: &DeleteRangeRequest) {

@@ -8,6 +8,8 @@
 //! Errors that come out of applying an entry are part of the replicated result: every member
 //! computes the same one.
 
+use kvorum_storage::segment::Damage;
+
 /// Why a request was not carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
@@ -52,6 +54,10 @@ pub enum RequestError {
         /// The store's revision.
         current: i64,
     },
+    /// A file of the store is damaged. Never part of the replicated result and never an answer: the
+    /// process must stop.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
     /// The quota is used up, or an alarm says that a member's is.
     #[error("no space")]
     NoSpace,

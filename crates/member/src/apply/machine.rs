@@ -87,7 +87,11 @@ impl Refused {
 
 impl From<RequestError> for Refused {
     fn from(error: RequestError) -> Self {
-        Self::Request(error)
+        match error {
+            // What one disk did is no result of the request: another member would give another.
+            RequestError::Damaged(damage) => Self::Broken(damage.to_string()),
+            error => Self::Request(error),
+        }
     }
 }
 
@@ -96,6 +100,7 @@ impl From<ReadError> for RequestError {
         match error {
             ReadError::Compacted { asked, compacted } => Self::Compacted { asked, compacted },
             ReadError::Future { asked, current } => Self::FutureRevision { asked, current },
+            ReadError::Damaged(damage) => Self::Damaged(damage),
         }
     }
 }
@@ -139,8 +144,10 @@ impl Apply {
             }
             Input::Install(state) => self.install(*state),
             Input::CompactStep { records_max } => {
-                self.effects
-                    .extend(self.removal.step(&mut self.state, records_max));
+                match self.removal.step(&mut self.state, records_max) {
+                    Ok(effects) => self.effects.extend(effects),
+                    Err(damage) => self.stop(damage.to_string()),
+                }
             }
             Input::Defragment => {
                 self.state.store.defragment();
@@ -390,7 +397,7 @@ impl Apply {
                 let (delete, events) =
                     state.write(|writer| delete_range::execute(writer, &request));
                 effects.extend(events.map(Effect::Events));
-                Ok(delete.into())
+                Ok(delete?.into())
             }
             Payload::Txn(request) => {
                 let (txn, events) = state.write(|writer| txn::execute(writer, &request, waits));

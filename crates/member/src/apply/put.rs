@@ -21,10 +21,10 @@ pub(super) fn execute_checked(
     put: &PutRequest,
 ) -> Result<Put, RequestError> {
     check_lease(writer.grants(), put)?;
-    if keeps_something(put) && writer.view().get(&put.key).is_none() {
+    if keeps_something(put) && writer.view().change(&put.key).is_none() {
         return Err(RequestError::KeyNotFound);
     }
-    Ok(execute(writer, put))
+    execute(writer, put)
 }
 
 /// Says whether the lease of a put exists.
@@ -45,9 +45,12 @@ pub(super) fn keeps_something(put: &PutRequest) -> bool {
 }
 
 /// Carries out a put that was checked.
-pub(super) fn execute(writer: &mut Writer<'_>, put: &PutRequest) -> Put {
+///
+/// # Errors
+/// `Damaged` when the pair before cannot be read.
+pub(super) fn execute(writer: &mut Writer<'_>, put: &PutRequest) -> Result<Put, RequestError> {
     let previous = if keeps_something(put) || put.prev_kv {
-        writer.view().get(&put.key).cloned()
+        writer.view().get(&put.key)?
     } else {
         None
     };
@@ -61,10 +64,10 @@ pub(super) fn execute(writer: &mut Writer<'_>, put: &PutRequest) -> Put {
         _ => LeaseId(put.lease),
     };
     writer.put(&put.key, value, lease);
-    Put {
+    Ok(Put {
         revision: writer.revision(),
         previous: previous.filter(|_: &Record| put.prev_kv),
-    }
+    })
 }
 
 impl From<Put> for Response {

@@ -62,7 +62,7 @@ impl State {
             .flat_map(|(id, grant)| grant.keys().map(move |key| (key, id)))
             .collect();
         for (key, id) in &attached {
-            let held = view.get(key).map(|pair| pair.lease());
+            let held = view.change(key).map(|pair| pair.lease());
             assert_eq!(
                 held,
                 Some(*id),
@@ -70,8 +70,8 @@ impl State {
             );
         }
         let named = view
-            .live(&all)
-            .filter(|pair| self.grants.lease(pair.lease()).is_some());
+            .live_changes(&all)
+            .filter(|(_, pair)| self.grants.lease(pair.lease()).is_some());
         assert_eq!(
             named.count(),
             attached.len(),

@@ -14,11 +14,12 @@
 
 use std::cmp::Ordering;
 
-use bytes::Bytes;
-use kvorum_mvcc::{Interval, Record, View};
+use kvorum_mvcc::{Change, Interval, Record, View};
 use kvorum_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use kvorum_proto::etcdserverpb::request_op::Request;
 use kvorum_proto::etcdserverpb::{Compare, RangeRequest, RequestOp, TxnRequest};
+
+use kvorum_storage::segment::Damage;
 
 use super::earlier::Earlier;
 use super::machine::Refused;
@@ -44,22 +45,30 @@ enum Step<'a> {
 
 impl<'a> Plan<'a> {
     /// Makes all comparisons.
-    fn new(view: &View, txn: &'a TxnRequest) -> Self {
-        let succeeded = txn.compare.iter().all(|compare| holds(view, compare));
+    ///
+    /// # Errors
+    /// The damage of a value that had to be read.
+    fn new(view: &View, txn: &'a TxnRequest) -> Result<Self, Damage> {
+        let mut succeeded = true;
+        for compare in &txn.compare {
+            succeeded = succeeded && holds(view, compare)?;
+        }
         let branch = if succeeded {
             &txn.success
         } else {
             &txn.failure
         };
-        let step = |operation: &'a RequestOp| match &operation.request {
-            Some(Request::RequestTxn(nested)) => Step::Nested(Self::new(view, nested)),
-            Some(request) => Step::Plain(request),
-            None => Step::Empty,
+        let step = |operation: &'a RequestOp| {
+            Ok(match &operation.request {
+                Some(Request::RequestTxn(nested)) => Step::Nested(Self::new(view, nested)?),
+                Some(request) => Step::Plain(request),
+                None => Step::Empty,
+            })
         };
-        Self {
+        Ok(Self {
             succeeded,
-            steps: branch.iter().map(step).collect(),
-        }
+            steps: branch.iter().map(step).collect::<Result<_, Damage>>()?,
+        })
     }
 
     /// Checks every operation against the state before the transaction.
@@ -99,7 +108,7 @@ impl<'a> Plan<'a> {
     /// Carries out a plan that was checked. The answer has the revision of a nested transaction.
     ///
     /// # Errors
-    /// The range that could not be read although it was checked: a broken invariant.
+    /// What could not be read although it was checked: a broken invariant, or damage.
     fn execute(&self, writer: &mut Writer<'_>, somebody_waits: bool) -> Result<Txn, RequestError> {
         let mut responses = Vec::with_capacity(self.steps.len());
         for step in &self.steps {
@@ -112,9 +121,9 @@ impl<'a> Plan<'a> {
                         reply,
                     }))
                 }
-                Step::Plain(Request::RequestPut(put)) => Operation::Put(put::execute(writer, put)),
+                Step::Plain(Request::RequestPut(put)) => Operation::Put(put::execute(writer, put)?),
                 Step::Plain(Request::RequestDeleteRange(delete)) => {
-                    Operation::DeleteRange(delete_range::execute(writer, delete))
+                    Operation::DeleteRange(delete_range::execute(writer, delete)?)
                 }
                 Step::Nested(plan) => Operation::Txn(plan.execute(writer, somebody_waits)?),
                 Step::Plain(Request::RequestTxn(_)) | Step::Empty => Operation::Empty,
@@ -138,9 +147,9 @@ pub(super) fn execute(
     txn: &TxnRequest,
     somebody_waits: bool,
 ) -> Result<Txn, Refused> {
-    let plan = Plan::new(writer.view(), txn);
+    let plan = Plan::new(writer.view(), txn).map_err(RequestError::from)?;
     plan.check(writer.view(), writer.grants())?;
-    let broken = |error| Refused::broken(&format_args!("a range that was checked: {error}"));
+    let broken = |error| Refused::broken(&format_args!("an operation that was checked: {error}"));
     let responses = plan.execute(writer, somebody_waits).map_err(broken)?;
     Ok(Txn {
         revision: writer.revision(),
@@ -152,9 +161,9 @@ pub(super) fn execute(
 /// through [`crate::check::txn`] and [`crate::check::txn_route`].
 ///
 /// # Errors
-/// As at apply: a range's revision that cannot be read.
+/// As at apply: a range's revision that cannot be read, or damage.
 pub fn read(view: &View, txn: &TxnRequest) -> Result<Txn, RequestError> {
-    let plan = Plan::new(view, txn);
+    let plan = Plan::new(view, txn)?;
     plan.check(view, &Grants::new())?;
     let revision = view.current_revision();
     let mut responses = Vec::with_capacity(plan.steps.len());
@@ -192,18 +201,39 @@ fn check_range(view: &View, range: &RangeRequest) -> Result<(), RequestError> {
 
 /// Whether a comparison holds: for every pair of its interval, or for the zero pair when there
 /// is none.
-fn holds(view: &View, compare: &Compare) -> bool {
+///
+/// # Errors
+/// The damage of a value that had to be read.
+fn holds(view: &View, compare: &Compare) -> Result<bool, Damage> {
     let interval = Interval::from_wire(compare.key.clone(), compare.range_end.clone());
-    let mut pairs = view.live(&interval).peekable();
+    let by_value = compare.target == CompareTarget::Value as i32;
+    let mut pairs = view.live_changes(&interval).peekable();
     if pairs.peek().is_none() {
-        return compare.target != CompareTarget::Value as i32 && relation(compare, None);
+        return Ok(!by_value && relation(compare, None));
     }
-    pairs.all(|pair| relation(compare, Some(pair)))
+    if by_value {
+        for pair in view.live(&interval) {
+            if !value_relation(compare, &pair?) {
+                return Ok(false);
+            }
+        }
+        return Ok(true);
+    }
+    Ok(pairs.all(|(_, pair)| relation(compare, Some(pair))))
 }
 
-/// Compares one pair. A given value of another kind than the target counts as zero, an unknown
-/// target as equal, an unknown relation as true.
-fn relation(compare: &Compare, pair: Option<&Record>) -> bool {
+/// Compares the value of a pair.
+fn value_relation(compare: &Compare, pair: &Record) -> bool {
+    let given = match &compare.target_union {
+        Some(TargetUnion::Value(given)) => given.as_ref(),
+        _ => &[],
+    };
+    is_as_asked(compare, pair.value().cmp(given))
+}
+
+/// Compares all of a pair but its value. A given value of another kind than the target counts as
+/// zero, an unknown target as equal.
+fn relation(compare: &Compare, pair: Option<&Change>) -> bool {
     let union = compare.target_union.as_ref();
     let number = |stored: Option<i64>, given: Option<i64>| {
         stored.unwrap_or_default().cmp(&given.unwrap_or_default())
@@ -214,14 +244,14 @@ fn relation(compare: &Compare, pair: Option<&Record>) -> bool {
                 TargetUnion::Version(given) => Some(*given),
                 _ => None,
             });
-            number(pair.map(Record::version), given)
+            number(pair.map(Change::version), given)
         }
         Ok(CompareTarget::Create) => {
             let given = union.and_then(|given| match given {
                 TargetUnion::CreateRevision(given) => Some(*given),
                 _ => None,
             });
-            number(pair.map(Record::create_revision), given)
+            number(pair.map(Change::create_revision), given)
         }
         Ok(CompareTarget::Mod) => {
             let given = union.and_then(|given| match given {
@@ -237,15 +267,13 @@ fn relation(compare: &Compare, pair: Option<&Record>) -> bool {
             });
             number(pair.map(|pair| pair.lease().0), given)
         }
-        Ok(CompareTarget::Value) => {
-            let given = match union {
-                Some(TargetUnion::Value(given)) => given.clone(),
-                _ => Bytes::new(),
-            };
-            pair.map_or(&[][..], Record::value).cmp(&given)
-        }
-        Err(_) => Ordering::Equal,
+        Ok(CompareTarget::Value) | Err(_) => Ordering::Equal,
     };
+    is_as_asked(compare, order)
+}
+
+/// Whether an order is the one asked for; an unknown relation always is.
+fn is_as_asked(compare: &Compare, order: Ordering) -> bool {
     match CompareResult::try_from(compare.result) {
         Ok(CompareResult::Equal) => order.is_eq(),
         Ok(CompareResult::NotEqual) => order.is_ne(),

@@ -1,7 +1,7 @@
 //! One write transaction over keys and the leases they hang on.
 
 use bytes::Bytes;
-use kvorum_mvcc::{EventBatch, Interval, Record, View, WriteTxn};
+use kvorum_mvcc::{EventBatch, Interval, View, WriteTxn};
 use kvorum_proto::ids::LeaseId;
 
 use crate::lease::Grants;
@@ -44,15 +44,15 @@ impl<'a> Writer<'a> {
         self.grants.attach(key, lease);
     }
 
-    /// Deletes pairs; returns them as they were.
-    pub(super) fn delete_range(&mut self, interval: &Interval) -> Vec<Record> {
+    /// Deletes pairs; returns how many.
+    pub(super) fn delete_range(&mut self, interval: &Interval) -> usize {
         let deleted = self.txn.delete_range(interval);
-        for record in &deleted {
-            if record.lease() != LeaseId(0) {
-                self.grants.detach(&record.key_bytes());
+        for (key, change) in &deleted {
+            if change.lease() != LeaseId(0) {
+                self.grants.detach(key);
             }
         }
-        deleted
+        deleted.len()
     }
 
     /// Ends the transaction.

@@ -5,10 +5,23 @@ use std::fmt;
 use bytes::buf::Writer as Buffer;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use kvorum_storage::bolt::{Layout, Sizer, WriteError, Writer};
+use kvorum_storage::segment::Damage;
+use thiserror::Error;
 
 use super::{Backend, Item};
 
-type Items<'a> = Box<dyn Iterator<Item = Item<'a>> + Send + 'a>;
+type Items<'a> = Box<dyn Iterator<Item = Result<Item, Damage>> + Send + 'a>;
+
+/// Why no file can be made.
+#[derive(Debug, Error)]
+pub enum BackendError {
+    /// The file cannot be made of this state.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// A file that holds the state is damaged. The process must stop.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
+}
 
 /// The first walk: where everything will lie.
 pub struct Sizing<'a> {
@@ -29,10 +42,10 @@ impl<'a> Sizing<'a> {
     ///
     /// # Errors
     ///
-    /// [`WriteError`] when a pair does not fit the format.
-    pub fn step(&mut self, items_max: usize) -> Result<bool, WriteError> {
+    /// [`BackendError`] when a pair does not fit the format or cannot be read.
+    pub fn step(&mut self, items_max: usize) -> Result<bool, BackendError> {
         for _ in 0..items_max {
-            match self.items.next() {
+            match self.items.next().transpose()? {
                 Some(Item::Bucket(name)) => self.sizer.bucket(name)?,
                 Some(Item::Pair { key, value }) => self.sizer.pair(key.len(), value.len())?,
                 None => return Ok(false),
@@ -89,14 +102,15 @@ impl<'a> Encoding<'a> {
     ///
     /// # Errors
     ///
-    /// [`WriteError::Layout`] when the layout is of another backend; blobs given out are no file.
-    pub fn blob(&mut self, bytes: usize) -> Result<Option<Bytes>, WriteError> {
+    /// [`WriteError::Layout`] when the layout is of another backend, or damage; blobs given out are
+    /// no file.
+    pub fn blob(&mut self, bytes: usize) -> Result<Option<Bytes>, BackendError> {
         while let Some(writer) = &mut self.writer {
             let written = writer.output_mut().get_mut();
             if written.len() >= bytes {
                 return Ok(Some(written.split_to(bytes).freeze()));
             }
-            match self.items.next() {
+            match self.items.next().transpose()? {
                 Some(Item::Bucket(name)) => writer.bucket(name)?,
                 Some(Item::Pair { key, value }) => writer.pair(&key, &value)?,
                 None => {

@@ -36,7 +36,6 @@ pub mod import;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -44,6 +43,7 @@ use kvorum_proto::etcdserverpb::AlarmType;
 use kvorum_proto::ids::LeaseId;
 use kvorum_proto::{leasepb, raftpb};
 use kvorum_storage::bolt::schema::{self, RevisionKey};
+use kvorum_storage::segment::Damage;
 use prost::Message as _;
 use serde::Serialize;
 
@@ -51,7 +51,7 @@ use crate::apply::{Apply, ReadView};
 use crate::cluster::{Member, STORAGE_VERSION};
 use crate::lease::Grants;
 
-pub use encode::{Encoding, Sizing};
+pub use encode::{BackendError, Encoding, Sizing};
 
 /// The replicated state at one applied entry, as it goes into a file.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ pub struct Backend {
 
 /// What comes next in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Item<'a> {
+pub enum Item {
     /// A bucket begins; what follows is in it. Names ascend, and every bucket of etcd comes.
     Bucket(&'static [u8]),
     /// A pair of the bucket begun last. Keys ascend.
@@ -71,7 +71,7 @@ pub enum Item<'a> {
         /// Never empty.
         key: Vec<u8>,
         /// May be empty.
-        value: Cow<'a, [u8]>,
+        value: Bytes,
     },
 }
 
@@ -115,22 +115,24 @@ impl Backend {
         STORAGE_VERSION.to_string()
     }
 
-    /// Everything in the order of the file. The same with each call.
-    pub fn items(&self) -> impl Iterator<Item = Item<'_>> + Send {
+    /// Everything in the order of the file. The same with each call. A record can fail to be read
+    /// when the file that holds it is damaged; then the process must stop.
+    pub fn items(&self) -> impl Iterator<Item = Result<Item, Damage>> + Send {
         let auth = &self.view.cluster.auth_kept;
         bucket(schema::ALARM, self.alarms())
             .chain(bucket(schema::AUTH, self.auth()))
             .chain(bucket(schema::AUTH_ROLES, kept(&auth.roles)))
             .chain(bucket(schema::AUTH_USERS, kept(&auth.users)))
             .chain(bucket(schema::CLUSTER, self.cluster()))
-            .chain(bucket(schema::KEY, self.changes()))
+            .chain(bucket(schema::KEY, []))
+            .chain(self.changes())
             .chain(bucket(schema::LEASE, self.leases.iter().map(lease)))
             .chain(bucket(schema::MEMBERS, self.members()))
             .chain(bucket(schema::MEMBERS_REMOVED, self.removed()))
             .chain(bucket(schema::META, self.meta()))
     }
 
-    fn alarms(&self) -> Vec<Item<'_>> {
+    fn alarms(&self) -> Vec<Item> {
         let raised = self.view.cluster.alarms.list(AlarmType::None as i32);
         sorted(raised.iter().map(|alarm| (alarm.encode_to_vec(), vec![])))
     }
@@ -138,7 +140,7 @@ impl Backend {
     /// Until authentication is switched on, official members write down the revision alone.
     ///
     /// Source: etcd v3.7.1, `server/auth/store.go` (`NewAuthStore`).
-    fn auth(&self) -> Vec<Item<'_>> {
+    fn auth(&self) -> Vec<Item> {
         let status = self.view.cluster.auth;
         let enabled = status
             .enabled
@@ -148,7 +150,7 @@ impl Backend {
         sorted(enabled.into_iter().chain([revision]))
     }
 
-    fn cluster(&self) -> Vec<Item<'_>> {
+    fn cluster(&self) -> Vec<Item> {
         let cluster = &self.view.cluster;
         let version = cluster.version.map(|version| {
             let key = schema::cluster::CLUSTER_VERSION.to_vec();
@@ -164,22 +166,23 @@ impl Backend {
         sorted(version.into_iter().chain(downgrade))
     }
 
-    fn changes(&self) -> impl Iterator<Item = Item<'_>> + Send {
+    fn changes(&self) -> impl Iterator<Item = Result<Item, Damage>> + Send {
         self.view.keys.records().map(|record| {
+            let record = record?;
             let revision = record.mod_revision();
             let key = RevisionKey {
                 main: revision.main,
                 sub: revision.sub,
                 tombstone: record.is_tombstone(),
             };
-            Item::Pair {
+            Ok(Item::Pair {
                 key: key.encode(),
-                value: Cow::Borrowed(record.stored()),
-            }
+                value: record.stored_bytes(),
+            })
         })
     }
 
-    fn members(&self) -> Vec<Item<'_>> {
+    fn members(&self) -> Vec<Item> {
         let members = self.view.cluster.roster.members();
         sorted(members.map(|member| {
             let key = schema::member_key(member.id());
@@ -187,7 +190,7 @@ impl Backend {
         }))
     }
 
-    fn removed(&self) -> Vec<Item<'_>> {
+    fn removed(&self) -> Vec<Item> {
         let removed = self.view.cluster.roster.removed();
         sorted(removed.map(|id| {
             let key = schema::member_key(id);
@@ -195,7 +198,7 @@ impl Backend {
         }))
     }
 
-    fn meta(&self) -> Vec<Item<'_>> {
+    fn meta(&self) -> Vec<Item> {
         use schema::meta;
         let ReadView {
             keys,
@@ -276,34 +279,34 @@ fn leases(grants: &Grants) -> Vec<leasepb::Lease> {
     leases
 }
 
-fn lease(lease: &leasepb::Lease) -> Item<'_> {
+fn lease(lease: &leasepb::Lease) -> Item {
     Item::Pair {
         key: schema::lease_key(LeaseId(lease.id)).to_vec(),
-        value: Cow::Owned(lease.encode_to_vec()),
+        value: lease.encode_to_vec().into(),
     }
 }
 
-fn kept(pairs: &BTreeMap<Bytes, Bytes>) -> impl Iterator<Item = Item<'_>> {
+fn kept(pairs: &BTreeMap<Bytes, Bytes>) -> impl Iterator<Item = Item> {
     pairs.iter().map(|(key, value)| Item::Pair {
         key: key.to_vec(),
-        value: Cow::Borrowed(value),
+        value: value.clone(),
     })
 }
 
-fn bucket<'a>(
+fn bucket(
     name: &'static [u8],
-    pairs: impl IntoIterator<Item = Item<'a>>,
-) -> impl Iterator<Item = Item<'a>> {
-    std::iter::once(Item::Bucket(name)).chain(pairs)
+    pairs: impl IntoIterator<Item = Item>,
+) -> impl Iterator<Item = Result<Item, Damage>> {
+    std::iter::once(Item::Bucket(name)).chain(pairs).map(Ok)
 }
 
 /// The pairs of a small bucket, keys ascending.
-fn sorted(pairs: impl Iterator<Item = (Vec<u8>, Vec<u8>)>) -> Vec<Item<'static>> {
+fn sorted(pairs: impl Iterator<Item = (Vec<u8>, Vec<u8>)>) -> Vec<Item> {
     let mut pairs: Vec<_> = pairs.collect();
     pairs.sort_unstable();
-    let item = |(key, value)| Item::Pair {
+    let item = |(key, value): (Vec<u8>, Vec<u8>)| Item::Pair {
         key,
-        value: Cow::Owned(value),
+        value: value.into(),
     };
     pairs.into_iter().map(item).collect()
 }

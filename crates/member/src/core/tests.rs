@@ -250,12 +250,12 @@ impl World {
     fn records(&self) -> Vec<Bytes> {
         let view = self.core.apply().read_view().keys;
         view.records()
-            .map(|record| record.encoded().clone())
+            .map(|record| record.unwrap().encoded().clone())
             .collect()
     }
 
     fn value(&self, key: &str) -> Option<String> {
-        let pair = self.view.keys.get(key.as_bytes())?;
+        let pair = self.view.keys.get(key.as_bytes()).unwrap()?;
         Some(String::from_utf8_lossy(pair.value()).into_owned())
     }
 }

@@ -116,7 +116,7 @@ impl Grants {
     }
 
     /// A key was deleted.
-    pub fn detach(&mut self, key: &Bytes) {
+    pub fn detach(&mut self, key: &[u8]) {
         let grant = self
             .holders
             .remove(key)

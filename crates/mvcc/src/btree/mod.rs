@@ -21,6 +21,7 @@
 //! a small node with a neighbour only where both fit in one.
 
 mod iter;
+mod load;
 mod node;
 
 use std::borrow::Borrow;
@@ -77,6 +78,17 @@ impl<K, V> Default for Tree<K, V> {
 }
 
 impl<K: Ord + Clone, V: Clone + Weigh> Tree<K, V> {
+    /// A tree of entries that ascend strictly, every node but the last of its level full.
+    pub(crate) fn of_sorted(entries: impl Iterator<Item = (K, V)>) -> Self {
+        match load::tree(entries) {
+            Some((root, sum)) => Tree {
+                root: Some(root),
+                sum,
+            },
+            None => Tree::default(),
+        }
+    }
+
     /// Entries and weight of the whole tree.
     pub(crate) fn sum(&self) -> Sum {
         self.sum

@@ -40,7 +40,7 @@ pub(super) struct Inner<K, V> {
 #[derive(Clone, Debug)]
 pub(super) struct Child<K, V> {
     pub(super) node: Arc<Node<K, V>>,
-    sum: Sum,
+    pub(super) sum: Sum,
 }
 
 /// The right part of a node that had become too large, for its parent to take in.
@@ -343,8 +343,12 @@ impl<K: Ord + Clone, V: Clone + Weigh> Leaf<K, V> {
             return None;
         }
         let at = split_point(length, inserted);
-        let keys = Arc::make_mut(&mut self.keys).split_off(at);
+        let left = Arc::make_mut(&mut self.keys);
+        let keys = left.split_off(at);
         let values = self.values.split_off(at);
+        // Half of all leaves would keep the room of the half that they gave away.
+        left.shrink_to(at + GROWTH);
+        self.values.shrink_to(at + GROWTH);
         let sum = sum_of(&values);
         let separator = keys[0].clone();
         let right = Node::Leaf(Leaf {
@@ -445,7 +449,7 @@ fn insert_at<T>(items: &mut Vec<T>, at: usize, item: T) {
     items.insert(at, item);
 }
 
-fn sum_of<V: Weigh>(values: &[V]) -> Sum {
+pub(super) fn sum_of<V: Weigh>(values: &[V]) -> Sum {
     let weight = values.iter().map(Weigh::weight).sum();
     Sum {
         entries: values.len() as i64,

@@ -2,7 +2,7 @@
 //!
 //! etcd calls the stretch from the first put of a key to its delete a *generation*. Here the
 //! changes of all generations lie in one ordered list: a tombstone ends a generation, the put after
-//! it begins the next, and each record carries its create revision and version. What the key was at
+//! it begins the next, and each change carries its create revision and version. What the key was at
 //! revision R is the newest change at or below R; a tombstone there means that it did not exist.
 //!
 //! Example: `put@2 put@5 delete@7 put@9` are the generations `{2, 5, 7t}` and `{9}`. At 6 the key
@@ -16,7 +16,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::btree::{Tree, Weigh};
-use crate::{Record, Revision};
+use crate::{Change, Revision};
 
 /// Older changes beyond this number move from a list to a tree.
 const LIST_MAX: usize = 16;
@@ -24,19 +24,18 @@ const LIST_MAX: usize = 16;
 /// All kept changes of one key; never empty.
 #[derive(Clone, Debug)]
 pub(crate) struct History {
-    newest: Record,
-    older: Older,
+    newest: Change,
+    older: Option<Arc<Older>>,
 }
 
-/// The changes before the newest, ascending.
+/// The changes before the newest, ascending; never empty.
 #[derive(Clone, Debug)]
 enum Older {
-    None,
-    List(Arc<Vec<Record>>),
-    Tree(Arc<Tree<Revision, Record>>),
+    List(Vec<Change>),
+    Tree(Tree<Revision, Change>),
 }
 
-impl Weigh for Record {
+impl Weigh for Change {
     fn weight(&self) -> i64 {
         0
     }
@@ -44,115 +43,145 @@ impl Weigh for Record {
 
 impl History {
     /// A key with one change.
-    pub(crate) fn new(record: Record) -> Self {
+    pub(crate) fn new(change: Change) -> Self {
         History {
-            newest: record,
-            older: Older::None,
+            newest: change,
+            older: None,
         }
     }
 
     /// The newest change, maybe a tombstone.
-    pub(crate) fn newest(&self) -> &Record {
+    pub(crate) fn newest(&self) -> &Change {
         &self.newest
     }
 
     /// The newest change at or below a place in history, maybe a tombstone.
-    pub(crate) fn floor(&self, at: Revision) -> Option<&Record> {
+    pub(crate) fn floor(&self, at: Revision) -> Option<&Change> {
         if self.newest.mod_revision() <= at {
             return Some(&self.newest);
         }
-        match &self.older {
-            Older::None => None,
+        match self.older.as_deref()? {
             Older::List(list) => {
-                let after = list.partition_point(|record| record.mod_revision() <= at);
+                let after = list.partition_point(|change| change.mod_revision() <= at);
                 after.checked_sub(1).map(|place| &list[place])
             }
-            Older::Tree(tree) => tree.floor(&at).map(|(_, record)| record),
+            Older::Tree(tree) => tree.floor(&at).map(|(_, change)| change),
         }
     }
 
+    /// Whether the change at a place is held.
+    pub(crate) fn contains(&self, at: Revision) -> bool {
+        self.floor(at)
+            .is_some_and(|change| change.mod_revision() == at)
+    }
+
     /// The pair a read sees at a store revision.
-    pub(crate) fn live_at(&self, revision: i64) -> Option<&Record> {
+    pub(crate) fn live_at(&self, revision: i64) -> Option<&Change> {
         self.floor(Revision::end_of(revision))
-            .filter(|record| !record.is_tombstone())
+            .filter(|change| !change.is_tombstone())
     }
 
     /// Whether a change of this key still exists in a store compacted at `compacted`.
     ///
     /// Source: etcd v3.7.1, `server/storage/mvcc/key_index.go` (`compact`).
-    pub(crate) fn keeps(&self, change: &Record, compacted: i64) -> bool {
-        let revision = change.mod_revision();
-        if revision.main > compacted {
+    pub(crate) fn keeps(&self, at: Revision, is_tombstone: bool, compacted: i64) -> bool {
+        if at.main > compacted {
             return true;
         }
         let newest = self.floor(Revision::end_of(compacted));
-        newest.is_some_and(|newest| newest.mod_revision() == revision)
-            && (!change.is_tombstone() || revision.main == compacted)
+        newest.is_some_and(|newest| newest.mod_revision() == at)
+            && (!is_tombstone || at.main == compacted)
     }
 
     /// Adds a change after all others.
-    pub(crate) fn push(&mut self, record: Record) {
+    pub(crate) fn push(&mut self, change: Change) {
         assert!(
-            record.mod_revision() > self.newest.mod_revision(),
+            change.mod_revision() > self.newest.mod_revision(),
             "history grows at its end"
         );
-        let old = std::mem::replace(&mut self.newest, record);
-        match &mut self.older {
-            Older::None => self.older = Older::List(Arc::new(vec![old])),
-            Older::List(list) if list.len() < LIST_MAX => Arc::make_mut(list).push(old),
+        let old = std::mem::replace(&mut self.newest, change);
+        let Some(older) = &mut self.older else {
+            self.older = Some(Arc::new(Older::List(vec![old])));
+            return;
+        };
+        let older = Arc::make_mut(older);
+        match older {
+            Older::List(list) if list.len() < LIST_MAX => list.push(old),
             Older::List(list) => {
                 let mut tree = Tree::default();
-                for record in list.iter().chain([&old]) {
-                    tree.insert(record.mod_revision(), record.clone());
+                for change in list.iter().chain([&old]) {
+                    tree.insert(change.mod_revision(), *change);
                 }
-                self.older = Older::Tree(Arc::new(tree));
+                *older = Older::Tree(tree);
             }
             Older::Tree(tree) => {
-                Arc::make_mut(tree).insert(old.mod_revision(), old);
+                tree.insert(old.mod_revision(), old);
             }
         }
     }
 
-    /// Forgets one change. Returns whether another is left; if not, the history still holds the
-    /// change and the key must go with it.
-    pub(crate) fn remove(&mut self, revision: Revision) -> bool {
-        if self.newest.mod_revision() == revision {
-            assert!(
-                matches!(self.older, Older::None),
-                "older changes are forgotten first"
-            );
-            return false;
-        }
-        let emptied = match &mut self.older {
-            Older::None => return true,
-            Older::List(list) => {
-                let list = Arc::make_mut(list);
-                list.retain(|record| record.mod_revision() != revision);
-                list.is_empty()
-            }
-            Older::Tree(tree) => {
-                let tree = Arc::make_mut(tree);
-                tree.remove(&revision);
-                tree.is_empty()
-            }
+    /// Forgets every change before a place, and with `itself` the one there too; calls `forgotten`
+    /// with each. Returns whether another is left; if not, the key must go.
+    pub(crate) fn forget(
+        &mut self,
+        at: Revision,
+        itself: bool,
+        mut forgotten: impl FnMut(&Change),
+    ) -> bool {
+        let dies = |change: &Change| {
+            let place = change.mod_revision();
+            place < at || (itself && place == at)
         };
-        if emptied {
-            self.older = Older::None;
+        if let Some(older) = &mut self.older {
+            let emptied = match Arc::make_mut(older) {
+                Older::List(list) => {
+                    let kept = list.partition_point(dies);
+                    list.drain(..kept).for_each(|change| forgotten(&change));
+                    list.is_empty()
+                }
+                Older::Tree(tree) => {
+                    forget_in_tree(tree, dies, &mut forgotten);
+                    tree.is_empty()
+                }
+            };
+            if emptied {
+                self.older = None;
+            }
+        }
+        if dies(&self.newest) {
+            assert!(self.older.is_none(), "older changes are forgotten first");
+            forgotten(&self.newest);
+            return false;
         }
         true
     }
 
     /// All kept changes, ascending.
-    pub(crate) fn changes(&self) -> Vec<&Record> {
-        let mut changes: Vec<&Record> = match &self.older {
-            Older::None => Vec::new(),
-            Older::List(list) => list.iter().collect(),
-            Older::Tree(tree) => tree
+    pub(crate) fn changes(&self) -> Vec<&Change> {
+        let mut changes: Vec<&Change> = match self.older.as_deref() {
+            None => Vec::new(),
+            Some(Older::List(list)) => list.iter().collect(),
+            Some(Older::Tree(tree)) => tree
                 .ascend(Bound::<&Revision>::Unbounded)
-                .map(|(_, record)| record)
+                .map(|(_, change)| change)
                 .collect(),
         };
         changes.push(&self.newest);
         changes
+    }
+}
+
+fn forget_in_tree(
+    tree: &mut Tree<Revision, Change>,
+    dies: impl Fn(&Change) -> bool,
+    forgotten: &mut impl FnMut(&Change),
+) {
+    let first = |tree: &Tree<Revision, Change>| {
+        let mut all = tree.ascend(Bound::<&Revision>::Unbounded);
+        all.next().map(|(_, change)| *change)
+    };
+    while let Some(change) = first(tree).filter(&dies) {
+        tree.remove(&change.mod_revision());
+        forgotten(&change);
     }
 }

@@ -10,7 +10,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::btree::{Tree, Weigh};
-use crate::{Interval, Record, Revision};
+use crate::{Change, Interval, Record, Revision};
 pub(crate) use history::History;
 
 /// Keys in order, each with its changes.
@@ -26,56 +26,87 @@ impl Weigh for History {
 }
 
 impl KeyIndex {
+    /// An index of keys that ascend, each with all its changes.
+    pub(crate) fn of_sorted(keys: impl Iterator<Item = (Arc<[u8]>, History)>) -> Self {
+        KeyIndex {
+            keys: Tree::of_sorted(keys),
+        }
+    }
+
     /// The history of a key.
     pub(crate) fn history(&self, key: &[u8]) -> Option<&History> {
         self.keys.get(key)
     }
 
-    /// The history that a record of the log is part of.
-    pub(crate) fn of_logged(&self, record: &Record) -> &History {
-        self.keys
-            .get(record.key())
-            .expect("index and log hold the same records")
+    /// Whether a record of the log still exists in a store compacted at `compacted`. A record of
+    /// which the index knows nothing was removed by a compaction before.
+    pub(crate) fn keeps(&self, record: &Record, compacted: i64) -> bool {
+        let at = record.mod_revision();
+        let kept = |history: &History| history.keeps(at, record.is_tombstone(), compacted);
+        at.main > compacted || self.history(record.key()).is_some_and(kept)
     }
 
-    /// Whether a record of the log still exists in a store compacted at `compacted`.
-    pub(crate) fn keeps(&self, record: &Record, compacted: i64) -> bool {
-        record.mod_revision().main > compacted || self.of_logged(record).keeps(record, compacted)
+    /// Whether a change of a key has not been forgotten.
+    pub(crate) fn contains(&self, key: &[u8], at: Revision) -> bool {
+        self.history(key)
+            .is_some_and(|history| history.contains(at))
     }
 
     /// The pair a read sees at a store revision.
-    pub(crate) fn live_at(&self, key: &[u8], revision: i64) -> Option<&Record> {
+    pub(crate) fn live_at(&self, key: &[u8], revision: i64) -> Option<&Change> {
         self.keys.get(key)?.live_at(revision)
     }
 
     /// Adds the newest change of a key that has a history.
-    pub(crate) fn push(&mut self, record: Record) {
-        let key = record.clone();
-        let pushed = self.keys.update(key.key(), |history| history.push(record));
+    pub(crate) fn push(&mut self, key: &[u8], change: Change) {
+        let pushed = self.keys.update(key, |history| history.push(change));
         assert!(pushed.is_some(), "a key with a history is in the index");
     }
 
     /// Adds the first change of a key.
-    pub(crate) fn insert(&mut self, record: Record) {
-        let before = self
-            .keys
-            .insert(Arc::from(record.key()), History::new(record));
+    pub(crate) fn insert(&mut self, key: &[u8], change: Change) {
+        let before = self.keys.insert(Arc::from(key), History::new(change));
         assert!(before.is_none(), "a first change has no history before it");
     }
 
-    /// Forgets one change of a key, and the key with its last change.
-    pub(crate) fn remove(&mut self, key: &[u8], revision: Revision) {
-        let left = self.keys.update(key, |history| history.remove(revision));
+    /// Forgets every change of a key before a place, and with `itself` the one there too; the key
+    /// goes with its last change. Calls `forgotten` with each.
+    pub(crate) fn forget(
+        &mut self,
+        key: &[u8],
+        at: Revision,
+        itself: bool,
+        forgotten: impl FnMut(&Change),
+    ) {
+        // Most changes that a compaction visits have nothing before them: no node is copied then.
+        let Some(history) = self.history(key) else {
+            return;
+        };
+        let oldest_dies = if itself {
+            history.floor(at).is_some()
+        } else {
+            let before = Revision {
+                sub: at.sub - 1,
+                ..at
+            };
+            history.floor(before).is_some()
+        };
+        if !oldest_dies {
+            return;
+        }
+        let left = self
+            .keys
+            .update(key, |history| history.forget(at, itself, forgotten));
         if left == Some(false) {
             self.keys.remove(key);
         }
     }
 
-    /// Histories of the keys of an interval, keys ascending.
+    /// Keys of an interval with their histories, keys ascending.
     pub(crate) fn ascend<'a>(
         &'a self,
         interval: &'a Interval,
-    ) -> impl Iterator<Item = &'a History> + use<'a> {
+    ) -> impl Iterator<Item = (&'a Arc<[u8]>, &'a History)> + use<'a> {
         let upper = interval.upper();
         self.keys
             .ascend(Bound::Included(interval.start.as_ref()))
@@ -84,19 +115,17 @@ impl KeyIndex {
                 Bound::Included(end) => key.as_ref() <= end,
                 Bound::Excluded(end) => key.as_ref() < end,
             })
-            .map(|(_, history)| history)
     }
 
-    /// Histories of the keys of an interval, keys descending.
+    /// Keys of an interval with their histories, keys descending.
     pub(crate) fn descend<'a>(
         &'a self,
         interval: &'a Interval,
-    ) -> impl Iterator<Item = &'a History> + use<'a> {
+    ) -> impl Iterator<Item = (&'a Arc<[u8]>, &'a History)> + use<'a> {
         let start = interval.start.as_ref();
         self.keys
             .descend(interval.upper())
             .take_while(move |(key, _)| key.as_ref() >= start)
-            .map(|(_, history)| history)
     }
 
     /// Keys of an interval that are live now.

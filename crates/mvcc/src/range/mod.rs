@@ -8,22 +8,28 @@
 //! whole interval takes part. One exception is etcd's own: a target other than the key with no
 //! sort order sorts ascending, but only the first limit + 1 pairs in key order take part.
 //!
+//! All of that but an order by value is done on index entries; only the pairs that are returned are
+//! read, and none when the client asks for keys only.
+//!
 //! Source: etcd v3.7.1, `server/etcdserver/txn/range.go` (`executeRange`).
 
 mod count;
 mod pages;
 mod reply;
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
+use std::sync::Arc;
 
 use kvorum_proto::etcdserverpb::RangeRequest;
 use kvorum_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
+use kvorum_storage::segment::Damage;
 
+use crate::index::History;
 use crate::interval::End;
-use crate::{Interval, ReadError, Record, View};
+use crate::{Change, Interval, ReadError, Record, View};
 pub(crate) use count::count;
 pub use pages::{Page, Pages, STREAM_FIRST_CHUNK_KEYS, StreamError};
-pub use reply::{Content, RangeReply};
+pub use reply::RangeReply;
 
 /// Whatever a range can be read from.
 pub trait Reader {
@@ -36,7 +42,7 @@ pub trait Reader {
 ///
 /// # Errors
 ///
-/// [`ReadError`] when the asked revision is compacted or in the future.
+/// [`ReadError`] when the asked revision is compacted or in the future, or a file is damaged.
 pub fn execute<R: Reader + ?Sized>(
     reader: &R,
     request: &RangeRequest,
@@ -45,25 +51,56 @@ pub fn execute<R: Reader + ?Sized>(
     let revision = view.readable(request.revision)?;
     let interval = Interval::from_wire(request.key.clone(), request.range_end.clone());
     if request.count_only {
-        return Ok(RangeReply::of_count(count(view, &interval, revision)));
+        let count = count(view, &interval, revision)?;
+        return Ok(RangeReply::of_count(count));
     }
     let plan = Plan::new(request);
-    let mut records = plan.fetch(view, &interval, revision);
-    let whole = !plan.filtered && records.len() < plan.fetch_max;
+    let mut found = plan.fetch(view, &interval, revision);
+    let whole = !plan.filtered && found.len() < plan.fetch_max;
     let count = if whole {
-        records.len() as i64
+        found.len() as i64
     } else {
-        count(view, &interval, revision)
+        count(view, &interval, revision)?
     };
-    plan.sort(&mut records);
-    let more = records.len() > plan.limit;
-    records.truncate(plan.limit);
+    let more = found.len() > plan.limit;
+    let records = if plan.target == SortTarget::Value {
+        plan.sorted_by_value(view, &found)?
+    } else {
+        plan.sort(&mut found);
+        found.truncate(plan.limit);
+        plan.content.records(view, &found)?
+    };
     Ok(RangeReply {
         records,
         more,
         count,
-        content: plan.content,
     })
+}
+
+/// A key with the pair that a read sees there.
+type Found<'a> = (&'a [u8], &'a Change);
+
+/// What of each pair the client gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    /// Everything.
+    Full,
+    /// Everything but the value.
+    WithoutValue,
+    /// Key, revisions and version, as if read from the index alone.
+    KeyOnly,
+}
+
+impl Content {
+    /// The pairs as the client gets them.
+    fn records(self, view: &View, found: &[Found<'_>]) -> Result<Vec<Record>, Damage> {
+        let record = |(key, change): &Found<'_>| match self {
+            Content::Full => view.log.read(change),
+            Content::WithoutValue => Ok(Record::without_value(key, change, true)),
+            Content::KeyOnly => Ok(Record::without_value(key, change, false)),
+        };
+        found.iter().map(record).collect()
+    }
 }
 
 /// How a request is evaluated.
@@ -113,29 +150,28 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn fetch(&self, view: &View, interval: &Interval, revision: i64) -> Vec<Record> {
-        let keep = |record: &&Record| !self.filtered || self.passes(record);
+    fn fetch<'v>(&self, view: &'v View, interval: &'v Interval, revision: i64) -> Vec<Found<'v>> {
+        let keep = |(_, change): &Found<'_>| !self.filtered || self.passes(change);
         if interval.end == End::Single {
-            let record = view.index.live_at(&interval.start, revision);
-            return record.filter(keep).cloned().into_iter().collect();
+            let key: &[u8] = &interval.start;
+            let change = view.index.live_at(key, revision);
+            let found = change.map(|change| (key, change));
+            return found.filter(keep).into_iter().collect();
         }
+        let live = |(key, history): (&'v Arc<[u8]>, &'v History)| {
+            Some((key.as_ref(), history.live_at(revision)?))
+        };
         if self.target == SortTarget::Key && self.descending {
-            let live = view
-                .index
-                .descend(interval)
-                .filter_map(|h| h.live_at(revision));
-            return live.filter(keep).take(self.fetch_max).cloned().collect();
+            let live = view.index.descend(interval).filter_map(live);
+            return live.filter(keep).take(self.fetch_max).collect();
         }
-        let live = view
-            .index
-            .ascend(interval)
-            .filter_map(|h| h.live_at(revision));
-        live.filter(keep).take(self.fetch_max).cloned().collect()
+        let live = view.index.ascend(interval).filter_map(live);
+        live.filter(keep).take(self.fetch_max).collect()
     }
 
     /// Whether a pair passes the revision filters; 0 turns one off.
-    fn passes(&self, record: &Record) -> bool {
-        let (modified, created) = (record.mod_revision().main, record.create_revision());
+    fn passes(&self, change: &Change) -> bool {
+        let (modified, created) = (change.mod_revision().main, change.create_revision());
         let at_least = |min, revision| min == 0 || revision >= min;
         let at_most = |max, revision| max == 0 || revision <= max;
         at_least(self.request.min_mod_revision, modified)
@@ -145,20 +181,38 @@ impl<'a> Plan<'a> {
     }
 
     /// Sorts what was fetched in key order; equal pairs keep that order.
-    fn sort(&self, records: &mut [Record]) {
-        let compare: fn(&Record, &Record) -> Ordering = match self.target {
-            // Fetched in this order, either way.
-            SortTarget::Key => return,
-            SortTarget::Version => |a, b| a.version().cmp(&b.version()),
-            SortTarget::Create => |a, b| a.create_revision().cmp(&b.create_revision()),
-            SortTarget::Mod => |a, b| a.mod_revision().main.cmp(&b.mod_revision().main),
-            SortTarget::Value => |a, b| a.value().cmp(b.value()),
+    fn sort(&self, found: &mut [Found<'_>]) {
+        let by: fn(&Change) -> i64 = match self.target {
+            // Fetched in this order, either way; an order by value needs the values.
+            SortTarget::Key | SortTarget::Value => return,
+            SortTarget::Version => Change::version,
+            SortTarget::Create => Change::create_revision,
+            SortTarget::Mod => |change| change.mod_revision().main,
         };
         if self.descending {
-            records.sort_by(|a, b| compare(b, a));
+            found.sort_by_key(|(_, change)| Reverse(by(change)));
         } else {
-            records.sort_by(compare);
+            found.sort_by_key(|(_, change)| by(change));
         }
+    }
+
+    /// The pairs to return in the order of their values; equal ones keep the order of the keys.
+    fn sorted_by_value(&self, view: &View, found: &[Found<'_>]) -> Result<Vec<Record>, Damage> {
+        let mut pairs = Vec::with_capacity(found.len());
+        for (key, change) in found {
+            pairs.push((view.log.read(change)?, (*key, *change)));
+        }
+        if self.descending {
+            pairs.sort_by(|(a, _), (b, _)| b.value().cmp(a.value()));
+        } else {
+            pairs.sort_by(|(a, _), (b, _)| a.value().cmp(b.value()));
+        }
+        pairs.truncate(self.limit);
+        if self.content == Content::Full {
+            return Ok(pairs.into_iter().map(|(record, _)| record).collect());
+        }
+        let found: Vec<Found<'_>> = pairs.into_iter().map(|(_, found)| found).collect();
+        self.content.records(view, &found)
     }
 }
 

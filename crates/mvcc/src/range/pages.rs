@@ -9,9 +9,10 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use kvorum_proto::etcdserverpb::RangeRequest;
 use kvorum_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
+use kvorum_storage::segment::Damage;
 use thiserror::Error;
 
-use super::{Content, Plan, RangeReply, count, has_revision_filter};
+use super::{Content, Found, Plan, RangeReply, count, has_revision_filter};
 use crate::interval::End;
 use crate::{Interval, ReadError, Record, View};
 
@@ -92,13 +93,49 @@ impl Pages {
         })
     }
 
-    fn chunk(&self, rest: &Interval, keys: usize) -> Vec<Record> {
-        let live = self
-            .view
-            .index
-            .ascend(rest)
-            .filter_map(|h| h.live_at(self.revision));
-        live.take(keys.saturating_add(1)).cloned().collect()
+    /// At most so many pairs of the rest, and one more when there is.
+    fn chunk(&self, rest: &Interval, keys: usize) -> Result<Chunk, Damage> {
+        let live = self.view.index.ascend(rest).filter_map(|(key, history)| {
+            let change = history.live_at(self.revision)?;
+            Some((key.as_ref(), change))
+        });
+        let mut found: Vec<Found<'_>> = live.take(keys.saturating_add(1)).collect();
+        let more = found.len() > keys;
+        found.truncate(keys);
+        Ok(Chunk {
+            more,
+            rest: found.last().map(|(key, _)| after(key, rest)),
+            records: self.content.records(&self.view, &found)?,
+        })
+    }
+
+    fn page(&mut self, rest: &Interval) -> Result<Page, Damage> {
+        if self.count_only {
+            let count = count(&self.view, &self.interval, self.revision)?;
+            return Ok(Page {
+                reply: RangeReply::of_count(count),
+                last: true,
+            });
+        }
+        let keys = self.chunk_keys.min(self.left);
+        let chunk = self.chunk(rest, keys)?;
+        if self.left != usize::MAX {
+            self.left -= chunk.records.len();
+        }
+        let last = !chunk.more || self.left == 0;
+        let mut reply = RangeReply {
+            records: chunk.records,
+            more: false,
+            count: 0,
+        };
+        if last {
+            reply.more = chunk.more;
+            reply.count = count(&self.view, &self.interval, self.revision)?;
+        } else {
+            self.adapt(reply.encoded_len(None));
+            self.rest = chunk.rest;
+        }
+        Ok(Page { reply, last })
     }
 
     fn adapt(&mut self, bytes: usize) {
@@ -110,49 +147,29 @@ impl Pages {
     }
 }
 
-impl Iterator for Pages {
-    type Item = Page;
+/// Some pairs of a stream.
+struct Chunk {
+    records: Vec<Record>,
+    /// Whether others follow.
+    more: bool,
+    /// Where they begin.
+    rest: Option<Interval>,
+}
 
-    fn next(&mut self) -> Option<Page> {
+impl Iterator for Pages {
+    /// A stream ends with damage: what was sent stays right, and the process has to stop.
+    type Item = Result<Page, Damage>;
+
+    fn next(&mut self) -> Option<Self::Item> {
         let rest = self.rest.take()?;
-        if self.count_only {
-            let count = count(&self.view, &self.interval, self.revision);
-            return Some(Page {
-                reply: RangeReply::of_count(count),
-                last: true,
-            });
-        }
-        let keys = self.chunk_keys.min(self.left);
-        let mut records = self.chunk(&rest, keys);
-        let more = records.len() > keys;
-        records.truncate(keys);
-        self.left -= if self.left == usize::MAX {
-            0
-        } else {
-            records.len()
-        };
-        let last = !more || self.left == 0;
-        let mut reply = RangeReply {
-            records,
-            more: false,
-            count: 0,
-            content: self.content,
-        };
-        if last {
-            reply.more = more;
-            reply.count = count(&self.view, &self.interval, self.revision);
-        } else {
-            self.adapt(reply.encoded_len(None));
-            self.rest = reply.records.last().map(|record| after(record, &rest));
-        }
-        Some(Page { reply, last })
+        Some(self.page(&rest))
     }
 }
 
 /// The part of an interval behind a key: its next possible key is the key and a zero byte.
-fn after(record: &Record, interval: &Interval) -> Interval {
-    let mut start = BytesMut::with_capacity(record.key().len() + 1);
-    start.put_slice(record.key());
+fn after(key: &[u8], interval: &Interval) -> Interval {
+    let mut start = BytesMut::with_capacity(key.len() + 1);
+    start.put_slice(key);
     start.put_u8(0);
     let end = match &interval.end {
         // A single key is never followed by another; the empty interval says so.

@@ -17,28 +17,15 @@ mod field {
 /// Bytes that the tag of a field above takes: all numbers are below 16.
 const TAG_BYTES: usize = 1;
 
-/// What of each pair the client gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// Everything.
-    Full,
-    /// Everything but the value.
-    WithoutValue,
-    /// Key, revisions and version, as if read from the index alone.
-    KeyOnly,
-}
-
 /// The result of a range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RangeReply {
-    /// The pairs to return, in the order asked for.
+    /// The pairs to return, in the order asked for, and without what was not asked for.
     pub records: Vec<Record>,
     /// Whether the limit cut pairs off.
     pub more: bool,
     /// Number of pairs in the whole interval.
     pub count: i64,
-    /// What of each pair to return.
-    pub content: Content,
 }
 
 impl RangeReply {
@@ -47,7 +34,6 @@ impl RangeReply {
             records: Vec::new(),
             more: false,
             count,
-            content: Content::Full,
         }
     }
 
@@ -57,7 +43,7 @@ impl RangeReply {
         let pairs = self
             .records
             .iter()
-            .map(|record| field_bytes(self.pair_bytes(record)));
+            .map(|record| field_bytes(record.encoded().len()));
         let more = if self.more { TAG_BYTES + 1 } else { 0 };
         let count = if self.count == 0 {
             0
@@ -84,12 +70,8 @@ impl RangeReply {
         }
         for record in &self.records {
             encode_key(field::KVS, WireType::LengthDelimited, out);
-            encode_varint(self.pair_bytes(record) as u64, out);
-            match self.content {
-                Content::Full => out.put_slice(record.encoded()),
-                Content::WithoutValue => record.encode_without_value(true, out),
-                Content::KeyOnly => record.encode_without_value(false, out),
-            }
+            encode_varint(record.encoded().len() as u64, out);
+            out.put_slice(record.encoded());
         }
         if self.more {
             encode_key(field::MORE, WireType::Varint, out);
@@ -103,29 +85,12 @@ impl RangeReply {
 
     /// The reply as a message; keys and values share the buffers of the records.
     pub fn to_message(&self, header: Option<ResponseHeader>) -> RangeResponse {
-        let kvs = self.records.iter().map(|record| {
-            let mut pair = record.to_key_value();
-            if self.content != Content::Full {
-                pair.value = Bytes::new();
-            }
-            if self.content == Content::KeyOnly {
-                pair.lease = 0;
-            }
-            pair
-        });
+        let kvs = self.records.iter().map(Record::to_key_value);
         RangeResponse {
             header,
             kvs: kvs.collect(),
             more: self.more,
             count: self.count,
-        }
-    }
-
-    fn pair_bytes(&self, record: &Record) -> usize {
-        match self.content {
-            Content::Full => record.encoded().len(),
-            Content::WithoutValue => record.without_value_bytes(true),
-            Content::KeyOnly => record.without_value_bytes(false),
         }
     }
 }

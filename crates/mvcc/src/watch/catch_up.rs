@@ -1,7 +1,10 @@
 //! Watchers that are behind are brought to the live revision, a bounded step at a time.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Bound;
+
+use kvorum_storage::segment::Damage;
 
 use crate::ReadError;
 
@@ -22,7 +25,7 @@ type Group = BTreeMap<Slot<Target>, Vec<Slot<Watcher>>>;
 impl WatchHub {
     /// Whether [`WatchHub::poll`] has anything to do.
     pub fn has_work(&self) -> bool {
-        self.has_gap() || !self.turn.is_empty()
+        !self.stopped && (self.has_gap() || !self.turn.is_empty())
     }
 
     /// Reads history for those that are behind, until there is nothing to do or about `budget`
@@ -63,13 +66,15 @@ impl WatchHub {
             Some(page) => page,
             None => match self.read_page(first) {
                 Ok(page) => page,
+                Err(ReadError::Damaged(damage)) => return self.stop(damage),
                 Err(_) => return self.end_compacted(stream),
             },
         };
         let group = self.group(stream, page.next());
         let cost = page.len() + group.len();
-        self.serve(stream, &group, &mut page);
+        let served = self.serve(stream, &group, &mut page);
         self.page = Some(page);
+        self.stop_if_damaged(served);
         cost
     }
 
@@ -97,7 +102,7 @@ impl WatchHub {
         lost.len()
     }
 
-    /// Reads history. Refused only where it is compacted.
+    /// Reads history. Refused only where it is compacted or damaged.
     fn read_page(&self, from: i64) -> Result<Page, ReadError> {
         assert!(
             !self.has_gap(),
@@ -122,7 +127,12 @@ impl WatchHub {
 
     /// Gives each watcher of a group its events of a page and moves it behind the page, while the
     /// stream has room; the others stay where they are.
-    fn serve(&mut self, stream: Slot<Stream>, group: &Group, page: &mut Page) {
+    fn serve(
+        &mut self,
+        stream: Slot<Stream>,
+        group: &Group,
+        page: &mut Page,
+    ) -> Result<(), Damage> {
         // Matched against an index of the group alone, so that what others watch costs nothing.
         let mut index = Index::new();
         for (number, target) in group.keys().enumerate() {
@@ -136,19 +146,24 @@ impl WatchHub {
             let mut bodies = BTreeMap::new();
             for slot in watchers {
                 if !self.streams[stream].is_flowing() {
-                    return;
+                    return Ok(());
                 }
                 let watcher = &self.watchers[*slot];
                 let cursor = watcher.cursor(self.live);
                 let seen = places.partition_point(|place| page.revision(*place) < cursor);
                 let selection = watcher.selection;
-                let body = (bodies.entry((seen, selection)))
-                    .or_insert_with(|| page.body(&places[seen..], selection, &self.view));
+                let body = match bodies.entry((seen, selection)) {
+                    Entry::Occupied(entry) => entry.into_mut(),
+                    Entry::Vacant(entry) => {
+                        entry.insert(page.body(&places[seen..], selection, &self.view)?)
+                    }
+                };
                 if let Some(body) = body {
                     self.send_events(*slot, body);
                 }
                 self.place(*slot, page.next());
             }
         }
+        Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kvorum_proto::etcdserverpb::WatchCreateRequest;
 use kvorum_proto::ids::{ClusterId, MemberId, Term};
+use kvorum_storage::segment::Damage;
 
 use crate::{EventBatch, View};
 
@@ -120,6 +121,8 @@ pub enum Output {
         /// The stream.
         stream: StreamId,
     },
+    /// The history cannot be read. The hub does nothing any more, and the process must stop.
+    Damaged(Damage),
 }
 
 /// An encoded `WatchResponse`: `head`, then `body`.

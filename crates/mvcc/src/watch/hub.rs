@@ -6,6 +6,7 @@ use bytes::Bytes;
 use kvorum_proto::etcdserverpb::watch_create_request::FilterType;
 use kvorum_proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchResponse};
 use kvorum_proto::ids::{Moment, Term};
+use kvorum_storage::segment::Damage;
 use prost::Message as _;
 
 use crate::{Interval, View};
@@ -65,6 +66,8 @@ pub struct WatchHub {
     pub(super) draws: u64,
     pub(super) outputs: VecDeque<Output>,
     pub(super) counts: Counts,
+    /// The history could not be read: nothing is done any more.
+    pub(super) stopped: bool,
 }
 
 impl WatchHub {
@@ -88,6 +91,7 @@ impl WatchHub {
             draws: 0,
             outputs: VecDeque::new(),
             counts: Counts::default(),
+            stopped: false,
         }
     }
 
@@ -95,6 +99,9 @@ impl WatchHub {
     /// it may have ended while they were on their way.
     pub fn step(&mut self, now: Moment, input: Input) {
         self.now = self.now.max(now);
+        if self.stopped {
+            return;
+        }
         match input {
             Input::StreamOpened {
                 stream,
@@ -330,6 +337,22 @@ impl WatchHub {
                 // Nobody is to be shown what happened: no history is read for it.
                 self.live = self.view.current_revision();
             }
+        }
+    }
+
+    /// Ends the hub: a watcher must not be shown a history with a hole. Returns the cost of that.
+    pub(super) fn stop(&mut self, damage: Damage) -> usize {
+        if !self.stopped {
+            self.stopped = true;
+            self.outputs.push_back(Output::Damaged(damage));
+        }
+        1
+    }
+
+    /// The same where there is damage.
+    pub(super) fn stop_if_damaged(&mut self, result: Result<(), Damage>) {
+        if let Err(damage) = result {
+            self.stop(damage);
         }
     }
 

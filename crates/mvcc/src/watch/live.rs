@@ -1,8 +1,11 @@
 //! The live revision moves on, and the watchers that keep up are shown what happened.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
-use crate::{EventBatch, HistoryBounds, View};
+use kvorum_storage::segment::Damage;
+
+use crate::{EventBatch, HistoryBounds, ReadError, View};
 
 use super::hub::WatchHub;
 use super::page::Page;
@@ -33,7 +36,8 @@ impl WatchHub {
         self.adopt(view);
         for batch in batches {
             if batch.revision == self.live + 1 && batch.revision <= self.view.current_revision() {
-                self.show(batch);
+                let shown = self.show(batch);
+                self.stop_if_damaged(shown);
             }
         }
     }
@@ -46,13 +50,17 @@ impl WatchHub {
     /// Reads a page of the revisions the hub was not told; returns what it cost in events
     /// and messages.
     pub(super) fn fill_gap(&mut self) -> usize {
-        let Ok(history) = self.view.history(self.live + 1, PAGE_BOUNDS) else {
-            return self.lose_compacted_history();
+        let history = match self.view.history(self.live + 1, PAGE_BOUNDS) {
+            Ok(history) => history,
+            Err(ReadError::Damaged(damage)) => return self.stop(damage),
+            Err(_) => return self.lose_compacted_history(),
         };
         let outputs_before = self.outputs.len();
         let mut events = 0;
         for batch in &history.batches {
-            self.show(batch);
+            if let Err(damage) = self.show(batch) {
+                return self.stop(damage);
+            }
             events += batch.events.len();
             let cost = events + self.outputs.len() - outputs_before;
             if cost >= GAP_STEP_MAX {
@@ -81,7 +89,7 @@ impl WatchHub {
     }
 
     /// Shows one revision to all synced watchers that match it.
-    fn show(&mut self, batch: &EventBatch) {
+    fn show(&mut self, batch: &EventBatch) -> Result<(), Damage> {
         self.live = batch.revision;
         let mut matches: Vec<(Slot<Target>, usize)> = Vec::new();
         for (place, event) in batch.events.iter().enumerate() {
@@ -89,7 +97,7 @@ impl WatchHub {
                 .matching(event.record.key(), |target| matches.push((target, place)));
         }
         if matches.is_empty() {
-            return;
+            return Ok(());
         }
         matches.sort_unstable();
         let mut page = Page::new(
@@ -102,11 +110,12 @@ impl WatchHub {
         for matched in matches.chunk_by(|one, other| one.0 == other.0) {
             places.clear();
             places.extend(matched.iter().map(|(_, place)| *place));
-            self.show_target(matched[0].0, &mut page, &places, &mut left_behind);
+            self.show_target(matched[0].0, &mut page, &places, &mut left_behind)?;
         }
         for watcher in left_behind {
             self.place(watcher, batch.revision);
         }
+        Ok(())
     }
 
     /// Shows the events at `places` to the synced watchers of a target; those whose stream has no
@@ -117,7 +126,7 @@ impl WatchHub {
         page: &mut Page,
         places: &[usize],
         left_behind: &mut Vec<Slot<Watcher>>,
-    ) {
+    ) -> Result<(), Damage> {
         let watchers: Vec<_> = self.targets[target].synced.iter().copied().collect();
         let mut bodies = BTreeMap::new();
         for slot in watchers {
@@ -130,8 +139,10 @@ impl WatchHub {
             if start > self.live {
                 continue;
             }
-            let body = (bodies.entry(selection))
-                .or_insert_with(|| page.body(places, selection, &self.view));
+            let body = match bodies.entry(selection) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(page.body(places, selection, &self.view)?),
+            };
             let Some(body) = body else { continue };
             if self.streams[stream].is_flowing() {
                 self.send_events(slot, body);
@@ -139,5 +150,6 @@ impl WatchHub {
                 left_behind.push(slot);
             }
         }
+        Ok(())
     }
 }

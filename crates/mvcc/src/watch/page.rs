@@ -1,6 +1,7 @@
 //! A run of events, each encoded at most once in each of its two forms.
 
 use bytes::Bytes;
+use kvorum_storage::segment::Damage;
 
 use crate::{Event, EventBatch, View};
 
@@ -95,36 +96,42 @@ impl Page {
     }
 
     /// The events at `places` that `selection` wants, joined; nothing when it wants none of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Damage`] when a previous pair lies in a file that is damaged.
     pub(super) fn body(
         &mut self,
         places: &[usize],
         selection: Selection,
         view: &View,
-    ) -> Option<Body> {
+    ) -> Result<Option<Body>, Damage> {
         let mut events = Vec::with_capacity(places.len());
         for place in places {
             let entry = &mut self.entries[*place];
             if selection.wants(&entry.event) {
-                events.push(entry.encoded(selection.previous, view));
+                events.push(entry.encoded(selection.previous, view)?);
             }
         }
-        Body::join(&events)
+        Ok(Body::join(&events))
     }
 }
 
 impl Entry {
-    fn encoded(&mut self, previous: bool, view: &View) -> Bytes {
+    fn encoded(&mut self, previous: bool, view: &View) -> Result<Bytes, Damage> {
         let event = &self.event;
         // The first put of a key has no pair before it: its two forms are one.
         if !previous || event.is_create() {
-            return self
+            let plain = self
                 .plain
-                .get_or_insert_with(|| encode::event_field(event, None))
-                .clone();
+                .get_or_insert_with(|| encode::event_field(event, None));
+            return Ok(plain.clone());
         }
-        let with_previous = self
-            .with_previous
-            .get_or_insert_with(|| encode::event_field(event, view.previous(event)));
-        with_previous.clone()
+        if let Some(encoded) = &self.with_previous {
+            return Ok(encoded.clone());
+        }
+        let encoded = encode::event_field(event, view.previous(event)?.as_ref());
+        self.with_previous = Some(encoded.clone());
+        Ok(encoded)
     }
 }

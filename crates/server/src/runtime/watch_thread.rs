@@ -291,6 +291,7 @@ impl Watchers {
         while let Some(output) = self.hub.take_output() {
             match output {
                 Output::Message(message) => self.hand_over(message),
+                Output::Damaged(damage) => panic!("the history cannot be read: {damage}"),
                 Output::NoLeader { stream } => {
                     if let Some(Stream {
                         target: Target::Client(sink),

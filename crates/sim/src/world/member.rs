@@ -334,6 +334,9 @@ impl World {
                 .and_then(|process| process.hub.as_mut()?.take_output());
             match output {
                 Some(watch::Output::Message(message)) => self.send_message(message),
+                Some(watch::Output::Damaged(damage)) => {
+                    self.violated("the history can be read", damage.to_string());
+                }
                 Some(watch::Output::NoLeader { stream }) => {
                     self.violated(
                         "streams that need no leader go on",

@@ -3,7 +3,7 @@
 use super::SegmentId;
 
 /// Bytes of a segment that cannot be what was written.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("segment {}: damaged at offset {offset}: {fault}", segment.file_name())]
 pub struct Damage {
     /// The damaged segment.
@@ -15,7 +15,7 @@ pub struct Damage {
 }
 
 /// What is wrong at one place of a segment file.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// The file ends before its fixed parts do.
     #[error("the file is cut short at {length} bytes")]

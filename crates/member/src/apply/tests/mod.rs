@@ -150,6 +150,7 @@ impl World {
             .read_view()
             .keys
             .get(key.as_bytes())
+            .unwrap()
             .map(|pair| pair.value().to_vec())
     }
 

@@ -192,7 +192,7 @@ fn a_large_event_is_held_once_for_all_its_watchers() {
     let bodies: Vec<_> = std::iter::from_fn(|| world.hub.take_output())
         .map(|output| match output {
             Output::Message(message) => message.body,
-            Output::NoLeader { .. } => panic!("there is a leader"),
+            other => panic!("{other:?}: there is a leader, and no damage"),
         })
         .collect();
     assert_eq!(bodies.len(), 3);

@@ -142,6 +142,7 @@ impl Seen {
     fn decode(output: Output) -> Self {
         match output {
             Output::NoLeader { stream } => Self::NoLeader { stream: stream.0 },
+            Output::Damaged(damage) => panic!("{damage}"),
             Output::Message(message) => {
                 let bytes = [&message.head[..], &message.body[..]].concat();
                 let response = WatchResponse::decode(&bytes[..]).unwrap();

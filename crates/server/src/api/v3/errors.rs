@@ -46,6 +46,8 @@ fn row(error: RequestError) -> (Code, &'static str) {
             OutOfRange,
             "etcdserver: mvcc: required revision is a future revision",
         ),
+        // Whoever asks, the disk no longer says what was written: the panic hook ends the process.
+        E::Damaged(damage) => panic!("the store cannot be read: {damage}"),
         E::NoSpace => (
             ResourceExhausted,
             "etcdserver: mvcc: database space exceeded",

@@ -225,6 +225,10 @@ impl Sending {
                 *held = None;
                 return self.replies.finish(Ok(()));
             };
+            let page = match page {
+                Ok(page) => page,
+                Err(damage) => return self.replies.finish(Err(status(damage.into()))),
+            };
             let header = page
                 .last
                 .then(|| self.api.member.header(*revision).encode_to_vec());

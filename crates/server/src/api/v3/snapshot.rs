@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kvorum_member::apply::RequestError;
-use kvorum_member::backend::{Backend, Encoding, Sizing};
+use kvorum_member::backend::{Backend, BackendError, Encoding, Sizing};
 use kvorum_proto::etcdserverpb::{SnapshotRequest, SnapshotResponse};
 use kvorum_storage::bolt::{Layout, WriteError};
 use sha2::{Digest as _, Sha256};
@@ -101,6 +101,15 @@ enum Halt {
     Gone,
     /// The reader is told.
     Failed(Status),
+}
+
+impl From<BackendError> for Halt {
+    fn from(error: BackendError) -> Self {
+        match error {
+            BackendError::Write(error) => error.into(),
+            BackendError::Damaged(damage) => Self::Failed(status(damage.into())),
+        }
+    }
 }
 
 impl From<WriteError> for Halt {

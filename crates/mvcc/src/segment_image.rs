@@ -1,0 +1,172 @@
+//! The bytes of a new segment, made away from the writer's thread.
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+use kvorum_storage::segment::{Builder, Damage, Merge, MergeStep, MergedKeys, Segment, SegmentId};
+
+use crate::Revision;
+use crate::index::KeyIndex;
+use crate::record_log::{self, Records};
+
+/// Bytes of budget that looking at one row of a key table counts for.
+const KEY_ROW_BYTES: usize = 64;
+
+/// A segment that is to be written. It holds what it is made of, which never changes, so it can be
+/// made on any thread, a step at a time.
+#[derive(Debug)]
+pub struct SegmentImage {
+    id: SegmentId,
+    making: Making,
+}
+
+#[derive(Debug)]
+enum Making {
+    /// Of a sealed run, as it is: a checkpoint may list it before it is written, so nothing that a
+    /// compaction removed since may be left out.
+    Run {
+        records: Records,
+        next: Revision,
+        builder: Option<Builder>,
+    },
+    /// Of segments.
+    Copy(Box<Copying>),
+}
+
+/// The making of one segment out of several, in two walks: over the key tables, to learn what still
+/// exists, and over the changes.
+#[derive(Debug)]
+struct Copying {
+    /// What the index knew when the copy began.
+    index: KeyIndex,
+    /// The key tables, once they are walked over; `None` before and after.
+    rows: Option<MergedKeys>,
+    /// Whether all rows were looked at.
+    looked: bool,
+    /// One bit per change of all sources, in order: whether it still exists.
+    kept: Vec<u64>,
+    /// The number of the first change of each source.
+    first_rows: Vec<usize>,
+    /// How many changes were copied or left out.
+    copied: usize,
+    merge: Merge,
+}
+
+impl SegmentImage {
+    pub(crate) fn of_run(id: SegmentId, records: Records) -> Self {
+        SegmentImage {
+            id,
+            making: Making::Run {
+                records,
+                next: Revision::default(),
+                builder: Some(Builder::new(id)),
+            },
+        }
+    }
+
+    pub(crate) fn of_merge(id: SegmentId, sources: Vec<Segment>, index: KeyIndex) -> Self {
+        let mut changes = 0;
+        let first_rows = sources.iter().map(|source| {
+            changes += source.changes();
+            changes - source.changes()
+        });
+        let first_rows = first_rows.collect();
+        let copying = Copying {
+            index,
+            rows: None,
+            looked: false,
+            kept: vec![0; changes.div_ceil(64)],
+            first_rows,
+            copied: 0,
+            merge: Merge::new(id, sources),
+        };
+        SegmentImage {
+            id,
+            making: Making::Copy(Box::new(copying)),
+        }
+    }
+
+    /// The number of the segment, and so the name of its file.
+    pub fn id(&self) -> SegmentId {
+        self.id
+    }
+
+    /// Makes the next piece of the file out of about so many bytes. With [`MergeStep::Empty`] there
+    /// is nothing to write, and [`crate::Store::written`] is told so.
+    ///
+    /// # Errors
+    ///
+    /// [`Damage`] when a segment that is copied is damaged. The process must stop.
+    ///
+    /// # Panics
+    ///
+    /// When called again after the last piece.
+    pub fn step(&mut self, budget_bytes: usize) -> Result<MergeStep, Damage> {
+        match &mut self.making {
+            Making::Run {
+                records,
+                next,
+                builder,
+            } => Ok(build_step(records, next, builder, budget_bytes)),
+            Making::Copy(copying) => copying.step(budget_bytes),
+        }
+    }
+}
+
+impl Copying {
+    fn step(&mut self, budget_bytes: usize) -> Result<MergeStep, Damage> {
+        if !self.looked {
+            self.look(budget_bytes)?;
+            return Ok(MergeStep::Chunk(Bytes::new()));
+        }
+        let (kept, copied) = (&self.kept, &mut self.copied);
+        self.merge.step(budget_bytes, |_| {
+            *copied += 1;
+            kept[(*copied - 1) / 64] & (1 << ((*copied - 1) % 64)) != 0
+        })
+    }
+
+    /// Marks the changes of some rows that still exist.
+    fn look(&mut self, budget_bytes: usize) -> Result<(), Damage> {
+        let sources = self.merge.sources();
+        let mut rows = match self.rows.take() {
+            Some(rows) => rows,
+            None => MergedKeys::new(sources)?,
+        };
+        for _ in 0..budget_bytes / KEY_ROW_BYTES + 1 {
+            let Some(row) = rows.advance()? else {
+                self.looked = true;
+                return Ok(());
+            };
+            if self.index.contains(rows.key(), row.place.into()) {
+                let source = rows.source();
+                let number = self.first_rows[source] + sources[source].lower_bound(row.place);
+                self.kept[number / 64] |= 1 << (number % 64);
+            }
+        }
+        self.rows = Some(rows);
+        Ok(())
+    }
+}
+
+/// Adds records of a run to a segment.
+fn build_step(
+    records: &Records,
+    next: &mut Revision,
+    builder: &mut Option<Builder>,
+    budget_bytes: usize,
+) -> MergeStep {
+    let building = builder
+        .as_mut()
+        .expect("an image is not asked for more than its last piece");
+    let end = building.frame_bytes() + budget_bytes.max(1) as u64;
+    for (at, logged) in records.ascend(Bound::Included(next)) {
+        if building.frame_bytes() >= end {
+            *next = *at;
+            return MergeStep::Chunk(Bytes::new());
+        }
+        building.push(&record_log::entry(logged));
+    }
+    let whole = builder.take().map(Builder::finish);
+    MergeStep::Last(whole.unwrap_or_default())
+}
