@@ -27,6 +27,10 @@ pub struct Command<A: 'static> {
     pub short: &'static str,
     /// The text of its own help, empty if the line says all.
     pub long: &'static str,
+    /// Lines of examples in its help, empty for none.
+    pub example: &'static str,
+    /// The words that its one argument may be; empty: anything.
+    pub values: &'static [&'static str],
     /// The heading under which the root's help shows it, empty for none.
     pub group: &'static str,
     /// Flags of this command alone.
@@ -48,6 +52,8 @@ impl<A> Command<A> {
         usage: "",
         short: "",
         long: "",
+        example: "",
+        values: &[],
         group: "",
         flags: &[],
         persistent: &[],
@@ -90,6 +96,8 @@ pub struct Flag {
     /// What help shows for the value, with a blank before it, where it is not the kind's own word;
     /// empty: the kind's.
     pub placeholder: &'static str,
+    /// The values that shells offer; empty: none are known.
+    pub choices: &'static [&'static str],
 }
 
 impl Flag {
@@ -107,6 +115,7 @@ impl Flag {
             default,
             usage,
             placeholder: "",
+            choices: &[],
         }
     }
 
@@ -129,6 +138,13 @@ impl Flag {
     #[must_use]
     pub const fn short(mut self, short: char) -> Self {
         self.short = Some(short);
+        self
+    }
+
+    /// The same with values that shells offer.
+    #[must_use]
+    pub const fn choices(mut self, choices: &'static [&'static str]) -> Self {
+        self.choices = choices;
         self
     }
 

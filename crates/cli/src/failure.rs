@@ -62,6 +62,11 @@ impl Failure {
         Self { code, text }
     }
 
+    /// The text without the word before it.
+    pub fn message(&self) -> &str {
+        self.text.strip_prefix("Error: ").unwrap_or(&self.text)
+    }
+
     /// Says it on standard error.
     pub fn report(&self) {
         if !self.text.is_empty() {

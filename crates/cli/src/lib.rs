@@ -6,7 +6,9 @@
 //! - [`command`]: the table's types.
 //! - [`line`]: finds the command and reads its flags, by the rules of cobra and pflag; [`usage`]
 //!   writes help.
+//! - [`completion`]: what shells offer while a line is typed.
 //! - [`failure`]: exit codes, and what standard error says.
+//! - [`progress`]: bars for long work, on a terminal.
 //! - [`json`], [`frame`]: objects and tables as Go's libraries write them.
 //! - [`go`]: numbers, durations and quotes in the forms of Go, in which etcd's tools read and
 //!   write them.
@@ -14,12 +16,14 @@
 //! Nothing here opens a file or a socket; standard output and error are the only way out.
 
 pub mod command;
+pub mod completion;
 pub mod failure;
 pub mod frame;
 pub mod go;
 pub mod json;
 pub mod line;
 mod print;
+pub mod progress;
 pub mod usage;
 
 pub use command::{Command, Flag, Kind, Tool};

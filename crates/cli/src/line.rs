@@ -84,6 +84,20 @@ pub fn find<A>(tool: &'static Tool<A>, arguments: &[String]) -> Result<Found<A>,
     })
 }
 
+/// The commands that a line calls which is not finished: as far as its words lead.
+pub(crate) fn reach<A>(tool: &'static Tool<A>, words: &[String]) -> Vec<&'static Command<A>> {
+    let mut path = vec![&tool.root];
+    let mut rest = words.to_vec();
+    while let Some(at) = first_word(&rest, &flags_of(&path)) {
+        let Some(next) = child(path[path.len() - 1], &rest[at]) else {
+            break;
+        };
+        rest.remove(at);
+        path.push(next);
+    }
+    path
+}
+
 /// Follows words without flags, as `help` does; none if they name no command.
 pub fn follow<A>(tool: &'static Tool<A>, words: &[String]) -> Option<Vec<&'static Command<A>>> {
     let mut path = vec![&tool.root];
@@ -147,7 +161,7 @@ fn first_word(words: &[String], flags: &[&Flag]) -> Option<usize> {
 }
 
 /// Flags that a command takes: its own, those of the commands above, and help.
-fn flags_of<A>(path: &[&'static Command<A>]) -> Vec<&'static Flag> {
+pub(crate) fn flags_of<A>(path: &[&'static Command<A>]) -> Vec<&'static Flag> {
     let own = path.last().into_iter().flat_map(|command| command.flags);
     let inherited = path.iter().flat_map(|command| command.persistent);
     own.chain(inherited).chain([&HELP]).collect()
@@ -213,7 +227,29 @@ impl<A> Found<A> {
     /// The error and the command's usage, as one text.
     pub fn parse(&self) -> Result<Line, Failure> {
         Line::parse(flags_of(&self.path), &self.rest)
+            .and_then(|line| self.check_arguments(line))
             .map_err(|error| refused(self.tool, &error, &usage::usage(self.tool, &self.path)))
+    }
+
+    /// Of a command that takes one of a few words, whether it got one.
+    fn check_arguments(&self, line: Line) -> Result<Line, String> {
+        let values = self.command.values;
+        if values.is_empty() || line.flag(HELP.name) {
+            return Ok(line);
+        }
+        let [word] = line.arguments.as_slice() else {
+            let count = line.arguments.len();
+            return Err(format!("accepts 1 arg(s), received {count}"));
+        };
+        if !values.contains(&word.as_str()) {
+            let word = go::quote(word.as_bytes());
+            let path: Vec<&str> = self.path.iter().map(|command| command.name).collect();
+            return Err(format!(
+                "invalid argument {word} for \"{}\"",
+                path.join(" ")
+            ));
+        }
+        Ok(line)
     }
 }
 

@@ -53,7 +53,11 @@ fn runnable<A>(
     parents: &[&'static Command<A>],
 ) -> String {
     let flags_word = if command.hides_flags { "" } else { " [flags]" };
-    let mut text = format!("Usage:\n  {above}{}{flags_word}\n\nFlags:\n", command.usage);
+    let mut text = format!(
+        "Usage:\n  {above}{}{flags_word}\n{}\nFlags:\n",
+        command.usage,
+        examples(command)
+    );
     text += &flags(
         command.flags.iter().chain(command.persistent),
         Some(command.name),
@@ -67,7 +71,8 @@ fn with_children<A>(
     path: &str,
     parents: &[&'static Command<A>],
 ) -> String {
-    let mut text = format!("Usage:\n  {path} [command]");
+    let mut text = format!("Usage:\n  {path} [command]\n{}", examples(command));
+    text.truncate(text.trim_end_matches('\n').len());
     let longest = command.children.iter().map(|child| child.name.len()).max();
     let width = longest.unwrap_or_default().max(NAME_WIDTH_MIN);
     let mut list = |heading: &str, group: &str| {
@@ -91,6 +96,14 @@ fn with_children<A>(
         text.push('\n');
     }
     text + &format!("\nUse \"{path} [command] --help\" for more information about a command.\n")
+}
+
+/// The examples with their heading; empty if there are none.
+fn examples<A>(command: &Command<A>) -> String {
+    match command.example {
+        "" => String::new(),
+        lines => format!("\nExamples:\n{lines}\n"),
+    }
 }
 
 /// The flags of the commands above, with their heading; empty if there are none.

@@ -12,18 +12,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
+use kvorum_proto::etcdserverpb::{AuthenticateRequest, AuthenticateResponse};
 use prost::Message;
 use tokio::time::{sleep, timeout};
 
 use crate::connection::{Call, Failure, Limits};
 use crate::endpoint::Endpoint;
 use crate::error::{Code, Error, NOT_FOR_LEARNER, Status};
+use crate::identity::{Credentials, Identity};
 use crate::pool::Pool;
+use crate::tls::Tls;
 
 /// API version that the client says it speaks.
 const API_VERSION: &str = "3.7";
 /// Pause before a call is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// How often a call is sent again with a new token before it is given up.
+pub(crate) const NEW_TOKENS_MAX: u32 = 10;
+
+const AUTHENTICATE: Method<AuthenticateRequest, AuthenticateResponse> =
+    Method::new("/etcdserverpb.Auth/Authenticate", Retry::Repeatable);
 
 /// How to reach a cluster.
 #[derive(Clone, Debug)]
@@ -40,6 +48,10 @@ pub struct Config {
     pub request_bytes_max: usize,
     /// Largest response, in bytes. Default 2,147,483,647.
     pub response_bytes_max: usize,
+    /// How to speak TLS; see [`Tls`] for which endpoints do. Default none.
+    pub tls: Option<Tls>,
+    /// Who the caller is. Default nobody.
+    pub credentials: Option<Credentials>,
 }
 
 impl Config {
@@ -52,6 +64,8 @@ impl Config {
             keep_alive_timeout: Duration::from_secs(6),
             request_bytes_max: 2 << 20,
             response_bytes_max: i32::MAX as usize,
+            tls: None,
+            credentials: None,
         }
     }
 }
@@ -89,8 +103,10 @@ impl<Q, A> Method<Q, A> {
 #[derive(Clone)]
 pub struct Client {
     pool: Arc<Pool>,
+    identity: Arc<Identity>,
     timeout: Option<Duration>,
     require_leader: bool,
+    repeats_all: bool,
 }
 
 impl Client {
@@ -114,11 +130,14 @@ impl Client {
             keep_alive_timeout: config.keep_alive_timeout,
             request_bytes_max: config.request_bytes_max,
             response_bytes_max: config.response_bytes_max,
+            tls: config.tls.clone(),
         };
         Ok(Self {
             pool: Arc::new(Pool::new(endpoints, limits)),
+            identity: Arc::new(Identity::new(config.credentials.clone())),
             timeout: None,
             require_leader: false,
+            repeats_all: false,
         })
     }
 
@@ -138,6 +157,31 @@ impl Client {
         Self {
             require_leader: true,
             ..self.clone()
+        }
+    }
+
+    /// The same client that sends every call again when nobody served it, also those that write.
+    /// For callers whose writes do the same twice as once, such as copying keys.
+    #[must_use]
+    pub fn with_repeated_writes(&self) -> Self {
+        Self {
+            repeats_all: true,
+            ..self.clone()
+        }
+    }
+
+    /// Makes sure now of the token that calls of a user with a password need. Without this it is
+    /// asked for with the first call.
+    ///
+    /// # Errors
+    /// What the server refuses: a wrong password, for one.
+    pub async fn authenticate(&self) -> Result<(), Error> {
+        match self.timeout {
+            None => self.token().await.map(drop).map_err(Error::from),
+            Some(limit) => match timeout(limit, self.token()).await {
+                Ok(token) => token.map(drop).map_err(Error::from),
+                Err(_) => Err(self.late(AUTHENTICATE.path, None)),
+            },
         }
     }
 
@@ -179,10 +223,34 @@ impl Client {
         request: &Q,
         reason: &mut Option<String>,
     ) -> Result<A, Status> {
-        let headers = self.headers();
+        let mut new_tokens = 0;
+        loop {
+            let token = self.token_saying(reason).await?;
+            let headers = self.headers(token.as_ref());
+            let status = match self.attempts_as(&headers, method, request, reason).await {
+                Ok(answer) => return Ok(answer),
+                Err(status) => status,
+            };
+            new_tokens += 1;
+            if new_tokens > NEW_TOKENS_MAX || !self.is_worth_another(token.as_ref(), &status).await
+            {
+                return Err(status);
+            }
+            sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// The same with these headers, whatever they say about the caller.
+    async fn attempts_as<Q: Message, A: Message + Default>(
+        &self,
+        headers: &HeaderMap,
+        method: &Method<Q, A>,
+        request: &Q,
+        reason: &mut Option<String>,
+    ) -> Result<A, Status> {
         loop {
             let lent = self.pool.lend(reason).await;
-            let failure = match lent.connection.unary(method.path, &headers, request).await {
+            let failure = match lent.connection.unary(method.path, headers, request).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
@@ -207,7 +275,38 @@ impl Client {
         if status.message == NOT_FOR_LEARNER && self.pool.len() > 1 {
             return true;
         }
-        retry == Retry::Repeatable && status.code == Code::UNAVAILABLE
+        let repeatable = retry == Retry::Repeatable || self.repeats_all;
+        repeatable && status.code == Code::UNAVAILABLE
+    }
+
+    /// The token for the next call; none if it needs none.
+    pub(crate) async fn token(&self) -> Result<Option<HeaderValue>, Status> {
+        self.token_saying(&mut None).await
+    }
+
+    async fn token_saying(
+        &self,
+        reason: &mut Option<String>,
+    ) -> Result<Option<HeaderValue>, Status> {
+        let buy = async |user: &str, password: &str| {
+            let request = AuthenticateRequest {
+                name: user.to_owned(),
+                password: password.to_owned(),
+            };
+            let headers = self.headers(None);
+            let answer = self.attempts_as(&headers, &AUTHENTICATE, &request, reason);
+            answer.await.map(|answer| answer.token)
+        };
+        self.identity.token(buy).await
+    }
+
+    /// Whether a call or stream that was refused may be accepted with a new token.
+    pub(crate) async fn is_worth_another(
+        &self,
+        used: Option<&HeaderValue>,
+        status: &Status,
+    ) -> bool {
+        self.identity.is_worth_another(used, &status.message).await
     }
 
     /// Opens a stream with a first request. It is tried on the endpoints until one takes it.
@@ -216,7 +315,8 @@ impl Client {
         method: &Method<Q, A>,
         first: &Q,
     ) -> Result<Call, Error> {
-        let headers = self.headers();
+        let token = self.token().await?;
+        let headers = self.headers(token.as_ref());
         let mut reason = None;
         loop {
             let lent = self.pool.lend(&mut reason).await;
@@ -230,13 +330,43 @@ impl Client {
                 Err(failure) => return Err(failure.into()),
             };
             call.send(first)?;
+            call.token = token;
             return Ok(call);
         }
     }
 
-    fn headers(&self) -> HeaderMap {
+    /// Opens a stream of answers to one request and waits for the first; none if it ends without.
+    /// Until then nothing was handed out, so that everything may be tried again.
+    pub(crate) async fn open_answered<Q: Message, A: Message + Default>(
+        &self,
+        method: &Method<Q, A>,
+        request: &Q,
+    ) -> Result<(Call, Option<A>), Error> {
+        let mut new_tokens = 0;
+        loop {
+            let mut call = self.open(method, request).await?;
+            call.finish()?;
+            let status = match call.receive::<A>().await {
+                Ok(first) => return Ok((call, first)),
+                Err(failure) => failure.into_status(),
+            };
+            if status.code != Code::UNAVAILABLE || method.retry == Retry::Once {
+                new_tokens += 1;
+                let used = call.token.as_ref();
+                if new_tokens > NEW_TOKENS_MAX || !self.is_worth_another(used, &status).await {
+                    return Err(status.into());
+                }
+            }
+            sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    fn headers(&self, token: Option<&HeaderValue>) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert("client-api-version", HeaderValue::from_static(API_VERSION));
+        if let Some(token) = token {
+            headers.insert("token", token.clone());
+        }
         if self.require_leader {
             headers.insert("hasleader", HeaderValue::from_static("true"));
         }

@@ -20,9 +20,11 @@ use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
 
 use crate::endpoint::{Address, Endpoint};
 use crate::error::{Code, Error, Status};
+use crate::tls::{Tls, TlsOptions};
 
 /// Bytes before each message: a flag for compression, and the length.
 const FRAME_HEAD_BYTES: usize = 5;
@@ -46,6 +48,8 @@ pub(crate) struct Limits {
     pub(crate) request_bytes_max: usize,
     /// Largest response, in bytes.
     pub(crate) response_bytes_max: usize,
+    /// How to speak TLS, with endpoints that do.
+    pub(crate) tls: Option<Tls>,
 }
 
 /// How a call failed.
@@ -76,11 +80,11 @@ impl Connection {
                 Address::Tcp(address) => {
                     let socket = TcpStream::connect(address).await?;
                     socket.set_nodelay(true)?;
-                    Self::on_socket(socket, endpoint, limits).await
+                    Self::secure(socket, endpoint, limits).await
                 }
                 Address::Unix(path) => {
                     let socket = UnixStream::connect(path).await?;
-                    Self::on_socket(socket, endpoint, limits).await
+                    Self::secure(socket, endpoint, limits).await
                 }
             }
         };
@@ -89,6 +93,30 @@ impl Connection {
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("no connection within {:?}", limits.dial_timeout)),
         }
+    }
+
+    /// Speaks TLS on the socket if the endpoint wants it.
+    async fn secure<S>(
+        socket: S,
+        endpoint: &Arc<Endpoint>,
+        limits: &Arc<Limits>,
+    ) -> io::Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        if !endpoint.is_secure(limits.tls.is_some()) {
+            return Self::on_socket(socket, endpoint, limits).await;
+        }
+        let tls = match &limits.tls {
+            Some(tls) => tls.clone(),
+            None => Tls::new(&TlsOptions::default()).map_err(io::Error::other)?,
+        };
+        let name = tls.server_name(endpoint.host()).map_err(io::Error::other)?;
+        let handshake = TlsConnector::from(tls.config()).connect(name, socket);
+        let failed = |error| io::Error::other(format!("authentication handshake failed: {error}"));
+        let secured = handshake.await.map_err(failed)?;
+        // Some servers choose no protocol; they speak the one that was offered.
+        Self::on_socket(secured, endpoint, limits).await
     }
 
     async fn on_socket<S>(
@@ -128,7 +156,9 @@ impl Connection {
         headers: &HeaderMap,
     ) -> Result<Call, Failure> {
         let not_sent = |text: String| Failure::NotSent(self.unavailable(&text));
-        let mut request = Request::post(format!("http://{}{path}", self.endpoint.authority()))
+        let secure = self.endpoint.is_secure(self.limits.tls.is_some());
+        let scheme = if secure { "https" } else { "http" };
+        let mut request = Request::post(format!("{scheme}://{}{path}", self.endpoint.authority()))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .header(
@@ -148,6 +178,7 @@ impl Connection {
             answer: Answer::Awaited(response),
             buffer: BytesMut::new(),
             connection: self.clone(),
+            token: None,
         })
     }
 
@@ -241,6 +272,8 @@ pub(crate) struct Call {
     /// Bytes that came and are not yet a whole message.
     buffer: BytesMut,
     connection: Connection,
+    /// Token that it was opened with, for when it is refused.
+    pub(crate) token: Option<HeaderValue>,
 }
 
 impl Drop for Call {

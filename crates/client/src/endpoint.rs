@@ -8,14 +8,26 @@ use crate::error::Error;
 /// Port of the client API when an endpoint names none.
 const DEFAULT_PORT: u16 = 2379;
 
-/// One member's client address: `host:port`, `http://host:port`, `unix:path` or `unix:///path`.
-///
-/// `https://` and `unixs://` are refused: this client does not speak TLS, and sending plain text
-/// where the user asked for encryption would be worse than an error.
+/// One member's client address: `host:port`, `http://host:port`, `unix:path` or `unix:///path`, and
+/// with TLS `https://host:port` or `unixs:path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     text: String,
     address: Address,
+    security: Security,
+}
+
+/// Whether to speak TLS.
+///
+/// Source: v3.7.1 `client/v3/internal/endpoint/endpoint.go`, `schemeToCredsRequirement`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Security {
+    /// Always.
+    Required,
+    /// Never.
+    Plain,
+    /// If the client has a configuration for it.
+    Optional,
 }
 
 /// What to connect to.
@@ -30,6 +42,23 @@ pub(crate) enum Address {
 impl Endpoint {
     pub(crate) fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Whether to speak TLS, given whether the client has a configuration for it.
+    pub(crate) fn is_secure(&self, configured: bool) -> bool {
+        match self.security {
+            Security::Required => true,
+            Security::Plain => false,
+            Security::Optional => configured,
+        }
+    }
+
+    /// The host, or the last part of a socket's path: what the server's certificate has to name.
+    pub(crate) fn host(&self) -> &str {
+        match &self.address {
+            Address::Tcp(address) => address.rsplit_once(':').map_or(address, |(host, _)| host),
+            Address::Unix(path) => path.rsplit('/').next().unwrap_or(path),
+        }
     }
 
     /// Value of the `:authority` pseudo header.
@@ -55,17 +84,23 @@ impl FromStr for Endpoint {
             endpoint: text.to_owned(),
             reason: reason.to_owned(),
         };
-        let address = if let Some(path) = text.strip_prefix("unix:") {
-            Address::Unix(path.strip_prefix("//").unwrap_or(path).to_owned())
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme, rest)) => (scheme, rest),
+            None => match text.split_once(':') {
+                Some((scheme @ ("unix" | "unixs"), path)) => (scheme, path),
+                _ => ("", text),
+            },
+        };
+        let security = match scheme {
+            "https" | "unixs" => Security::Required,
+            "http" => Security::Plain,
+            "unix" | "" => Security::Optional,
+            _ => return Err(refuse("unknown scheme, use http://, https:// or unix:")),
+        };
+        let address = if scheme.starts_with("unix") {
+            Address::Unix(rest.to_owned())
         } else {
-            let host = match text.split_once("://") {
-                None => text,
-                Some(("http", host)) => host,
-                Some(("https" | "unixs", _)) => {
-                    return Err(refuse("TLS is not supported, use http:// or unix:"));
-                }
-                Some(_) => return Err(refuse("unknown scheme, use http:// or unix:")),
-            };
+            let host = rest;
             let host = host.split('/').next().unwrap_or_default();
             if host.is_empty() || host.contains(char::is_whitespace) {
                 return Err(refuse("no host"));
@@ -81,6 +116,7 @@ impl FromStr for Endpoint {
         Ok(Self {
             text: text.to_owned(),
             address,
+            security,
         })
     }
 }
@@ -102,6 +138,8 @@ mod tests {
             ("http://[::1]", tcp("[::1]:2379")),
             ("unix:a/b.sock", unix("a/b.sock")),
             ("unix:///a/b.sock", unix("/a/b.sock")),
+            ("unixs://a/b.sock", unix("a/b.sock")),
+            ("https://node:1", tcp("node:1")),
         ] {
             let endpoint: Endpoint = text.parse().expect(text);
             assert_eq!(*endpoint.address(), address);
@@ -110,16 +148,23 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_reached_is_refused_with_the_reason() {
-        for text in [
-            "",
-            "http://",
-            "https://a:1",
-            "unixs://a",
-            "ftp://a",
-            "a:b",
-            "a:70000",
+    fn the_scheme_decides_about_tls_and_without_one_the_configuration() {
+        for (text, without, with) in [
+            ("a:1", false, true),
+            ("http://a:1", false, false),
+            ("https://a:1", true, true),
+            ("unix:a", false, true),
+            ("unixs:a", true, true),
         ] {
+            let endpoint: Endpoint = text.parse().expect(text);
+            let secure = (endpoint.is_secure(false), endpoint.is_secure(true));
+            assert_eq!(secure, (without, with), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_reached_is_refused_with_the_reason() {
+        for text in ["", "http://", "https://", "ftp://a", "a:b", "a:70000"] {
             assert!(text.parse::<Endpoint>().is_err(), "{text}");
         }
     }

@@ -75,6 +75,14 @@ const KNOWN_TEXTS: [&str; 63] = [
 
 /// Text with which a member says that it knows no leader.
 pub(crate) const NO_LEADER: &str = "etcdserver: no leader";
+/// Text of a call with a token that the member does not know.
+pub(crate) const INVALID_TOKEN: &str = "etcdserver: invalid auth token";
+/// Text of a call with a token from before the newest change of users and roles.
+pub(crate) const OLD_AUTH_REVISION: &str = "etcdserver: revision of auth store is old";
+/// Text of a call without a token where one is needed.
+pub(crate) const NO_USER: &str = "etcdserver: user name is empty";
+/// Text of a member that knows nobody by name.
+pub(crate) const AUTH_NOT_ENABLED: &str = "etcdserver: authentication is not enabled";
 /// Text of a call that a learner does not serve.
 pub(crate) const NOT_FOR_LEARNER: &str = "etcdserver: rpc not supported for learner";
 
@@ -158,6 +166,8 @@ impl Code {
     pub const INTERNAL: Code = Code(13);
     /// Nobody serves the call now.
     pub const UNAVAILABLE: Code = Code(14);
+    /// The server does not know who the caller is.
+    pub const UNAUTHENTICATED: Code = Code(16);
 }
 
 impl fmt::Display for Code {
@@ -196,6 +206,20 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// TLS cannot be set up: a file that cannot be used, or a certificate without its key.
+    #[error("{0}")]
+    Tls(String),
+    /// A page cannot be had.
+    #[error("{url}: {reason}")]
+    Page {
+        /// Where it should be.
+        url: String,
+        /// Why it is not to be had.
+        reason: String,
+    },
+    /// The name service knows no servers.
+    #[error("{0}")]
+    Discovery(String),
     /// The server ended a watch; the response says why and carries the compacted revision.
     #[error("{}", watch_canceled(.0))]
     WatchCanceled(Box<WatchResponse>),
@@ -231,15 +255,18 @@ impl From<Status> for Error {
     }
 }
 
-/// The text of a cancelled watch.
+/// The text of a cancelled watch; of one that never was it is the reason as it came.
 ///
-/// Source: v3.7.1 `client/v3/watch.go`, `WatchResponse.Err`.
+/// Source: v3.7.1 `client/v3/watch.go`, `WatchResponse.Err` and `addSubstream`.
 fn watch_canceled(response: &WatchResponse) -> String {
     if response.compact_revision != 0 {
         return "etcdserver: mvcc: required revision has been compacted".to_owned();
     }
     if response.cancel_reason.is_empty() {
         return "etcdserver: mvcc: required revision is a future revision".to_owned();
+    }
+    if response.created {
+        return response.cancel_reason.clone();
     }
     Status::new(Code::FAILED_PRECONDITION, &response.cancel_reason).to_string()
 }

@@ -102,18 +102,17 @@ impl Client {
     /// # Errors
     /// What the server refuses. Nothing is tried again.
     pub async fn range_stream(&self, request: &RangeRequest) -> Result<RangeResponse, Error> {
-        let mut stream = self.open(&RANGE_STREAM, request).await?;
-        stream.finish()?;
+        let (mut stream, mut next) = self.open_answered(&RANGE_STREAM, request).await?;
         let mut whole = RangeResponse::default();
-        while let Some(part) = stream.receive::<RangeStreamResponse>().await? {
-            let Some(part) = part.range_response else {
-                continue;
-            };
-            // Numbers come with one part, keys with many.
-            whole.header = part.header.or(whole.header);
-            whole.more |= part.more;
-            whole.count = whole.count.max(part.count);
-            whole.kvs.extend(part.kvs);
+        while let Some(part) = next {
+            if let Some(part) = part.range_response {
+                // Numbers come with one part, keys with many.
+                whole.header = part.header.or(whole.header);
+                whole.more |= part.more;
+                whole.count = whole.count.max(part.count);
+                whole.kvs.extend(part.kvs);
+            }
+            next = stream.receive().await?;
         }
         Ok(whole)
     }

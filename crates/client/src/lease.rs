@@ -98,7 +98,10 @@ impl Client {
                 Ok(None) => return Err(Error::Protocol("a keep-alive without an answer")),
                 Err(failure) => {
                     let status = failure.into_status();
-                    if status.code != Code::UNAVAILABLE {
+                    let used = stream.token.as_ref();
+                    if status.code != Code::UNAVAILABLE
+                        && !self.is_worth_another(used, &status).await
+                    {
                         return Err(status.into());
                     }
                     tokio::time::sleep(RESUME_PAUSE).await;
@@ -178,7 +181,9 @@ impl LeaseKeeper {
                 Ok(None) => {}
                 Err(failure) => {
                     let status = failure.into_status();
-                    if ![Code::UNAVAILABLE, Code::INTERNAL].contains(&status.code) {
+                    let temporary = [Code::UNAVAILABLE, Code::INTERNAL].contains(&status.code);
+                    let used = stream.token.clone();
+                    if !temporary && !self.client.is_worth_another(used.as_ref(), &status).await {
                         return Err(status.into());
                     }
                 }

@@ -25,7 +25,7 @@
 //!   and what the API says.
 //! - Every future may be dropped at any time.
 //!
-//! Plain TCP and unix sockets are spoken; TLS and authentication are not.
+//! TCP and unix sockets are spoken, in plain text or with [`Tls`]; [`Credentials`] say who calls.
 //!
 //! # Why not tonic
 //!
@@ -36,25 +36,42 @@
 //! return the client knows whether a request left before the connection broke, which decides
 //! whether a put may be sent again.
 
+mod auth;
 mod client;
 mod connection;
+mod discovery;
 mod endpoint;
 mod error;
+mod identity;
 mod kv;
 mod lease;
+mod mirror;
+mod namespace;
 mod operate;
+mod page;
 mod pool;
 mod recipes;
+mod snapshot;
+mod tls;
 mod txn;
 mod watch;
 
 pub use client::{Client, Config};
+pub use discovery::discover;
 pub use endpoint::Endpoint;
 pub use error::{Code, Error, Status};
+pub use identity::Credentials;
 pub use kv::{KeyRange, prefix_end};
+pub use kvorum_proto::authpb::permission::Type as PermissionType;
 pub use kvorum_proto::etcdserverpb::compare::CompareResult;
+pub use kvorum_proto::etcdserverpb::downgrade_request::DowngradeAction;
 pub use lease::LeaseKeeper;
+pub use mirror::Mirror;
+pub use namespace::{Namespace, NamespaceWatcher};
+pub use page::fetch_page;
 pub use recipes::{Election, Mutex, Observer, Session};
+pub use snapshot::Snapshot;
+pub use tls::{Tls, TlsOptions};
 pub use txn::{
     Operation, Txn, compare_create_revision, compare_lease, compare_mod_revision, compare_value,
     compare_version,

@@ -4,11 +4,12 @@
 //! member's endpoint alone.
 
 use kvorum_proto::etcdserverpb::{
-    AlarmMember, AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, HashKvRequest,
-    HashKvResponse, MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
-    MemberPromoteRequest, MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse,
-    MemberUpdateRequest, MemberUpdateResponse, MoveLeaderRequest, MoveLeaderResponse,
-    StatusRequest, StatusResponse, alarm_request::AlarmAction,
+    AlarmMember, AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse,
+    DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, MemberAddRequest,
+    MemberAddResponse, MemberListRequest, MemberListResponse, MemberPromoteRequest,
+    MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse, MemberUpdateRequest,
+    MemberUpdateResponse, MoveLeaderRequest, MoveLeaderResponse, StatusRequest, StatusResponse,
+    alarm_request::AlarmAction, downgrade_request::DowngradeAction,
 };
 use kvorum_proto::ids::MemberId;
 
@@ -27,6 +28,8 @@ const MEMBER_PROMOTE: Method<MemberPromoteRequest, MemberPromoteResponse> =
     Method::new("/etcdserverpb.Cluster/MemberPromote", Retry::Once);
 const ALARM: Method<AlarmRequest, AlarmResponse> =
     Method::new("/etcdserverpb.Maintenance/Alarm", Retry::Repeatable);
+const DOWNGRADE: Method<DowngradeRequest, DowngradeResponse> =
+    Method::new("/etcdserverpb.Maintenance/Downgrade", Retry::Once);
 const STATUS: Method<StatusRequest, StatusResponse> =
     Method::new("/etcdserverpb.Maintenance/Status", Retry::Repeatable);
 const HASH_KV: Method<HashKvRequest, HashKvResponse> =
@@ -157,5 +160,22 @@ impl Client {
             },
         )
         .await
+    }
+
+    /// Checks, starts or stops a downgrade of the cluster to `version`, as `X.Y`; to stop needs no
+    /// version.
+    ///
+    /// # Errors
+    /// What the server refuses.
+    pub async fn downgrade(
+        &self,
+        action: DowngradeAction,
+        version: &str,
+    ) -> Result<DowngradeResponse, Error> {
+        let request = DowngradeRequest {
+            action: action.into(),
+            version: version.to_owned(),
+        };
+        self.call(&DOWNGRADE, &request).await
     }
 }

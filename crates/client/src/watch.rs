@@ -19,9 +19,9 @@ use kvorum_proto::etcdserverpb::{
 };
 use tokio::time::sleep;
 
-use crate::client::{Client, Method, Retry};
+use crate::client::{Client, Method, NEW_TOKENS_MAX, Retry};
 use crate::connection::Call;
-use crate::error::{Code, Error, NO_LEADER};
+use crate::error::{Code, Error, NO_LEADER, Status};
 
 const WATCH: Method<WatchRequest, WatchResponse> =
     Method::new("/etcdserverpb.Watch/Watch", Retry::Repeatable);
@@ -38,6 +38,8 @@ pub struct Watcher {
     parts: Option<WatchResponse>,
     /// The server ended the watch.
     ended: bool,
+    /// How often in a row the server did not take the caller's token.
+    refusals: u32,
 }
 
 struct Stream {
@@ -63,6 +65,7 @@ impl Client {
             stream: None,
             parts: None,
             ended: false,
+            refusals: 0,
         };
         watcher.ready().await?;
         Ok(watcher)
@@ -133,6 +136,14 @@ impl Watcher {
                 continue;
             };
             if response.canceled {
+                // The reason may be a whole status in text.
+                let reason = response.cancel_reason.rsplit("desc = ").next();
+                let refusal = Status::new(Code::UNAUTHENTICATED, reason.unwrap_or_default());
+                if self.is_worth_another(&refusal).await {
+                    self.stream = None;
+                    sleep(RESUME_PAUSE).await;
+                    continue;
+                }
                 self.ended = true;
                 return Err(Error::WatchCanceled(Box::new(response)));
             }
@@ -142,6 +153,7 @@ impl Watcher {
             if self.request.start_revision == 0 {
                 self.request.start_revision = revision(&response) + 1;
             }
+            self.refusals = 0;
             if let Some(stream) = &mut self.stream {
                 stream.created = true;
             }
@@ -159,17 +171,29 @@ impl Watcher {
             Ok(None) => None,
             Err(failure) => Some(failure.into_status()),
         };
-        self.stream = None;
         if let Some(status) = status {
-            let temporary = [Code::UNAVAILABLE, Code::INTERNAL].contains(&status.code);
+            let temporary = [Code::UNAVAILABLE, Code::INTERNAL].contains(&status.code)
+                || self.is_worth_another(&status).await;
             let leaderless = status.message == NO_LEADER && self.client.requires_leader();
             if !temporary || leaderless {
+                self.stream = None;
                 self.ended = true;
                 return Err(status.into());
             }
         }
+        self.stream = None;
         sleep(RESUME_PAUSE).await;
         Ok(None)
+    }
+
+    /// Whether the watch may be taken with a new token after this refusal.
+    async fn is_worth_another(&mut self, status: &Status) -> bool {
+        let used = self
+            .stream
+            .as_ref()
+            .and_then(|stream| stream.call.token.clone());
+        self.refusals += 1;
+        self.refusals <= NEW_TOKENS_MAX && self.client.is_worth_another(used.as_ref(), status).await
     }
 
     /// Puts parts together, drops what was seen before, and remembers where to resume.
@@ -228,6 +252,7 @@ mod tests {
             stream: None,
             parts: None,
             ended: false,
+            refusals: 0,
         }
     }
 

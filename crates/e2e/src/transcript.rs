@@ -155,6 +155,7 @@ impl Session {
         lines
             .iter()
             .take(until)
+            .filter(|line| !line.starts_with("{\"level\""))
             .fold(String::new(), |text, line| text + line + "\n")
     }
 

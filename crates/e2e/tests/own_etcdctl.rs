@@ -13,59 +13,56 @@ use kvorum_e2e::process::{Outcome, run};
 use kvorum_e2e::server::{Server, free_port};
 use kvorum_e2e::transcript::{Session, differences};
 
-on_each_server!(own_etcdctl_beside_official);
+on_each_server!(
+    own_etcdctl_beside_official,
+    own_etcdctl_as_others_beside_official,
+    own_etcdctl_authentication_beside_official
+);
 
-const SCRIPTS: [(&str, &str); 2] = [
-    ("own_etcdctl", include_str!("testdata/own_etcdctl.txt")),
-    ("etcdctl", include_str!("testdata/etcdctl.txt")),
-];
 /// The release that our tool is.
 const RELEASE: (u32, u32) = (3, 7);
 
-/// Commands that our tool does not have yet; COMPAT.md has a row for each.
-const MISSING: [&str; 1] = ["auth"];
-
-/// The script without what is missing.
-fn without_missing(script: &str) -> String {
-    let is_there = |line: &&str| {
-        let command = line.rsplit("] ").next().unwrap_or(line);
-        !MISSING.contains(&command.split(' ').next().unwrap_or_default())
-    };
-    script
-        .lines()
-        .filter(is_there)
-        .map(|line| format!("{line}\n"))
-        .collect()
+fn own_etcdctl_beside_official(subject: Subject) {
+    compare(subject, "etcdctl", include_str!("testdata/own_etcdctl.txt"));
 }
 
-/// Runs both tools through both scripts on servers of one kind.
-fn own_etcdctl_beside_official(subject: Subject) {
+fn own_etcdctl_as_others_beside_official(subject: Subject) {
+    compare(subject, "others", include_str!("testdata/etcdctl.txt"));
+}
+
+fn own_etcdctl_authentication_beside_official(subject: Subject) {
+    compare(
+        subject,
+        "authentication",
+        include_str!("testdata/authentication.txt"),
+    );
+}
+
+/// Runs both tools through a script on servers of one kind.
+fn compare(subject: Subject, name: &str, script: &'static str) {
     let Some(official) = peer("etcd-3.7.1", "etcdctl") else {
         return;
     };
     let own = peers::etcdctl();
-    for (name, script) in SCRIPTS {
-        let transcript = move |tool: PathBuf| {
-            let server = Server::start(subject, &[])?;
-            Some(Session::new(tool, RELEASE, server).transcript(&without_missing(script)))
-        };
-        let tool = official.clone();
-        let expected = thread::spawn(move || transcript(tool));
-        let actual = transcript(own.clone());
-        let expected = expected.join().expect("the official tool runs");
-        let (Some(expected), Some(actual)) = (expected, actual) else {
-            return;
-        };
-        let file = format!("{name}-own-{subject:?}.txt");
-        let differing = differences(("official", &expected), ("ours", &actual), &file);
-        assert!(
-            differing.is_empty(),
-            "{} of {} commands differ:\n{}",
-            differing.len(),
-            actual.len(),
-            differing.join("\n")
-        );
-    }
+    let transcript = move |tool: PathBuf| {
+        let server = Server::start(subject, &[])?;
+        Some(Session::new(tool, RELEASE, server).transcript(script))
+    };
+    let expected = thread::spawn(move || transcript(official));
+    let actual = transcript(own);
+    let expected = expected.join().expect("the official tool runs");
+    let (Some(expected), Some(actual)) = (expected, actual) else {
+        return;
+    };
+    let file = format!("own-{name}-{subject:?}.txt");
+    let differing = differences(("official", &expected), ("ours", &actual), &file);
+    assert!(
+        differing.is_empty(),
+        "{} of {} commands differ:\n{}",
+        differing.len(),
+        actual.len(),
+        differing.join("\n")
+    );
 }
 
 /// Runs our tool with this environment.
@@ -91,23 +88,6 @@ fn a_flag_and_its_variable_together_are_refused() {
     let expected =
         r#""msg":"unrecognized environment variable","environment-variable":"ETCDCTL_BOGUS=1""#;
     assert!(outcome.stderr.contains(expected), "{}", outcome.stderr);
-}
-
-#[test]
-fn what_is_not_there_yet_is_refused() {
-    for flags in [
-        &["--cacert=ca.pem"][..],
-        &["--cert=a", "--key=b"],
-        &["--user=root:secret"],
-        &["--auth-jwt-token=x"],
-        &["--discovery-srv=example.com"],
-        &["--insecure-transport=false"],
-        &["--endpoints=https://127.0.0.1:1"],
-    ] {
-        let outcome = own(&[], &[flags, &["get", "a"]].concat());
-        assert_eq!(outcome.code, Some(128), "{flags:?}");
-        assert!(outcome.stderr.contains("not supported"), "{flags:?}");
-    }
 }
 
 #[test]

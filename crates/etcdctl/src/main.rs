@@ -14,12 +14,13 @@
 mod commands;
 mod failure;
 mod output;
+mod password;
 mod run;
 mod settings;
 
 use std::process::ExitCode;
 
-use kvorum_cli::{Failure, line, print_text};
+use kvorum_cli::{Failure, completion, line, print_text};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os()
@@ -36,6 +37,10 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: &[String]) -> Result<(), Failure> {
+    if let Some(candidates) = completion::answer(&commands::TOOL, arguments) {
+        print_text(&candidates);
+        return Ok(());
+    }
     let found = line::find(&commands::TOOL, arguments)?;
     let line = found.parse()?;
     let Some(action) = found.command.action.filter(|_| !line.flag("help")) else {

@@ -5,12 +5,14 @@
 //!
 //! Source: v3.7.1 `etcdctl/ctlv3/command/global.go`; `pkg/flags/flag.go`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use kvorum_client::{Client, Config, Error};
+use kvorum_client::{Client, Config, Credentials, Error, Tls, TlsOptions, discover};
 
-use crate::failure;
+use crate::failure::{self, failed};
 use crate::output::{Format, Printer};
+use crate::password::ask;
 use kvorum_cli::Failure;
 use kvorum_cli::failure::{BAD_ARGS, BAD_CONNECTION, BAD_FEATURE, ERROR, log};
 use kvorum_cli::go;
@@ -19,18 +21,6 @@ use kvorum_cli::line::{Line, Value};
 const PREFIX: &str = "ETCDCTL_";
 /// Variables of the environment that are no flags, but known: they belong to `watch`.
 const OF_WATCH: [&str; 2] = ["ETCDCTL_WATCH_KEY", "ETCDCTL_WATCH_RANGE_END"];
-/// Flags of things that are not there yet. They are refused, as going on without them could send
-/// in plain text what was meant to be protected.
-const NOT_THERE: [&str; 8] = [
-    "cert",
-    "key",
-    "cacert",
-    "user",
-    "password",
-    "auth-jwt-token",
-    "discovery-srv",
-    "discovery-srv-name",
-];
 /// Flags that take a file name, of which an empty one is an error of its own.
 const FILES: [&str; 3] = ["cert", "key", "cacert"];
 
@@ -47,14 +37,12 @@ impl Settings {
     ///
     /// # Errors
     /// A conflict, a flag that is not supported, an unknown output format.
-    pub(crate) fn read(line: &mut Line, is_watch: bool) -> Result<Self, Failure> {
+    pub(crate) async fn read(line: &mut Line, is_watch: bool) -> Result<Self, Failure> {
         environment(line, is_watch)?;
         if line.flag("debug") {
             show_flags(line);
         }
-        refuse(line)?;
-        let endpoints = line.list("endpoints");
-        let mut config = Config::new(endpoints.iter().map(|endpoint| endpoint.trim()));
+        let mut config = Config::new(endpoints(line).await?);
         config.dial_timeout = line.duration("dial-timeout");
         config.keep_alive_time = line.duration("keepalive-time");
         config.keep_alive_timeout = line.duration("keepalive-timeout");
@@ -64,6 +52,8 @@ impl Settings {
         };
         config.request_bytes_max = limit("max-request-bytes", config.request_bytes_max);
         config.response_bytes_max = limit("max-recv-bytes", config.response_bytes_max);
+        let secure = Secure::read(line)?;
+        config.credentials = credentials(line).await?;
         let format = match line.text("write-out").as_str() {
             "simple" => Format::Simple,
             "fields" => Format::Fields,
@@ -72,6 +62,8 @@ impl Settings {
             "table" => Format::Table,
             _ => return Err(Failure::new(BAD_FEATURE, "unsupported output format")),
         };
+        // Of two mistakes that of the output form is told first.
+        config.tls = secure.tls()?;
         Ok(Self {
             config,
             command_timeout: line.duration("command-timeout"),
@@ -91,20 +83,47 @@ impl Settings {
     /// A client for all endpoints, whose calls wait as long as it takes.
     ///
     /// # Errors
-    /// Endpoints that cannot be used.
-    pub(crate) fn patient_client(&self) -> Result<Client, Failure> {
-        Client::new(&self.config).map_err(|error| match error {
-            Error::NoEndpoints => failure::call(BAD_CONNECTION, &error),
-            _ => failure::call(BAD_ARGS, &error),
-        })
+    /// Endpoints that cannot be used, a user whom the server does not let in.
+    pub(crate) async fn patient_client(&self) -> Result<Client, Failure> {
+        connect(&self.config).await
     }
 
     /// A client for all endpoints, with `--command-timeout`.
     ///
     /// # Errors
-    /// Endpoints that cannot be used.
-    pub(crate) fn client(&self) -> Result<Client, Failure> {
-        Ok(self.patient_client()?.with_timeout(self.command_timeout))
+    /// As [`Settings::patient_client`].
+    pub(crate) async fn client(&self) -> Result<Client, Failure> {
+        let client = self.patient_client().await?;
+        Ok(client.with_timeout(self.command_timeout))
+    }
+
+    /// A client for another cluster, reached in the same way but for what these say.
+    ///
+    /// # Errors
+    /// As [`Settings::patient_client`], and files that cannot be used.
+    pub(crate) async fn client_for(
+        &self,
+        endpoint: &str,
+        secure: &Secure,
+        credentials: Option<Credentials>,
+    ) -> Result<Client, Failure> {
+        let config = Config {
+            endpoints: vec![endpoint.to_owned()],
+            tls: secure.tls()?,
+            credentials,
+            ..self.config.clone()
+        };
+        connect(&config).await
+    }
+
+    /// How to reach the servers.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// `--command-timeout`.
+    pub(crate) fn command_timeout(&self) -> Duration {
+        self.command_timeout
     }
 
     /// The same settings for one endpoint.
@@ -189,22 +208,126 @@ fn show_flags(line: &Line) {
     }
 }
 
-fn refuse(line: &Line) -> Result<(), Failure> {
-    for name in FILES {
-        if line.is_given(name) && line.text(name).is_empty() {
-            let text = format!("empty string is passed to --{name} option");
-            return Err(Failure::arguments(text));
+/// The endpoints that were given, or found by `--discovery-srv`.
+async fn endpoints(line: &Line) -> Result<Vec<String>, Failure> {
+    let domain = line.text("discovery-srv");
+    if !domain.is_empty() {
+        let service = line.text("discovery-srv-name");
+        let found = discover(&domain, &service).await.map_err(failed)?;
+        let (used, ignored): (Vec<String>, Vec<String>) = found
+            .into_iter()
+            .partition(|endpoint| is_accepted(endpoint, line.flag("insecure-discovery")));
+        for endpoint in ignored {
+            let endpoint = go::quote(endpoint.as_bytes());
+            eprintln!("ignoring discovered insecure endpoint {endpoint}");
+        }
+        if !used.is_empty() {
+            return Ok(used);
         }
     }
-    for name in NOT_THERE {
-        if !line.text(name).is_empty() {
-            return Err(Failure::arguments(format!("--{name} is not supported yet")));
+    let given = line.list("endpoints");
+    Ok(given
+        .iter()
+        .map(|endpoint| endpoint.trim().to_owned())
+        .collect())
+}
+
+fn is_accepted(endpoint: &str, insecure: bool) -> bool {
+    insecure || !endpoint.starts_with("http://")
+}
+
+async fn connect(config: &Config) -> Result<Client, Failure> {
+    let client = Client::new(config).map_err(|error| match error {
+        Error::NoEndpoints => failure::call(BAD_CONNECTION, &error),
+        _ => failure::call(BAD_ARGS, &error),
+    })?;
+    let known = client
+        .with_timeout(config.dial_timeout)
+        .authenticate()
+        .await;
+    known.map_err(|error| failure::call(BAD_CONNECTION, &error))?;
+    Ok(client)
+}
+
+/// What the flags say about TLS.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Secure {
+    pub(crate) options: TlsOptions,
+    /// Plain text is allowed where nothing else is said.
+    pub(crate) insecure: bool,
+}
+
+impl Secure {
+    fn read(line: &Line) -> Result<Self, Failure> {
+        for name in FILES {
+            if line.is_given(name) && line.text(name).is_empty() {
+                let text = format!("empty string is passed to --{name} option");
+                return Err(Failure::arguments(text));
+            }
         }
+        let domain = line.text("discovery-srv");
+        let by_domain = !domain.is_empty() && !line.flag("insecure-discovery");
+        Ok(Self {
+            options: TlsOptions {
+                ca_file: file(line, "cacert"),
+                cert_file: file(line, "cert"),
+                key_file: file(line, "key"),
+                server_name: by_domain.then_some(domain),
+                skip_verify: line.flag("insecure-skip-tls-verify"),
+            },
+            insecure: line.flag("insecure-transport"),
+        })
     }
-    if !line.flag("insecure-transport") {
-        return Err(Failure::arguments(
-            "--insecure-transport=false is not supported yet",
-        ));
+
+    /// The configuration that follows; none if nothing asks for TLS.
+    pub(crate) fn tls(&self) -> Result<Option<Tls>, Failure> {
+        let options = &self.options;
+        let files = [&options.ca_file, &options.cert_file, &options.key_file];
+        let wanted = files.iter().any(|file| file.is_some())
+            || options.server_name.is_some()
+            || options.skip_verify
+            || !self.insecure;
+        if !wanted {
+            return Ok(None);
+        }
+        let tls = Tls::new(options);
+        tls.map(Some)
+            .map_err(|error| failure::call(BAD_ARGS, &error))
     }
-    Ok(())
+}
+
+/// A flag that names a file; none if it was not given.
+pub(crate) fn file(line: &Line, name: &str) -> Option<PathBuf> {
+    Some(line.text(name))
+        .filter(|file| !file.is_empty())
+        .map(PathBuf::from)
+}
+
+async fn credentials(line: &Line) -> Result<Option<Credentials>, Failure> {
+    let token = line.text("auth-jwt-token");
+    if !token.is_empty() {
+        return Ok(Some(Credentials::Token(token)));
+    }
+    user(&line.text("user"), &line.text("password"), "Password: ").await
+}
+
+/// A user and the password: from its own flag, behind a colon, or asked for.
+pub(crate) async fn user(
+    user: &str,
+    password: &str,
+    prompt: &str,
+) -> Result<Option<Credentials>, Failure> {
+    if user.is_empty() {
+        return Ok(None);
+    }
+    let (user, password) = match user.split_once(':') {
+        _ if !password.is_empty() => (user, password.to_owned()),
+        Some((user, password)) => (user, password.to_owned()),
+        None => (user, ask(prompt).await.map_err(Failure::error)?),
+    };
+    // Without a password there is nothing that could be shown.
+    Ok((!password.is_empty()).then(|| Credentials::Password {
+        user: user.to_owned(),
+        password,
+    }))
 }

@@ -86,6 +86,29 @@ pub(super) fn render(printer: &Printer, reply: &Reply) -> Option<String> {
                 fields.hash(endpoint, response);
             }
         }
+        Reply::Done(_, header) => fields.header(header.as_ref()),
+        Reply::Role(_, response) => {
+            fields.header(response.header.as_ref());
+            for permission in &response.perm {
+                // Two blanks stand before the type.
+                let kind = permission.perm_type().as_str_name();
+                fields.line("PermType", format_args!(" {kind}"));
+                fields.line("Key", go::quote(&permission.key));
+                fields.line("RangeEnd", go::quote(&permission.range_end));
+            }
+        }
+        Reply::Roles(response) => {
+            fields.header(response.header.as_ref());
+            let roles: Vec<String> = response
+                .roles
+                .iter()
+                .map(|role| format!(" {}", go::quote(role.as_bytes())))
+                .collect();
+            fields.text += &format!("\"Roles\" :{}\n", roles.concat());
+        }
+        Reply::User(..) | Reply::Users(_) | Reply::AuthStatus(_) | Reply::Downgrade(..) => {
+            return None;
+        }
         Reply::MemberAdded(_)
         | Reply::MemberRemoved(..)
         | Reply::MemberUpdated(..)

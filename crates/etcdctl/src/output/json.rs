@@ -5,6 +5,7 @@
 //!
 //! Source: v3.7.1 `etcdctl/ctlv3/command/printer_json.go`; `client/v3/lease.go`, `watch.go`.
 
+use kvorum_proto::authpb::Permission;
 use kvorum_proto::etcdserverpb::response_op::Response;
 use kvorum_proto::etcdserverpb::{
     DeleteRangeResponse, HashKvResponse, Member, PutResponse, RangeResponse, ResponseHeader,
@@ -60,6 +61,38 @@ pub(super) fn render(printer: &Printer, reply: &Reply) -> String {
         }
         Reply::LeaseRevoke(_, response) => Object::new().header(response.header.as_ref()).end(),
         Reply::LeaderMoved(_, _, response) => Object::new().header(response.header.as_ref()).end(),
+        Reply::Done(_, header) => Object::new().header(header.as_ref()).end(),
+        Reply::Role(_, response) => {
+            let permission = |permission: &Permission| {
+                let object = Object::new().number("permType", permission.perm_type);
+                let object = object.bytes("key", &permission.key);
+                object.bytes("range_end", &permission.range_end).end()
+            };
+            let permissions = response.perm.iter().map(permission).collect();
+            let object = Object::new().header(response.header.as_ref());
+            object.list("perm", permissions).end()
+        }
+        Reply::Roles(response) => {
+            let object = Object::new().header(response.header.as_ref());
+            object.strings("roles", &response.roles).end()
+        }
+        Reply::User(_, response) => {
+            let object = Object::new().header(response.header.as_ref());
+            object.strings("roles", &response.roles).end()
+        }
+        Reply::Users(response) => {
+            let object = Object::new().header(response.header.as_ref());
+            object.strings("users", &response.users).end()
+        }
+        Reply::AuthStatus(response) => {
+            let object = Object::new().header(response.header.as_ref());
+            let object = object.flag("enabled", response.enabled);
+            object.number("authRevision", response.auth_revision).end()
+        }
+        Reply::Downgrade(_, response) => {
+            let object = Object::new().header(response.header.as_ref());
+            object.string("version", &response.version).end()
+        }
         Reply::Alarms(response) => {
             let alarm = |alarm: &kvorum_proto::etcdserverpb::AlarmMember| {
                 Object::new()

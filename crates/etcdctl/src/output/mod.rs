@@ -12,10 +12,12 @@ mod simple;
 mod table;
 
 use kvorum_proto::etcdserverpb::{
-    AlarmResponse, DeleteRangeResponse, HashKvResponse, LeaseGrantResponse, LeaseKeepAliveResponse,
-    LeaseLeasesResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse, MemberAddResponse,
-    MemberListResponse, MemberPromoteResponse, MemberRemoveResponse, MemberUpdateResponse,
-    MoveLeaderResponse, PutResponse, RangeResponse, StatusResponse, TxnResponse, WatchResponse,
+    AlarmResponse, AuthRoleGetResponse, AuthRoleListResponse, AuthStatusResponse,
+    AuthUserGetResponse, AuthUserListResponse, DeleteRangeResponse, DowngradeResponse,
+    HashKvResponse, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse,
+    LeaseRevokeResponse, LeaseTimeToLiveResponse, MemberAddResponse, MemberListResponse,
+    MemberPromoteResponse, MemberRemoveResponse, MemberUpdateResponse, MoveLeaderResponse,
+    PutResponse, RangeResponse, ResponseHeader, StatusResponse, TxnResponse, WatchResponse,
 };
 use kvorum_proto::ids::MemberId;
 
@@ -66,6 +68,17 @@ pub(crate) enum Reply {
     Health(Vec<Health>),
     Status(Vec<(String, StatusResponse)>),
     Hashes(Vec<(String, HashKvResponse)>),
+    /// A change of users or roles, or the like, whose answer is a header alone: what it did.
+    Done(String, Option<ResponseHeader>),
+    /// With the name of the role.
+    Role(String, AuthRoleGetResponse),
+    Roles(AuthRoleListResponse),
+    /// With the name of the user.
+    User(String, AuthUserGetResponse),
+    Users(AuthUserListResponse),
+    AuthStatus(AuthStatusResponse),
+    /// With the word for what was done.
+    Downgrade(&'static str, DowngradeResponse),
     /// From and to whom.
     LeaderMoved(MemberId, MemberId, MoveLeaderResponse),
 }

@@ -5,7 +5,7 @@
 //!
 //! Source: v3.7.1 `etcdctl/ctlv3/command/printer_protobuf.go`.
 
-use kvorum_proto::etcdserverpb::{ResponseHeader, WatchResponse};
+use kvorum_proto::etcdserverpb::{AuthUserDeleteResponse, ResponseHeader, WatchResponse};
 use prost::Message as _;
 
 use super::{Reply, unsupported};
@@ -43,6 +43,14 @@ pub(super) fn render(reply: &Reply) -> Result<Vec<u8>, Failure> {
         Reply::MemberUpdated(_, response) => response.encode_to_vec(),
         Reply::MemberPromoted(_, response) => response.encode_to_vec(),
         Reply::LeaderMoved(_, _, response) => response.encode_to_vec(),
+        // All answers that are a header alone have the same form.
+        Reply::Done(_, header) => AuthUserDeleteResponse { header: *header }.encode_to_vec(),
+        Reply::Role(_, response) => response.encode_to_vec(),
+        Reply::Roles(response) => response.encode_to_vec(),
+        Reply::User(_, response) => response.encode_to_vec(),
+        Reply::Users(response) => response.encode_to_vec(),
+        Reply::AuthStatus(response) => response.encode_to_vec(),
+        Reply::Downgrade(_, response) => response.encode_to_vec(),
         Reply::Health(_) | Reply::Status(_) | Reply::Hashes(_) => {
             return Err(unsupported("protobuf"));
         }

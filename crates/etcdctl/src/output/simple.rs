@@ -4,10 +4,12 @@
 
 use std::io::Write as _;
 
+use kvorum_client::PermissionType;
+use kvorum_proto::authpb::Permission;
 use kvorum_proto::etcdserverpb::response_op::Response;
 use kvorum_proto::etcdserverpb::{
-    AlarmType, DeleteRangeResponse, LeaseTimeToLiveResponse, PutResponse, RangeResponse,
-    ResponseHeader, TxnResponse,
+    AlarmType, AuthRoleGetResponse, DeleteRangeResponse, LeaseTimeToLiveResponse, PutResponse,
+    RangeResponse, ResponseHeader, TxnResponse,
 };
 use kvorum_proto::mvccpb::KeyValue;
 
@@ -129,6 +131,26 @@ pub(super) fn render(printer: &Printer, reply: &Reply) -> Vec<u8> {
         Reply::Members(response) => rows(&mut out, table::members(response)),
         Reply::Status(endpoints) => rows(&mut out, table::status(endpoints)),
         Reply::Hashes(endpoints) => rows(&mut out, table::hashes(endpoints)),
+        Reply::Done(what, _) => line!(out, "{what}"),
+        Reply::Role(name, response) => role(&mut out, name, response),
+        Reply::Roles(response) => names(&mut out, &response.roles),
+        Reply::User(name, response) => {
+            let roles: String = response
+                .roles
+                .iter()
+                .map(|role| format!(" {role}"))
+                .collect();
+            line!(out, "User: {name}\nRoles:{roles}");
+        }
+        Reply::Users(response) => names(&mut out, &response.users),
+        Reply::AuthStatus(response) => {
+            line!(out, "Authentication Status: {}", response.enabled);
+            line!(out, "AuthRevision: {}", response.auth_revision);
+        }
+        Reply::Downgrade(what, response) => {
+            let version = &response.version;
+            line!(out, "Downgrade {what} success, cluster version {version}");
+        }
         Reply::LeaderMoved(from, to, _) => {
             line!(
                 out,
@@ -139,6 +161,62 @@ pub(super) fn render(printer: &Printer, reply: &Reply) -> Vec<u8> {
         }
     }
     out
+}
+
+fn names(out: &mut Vec<u8>, names: &[String]) {
+    for name in names {
+        line!(out, "{name}");
+    }
+}
+
+/// Who has this role, and nothing granted to it, may do everything.
+const ROOT: &str = "root";
+
+fn role(out: &mut Vec<u8>, name: &str, response: &AuthRoleGetResponse) {
+    line!(out, "Role {name}");
+    let lists = [
+        ("Read", PermissionType::Read),
+        ("Write", PermissionType::Write),
+    ];
+    for (title, kind) in lists {
+        line!(out, "KV {title}:");
+        if name == ROOT && response.perm.is_empty() {
+            line!(out, "\t[, <open ended>");
+        }
+        let allows = |permission: &&Permission| {
+            [kind, PermissionType::Readwrite].contains(&permission.perm_type())
+        };
+        for permission in response.perm.iter().filter(allows) {
+            out.push(b'\t');
+            range_of(out, permission);
+            out.push(b'\n');
+        }
+    }
+}
+
+fn range_of(out: &mut Vec<u8>, permission: &Permission) {
+    let Permission { key, range_end, .. } = permission;
+    if range_end.is_empty() {
+        return out.extend_from_slice(key);
+    }
+    let open = range_end.as_ref() == [0];
+    let end = if open {
+        &b"<open ended>"[..]
+    } else {
+        range_end
+    };
+    out.push(b'[');
+    out.extend_from_slice(key);
+    out.extend_from_slice(b", ");
+    out.extend_from_slice(end);
+    if !open {
+        out.push(b')');
+    }
+    if !key.is_empty() && kvorum_client::prefix_end(key) == range_end {
+        out.extend_from_slice(b" (prefix ");
+        out.extend_from_slice(key);
+        out.push(b')');
+    }
 }
 
 fn cluster(header: Option<&ResponseHeader>) -> u64 {

@@ -16,7 +16,7 @@ use crate::output::{Health, Reply};
 use crate::settings::Settings;
 use kvorum_cli::Failure;
 use kvorum_cli::Line;
-use kvorum_cli::failure::ERROR;
+use kvorum_cli::failure::{BAD_CONNECTION, ERROR};
 use kvorum_cli::{go, print_text};
 
 /// The endpoints as given, or with `--cluster` those that the members announce.
@@ -25,7 +25,8 @@ async fn endpoints(line: &Line, settings: &Settings) -> Result<Vec<String>, Fail
         return Ok(line.list("endpoints"));
     }
     let members = settings
-        .client()?
+        .client()
+        .await?
         .member_list(true)
         .await
         .map_err(|error| {
@@ -41,7 +42,7 @@ async fn endpoints(line: &Line, settings: &Settings) -> Result<Vec<String>, Fail
 }
 
 pub(super) async fn health(mut line: Line) -> Result<(), Failure> {
-    let settings = settings(&mut line)?;
+    let settings = settings(&mut line).await?;
     let mut checks = JoinSet::new();
     for endpoint in endpoints(&line, &settings).await? {
         let settings = settings.for_endpoint(&endpoint);
@@ -61,7 +62,19 @@ pub(super) async fn health(mut line: Line) -> Result<(), Failure> {
 }
 
 async fn check_health(settings: &Settings, endpoint: String) -> Result<Health, Failure> {
-    let client = settings.client()?;
+    let client = match settings.client().await {
+        Ok(client) => client,
+        // Nobody was let in, which is this endpoint's affair.
+        Err(failure) if failure.code == BAD_CONNECTION => {
+            return Ok(Health {
+                endpoint,
+                healthy: false,
+                took: String::new(),
+                error: failure.message().to_owned(),
+            });
+        }
+        Err(failure) => return Err(failure),
+    };
     let started = Instant::now();
     let request = kvorum_proto::etcdserverpb::RangeRequest {
         key: "health".into(),
@@ -110,11 +123,17 @@ fn alarm_name(alarm: AlarmType) -> &'static str {
 }
 
 pub(super) async fn status(mut line: Line) -> Result<(), Failure> {
-    let settings = settings(&mut line)?;
+    let settings = settings(&mut line).await?;
     let mut found = Vec::new();
     let mut failed = false;
     for endpoint in endpoints(&line, &settings).await? {
-        match settings.for_endpoint(&endpoint).client()?.status().await {
+        match settings
+            .for_endpoint(&endpoint)
+            .client()
+            .await?
+            .status()
+            .await
+        {
             Ok(response) => found.push((endpoint, response)),
             Err(error) => {
                 warn_of(&error);
@@ -133,13 +152,14 @@ pub(super) async fn status(mut line: Line) -> Result<(), Failure> {
 
 pub(super) async fn hash(mut line: Line) -> Result<(), Failure> {
     let revision = line.int("rev");
-    let settings = settings(&mut line)?;
+    let settings = settings(&mut line).await?;
     let mut found = Vec::new();
     let mut last_error = None;
     for endpoint in endpoints(&line, &settings).await? {
         match settings
             .for_endpoint(&endpoint)
-            .client()?
+            .client()
+            .await?
             .hash_kv(revision)
             .await
         {
@@ -159,10 +179,10 @@ pub(super) async fn hash(mut line: Line) -> Result<(), Failure> {
 }
 
 pub(super) async fn defragment(mut line: Line) -> Result<(), Failure> {
-    let settings = settings(&mut line)?;
+    let settings = settings(&mut line).await?;
     let mut failed = false;
     for endpoint in endpoints(&line, &settings).await? {
-        let client = settings.for_endpoint(&endpoint).client()?;
+        let client = settings.for_endpoint(&endpoint).client().await?;
         let started = Instant::now();
         let answer = client.defragment().await;
         let took = go::duration(started.elapsed());
@@ -190,8 +210,13 @@ pub(super) async fn alarm_list(mut line: Line) -> Result<(), Failure> {
             "alarm list command accepts no arguments",
         ));
     }
-    let settings = settings(&mut line)?;
-    let response = settings.client()?.alarm_list().await.map_err(failed)?;
+    let settings = settings(&mut line).await?;
+    let response = settings
+        .client()
+        .await?
+        .alarm_list()
+        .await
+        .map_err(failed)?;
     settings.printer.print(&Reply::Alarms(response))
 }
 
@@ -202,8 +227,8 @@ pub(super) async fn alarm_disarm(mut line: Line) -> Result<(), Failure> {
             "alarm disarm command accepts no arguments",
         ));
     }
-    let settings = settings(&mut line)?;
-    let client = settings.client()?;
+    let settings = settings(&mut line).await?;
+    let client = settings.client().await?;
     let mut shown = client.alarm_list().await.map_err(failed)?;
     let active = std::mem::take(&mut shown.alarms);
     shown.header = None;
@@ -219,9 +244,9 @@ pub(super) async fn move_leader(mut line: Line) -> Result<(), Failure> {
         return Err(Failure::arguments("move-leader command needs 1 argument"));
     };
     let target = MemberId(go::parse_uint(target, 16).map_err(Failure::arguments)?);
-    let settings = settings(&mut line)?;
+    let settings = settings(&mut line).await?;
     for endpoint in settings.endpoints() {
-        let client = settings.for_endpoint(endpoint).client()?;
+        let client = settings.for_endpoint(endpoint).client().await?;
         let status = client.status().await.map_err(failed)?;
         if status
             .header

@@ -25,8 +25,13 @@ const DELETE_PAUSE: Duration = Duration::from_secs(2);
 
 pub(super) async fn put(mut line: Line) -> Result<(), Failure> {
     let request = put_request(&line)?;
-    let settings = settings(&mut line)?;
-    let response = settings.client()?.put(&request).await.map_err(failed)?;
+    let settings = settings(&mut line).await?;
+    let response = settings
+        .client()
+        .await?
+        .put(&request)
+        .await
+        .map_err(failed)?;
     settings.printer.print(&Reply::Put(response))
 }
 
@@ -67,8 +72,8 @@ fn standard_input() -> Option<Vec<u8>> {
 
 pub(super) async fn get(mut line: Line) -> Result<(), Failure> {
     let request = get_request(&line)?;
-    let mut settings = settings(&mut line)?;
-    let client = settings.client()?;
+    let mut settings = settings(&mut line).await?;
+    let client = settings.client().await?;
     let response = if line.flag("stream") {
         client.range_stream(&request).await.map_err(failed)?
     } else {
@@ -182,8 +187,13 @@ fn revisions(line: &Line, name: &str, min: &str, max: &str) -> Result<(i64, i64)
 
 pub(super) async fn delete(mut line: Line) -> Result<(), Failure> {
     let request = delete_request(&line).await?;
-    let settings = settings(&mut line)?;
-    let response = settings.client()?.delete(&request).await.map_err(failed)?;
+    let settings = settings(&mut line).await?;
+    let response = settings
+        .client()
+        .await?
+        .delete(&request)
+        .await
+        .map_err(failed)?;
     settings.printer.print(&Reply::Delete(response))
 }
 
@@ -216,9 +226,10 @@ pub(super) async fn compact(mut line: Line) -> Result<(), Failure> {
         return Err(Failure::arguments("compaction command needs 1 argument"));
     };
     let revision = go::parse_int(revision, 10).map_err(|error| Failure::new(ERROR, error))?;
-    let settings = settings(&mut line)?;
+    let settings = settings(&mut line).await?;
     settings
-        .client()?
+        .client()
+        .await?
         .compact(revision, line.flag("physical"))
         .await
         .map_err(failed)?;

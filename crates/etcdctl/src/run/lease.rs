@@ -36,16 +36,16 @@ pub(super) async fn grant(mut line: Line) -> Result<(), Failure> {
     };
     let ttl =
         go::parse_int(ttl, 10).map_err(|error| Failure::arguments(format!("bad TTL ({error})")))?;
-    let settings = settings(&mut line)?;
-    let response = settings.client()?.lease_grant(ttl).await;
+    let settings = settings(&mut line).await?;
+    let response = settings.client().await?.lease_grant(ttl).await;
     let response = response.map_err(|error| failed_to("grant", &error))?;
     settings.printer.print(&Reply::LeaseGrant(response))
 }
 
 pub(super) async fn revoke(mut line: Line) -> Result<(), Failure> {
     let lease = lease_argument(&line, "lease revoke command needs 1 argument")?;
-    let settings = settings(&mut line)?;
-    let response = settings.client()?.lease_revoke(lease).await;
+    let settings = settings(&mut line).await?;
+    let response = settings.client().await?.lease_revoke(lease).await;
     let response = response.map_err(|error| failed_to("revoke", &error))?;
     settings
         .printer
@@ -56,9 +56,10 @@ pub(super) async fn time_to_live(mut line: Line) -> Result<(), Failure> {
     // Whether the server can be reached is not asked before the arguments are right.
     let lease = lease_argument(&line, "lease timetolive command needs lease ID as argument")?;
     let keys = line.flag("keys");
-    let settings = settings(&mut line)?;
+    let settings = settings(&mut line).await?;
     let response = settings
-        .patient_client()?
+        .patient_client()
+        .await?
         .lease_time_to_live(lease, keys)
         .await;
     let response = response.map_err(|error| failure::call(BAD_CONNECTION, &error))?;
@@ -68,8 +69,8 @@ pub(super) async fn time_to_live(mut line: Line) -> Result<(), Failure> {
 }
 
 pub(super) async fn list(mut line: Line) -> Result<(), Failure> {
-    let settings = settings(&mut line)?;
-    let response = settings.patient_client()?.leases().await;
+    let settings = settings(&mut line).await?;
+    let response = settings.patient_client().await?.leases().await;
     let response = response.map_err(|error| failure::call(BAD_CONNECTION, &error))?;
     settings.printer.print(&Reply::Leases(response))
 }
@@ -77,8 +78,8 @@ pub(super) async fn list(mut line: Line) -> Result<(), Failure> {
 pub(super) async fn keep_alive(mut line: Line) -> Result<(), Failure> {
     let lease = lease_argument(&line, "lease keep-alive command needs lease ID as argument")?;
     let once = line.flag("once");
-    let settings = settings(&mut line)?;
-    let client = settings.patient_client()?.with_require_leader();
+    let settings = settings(&mut line).await?;
+    let client = settings.patient_client().await?.with_require_leader();
     let failed = |error| failure::call(BAD_CONNECTION, &error);
     if once {
         let response = client.lease_keep_alive_once(lease).await.map_err(failed)?;

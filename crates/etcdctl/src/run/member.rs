@@ -31,9 +31,10 @@ fn peer_urls(line: &Line) -> Result<Vec<String>, Failure> {
 
 pub(super) async fn list(mut line: Line) -> Result<(), Failure> {
     let linearizable = !is_serializable(&line)?;
-    let settings = settings(&mut line)?;
+    let settings = settings(&mut line).await?;
     let response = settings
-        .client()?
+        .client()
+        .await?
         .member_list(linearizable)
         .await
         .map_err(failed)?;
@@ -55,9 +56,10 @@ pub(super) async fn add(mut line: Line) -> Result<(), Failure> {
         }
     };
     let urls = peer_urls(&line)?;
-    let settings = settings(&mut line)?;
+    let settings = settings(&mut line).await?;
     let response = settings
-        .client()?
+        .client()
+        .await?
         .member_add(urls, line.flag("learner"))
         .await
         .map_err(failed)?;
@@ -91,9 +93,10 @@ pub(super) async fn add(mut line: Line) -> Result<(), Failure> {
 
 pub(super) async fn remove(mut line: Line) -> Result<(), Failure> {
     let member = member_argument(&line)?;
-    let settings = settings(&mut line)?;
+    let settings = settings(&mut line).await?;
     let response = settings
-        .client()?
+        .client()
+        .await?
         .member_remove(member)
         .await
         .map_err(failed)?;
@@ -105,9 +108,10 @@ pub(super) async fn remove(mut line: Line) -> Result<(), Failure> {
 pub(super) async fn update(mut line: Line) -> Result<(), Failure> {
     let member = member_argument(&line)?;
     let urls = peer_urls(&line)?;
-    let settings = settings(&mut line)?;
+    let settings = settings(&mut line).await?;
     let response = settings
-        .client()?
+        .client()
+        .await?
         .member_update(member, urls)
         .await
         .map_err(failed)?;
@@ -118,9 +122,10 @@ pub(super) async fn update(mut line: Line) -> Result<(), Failure> {
 
 pub(super) async fn promote(mut line: Line) -> Result<(), Failure> {
     let member = member_argument(&line)?;
-    let settings = settings(&mut line)?;
+    let settings = settings(&mut line).await?;
     let response = settings
-        .client()?
+        .client()
+        .await?
         .member_promote(member)
         .await
         .map_err(failed)?;

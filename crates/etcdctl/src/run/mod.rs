@@ -1,11 +1,16 @@
 //! A function per command: from arguments to requests, in the order in which etcd's tool looks at
 //! them, so that of two mistakes the same one is reported.
 
+mod authentication;
+mod check;
+mod downgrade;
 mod endpoint;
 mod keys;
 mod lease;
 mod member;
+mod mirror;
 mod session;
+mod snapshot;
 mod txn;
 mod watch;
 
@@ -13,9 +18,10 @@ use std::process::{Command, ExitStatus};
 
 use crate::commands::{Action, TOOL};
 use crate::settings::Settings;
-use kvorum_cli::Failure;
 use kvorum_cli::line::{self, Line};
+use kvorum_cli::{Failure, completion};
 use kvorum_cli::{print_text, usage};
+use kvorum_client::DowngradeAction;
 
 /// Version of etcd that the tool is.
 const VERSION: &str = "3.7.1";
@@ -47,6 +53,33 @@ pub(crate) async fn run(action: Action, line: Line) -> Result<(), Failure> {
         Action::MemberRemove => member::remove(line).await,
         Action::MemberUpdate => member::update(line).await,
         Action::MemberPromote => member::promote(line).await,
+        Action::AuthEnable => authentication::enable(line).await,
+        Action::AuthDisable => authentication::disable(line).await,
+        Action::AuthStatus => authentication::status(line).await,
+        Action::UserAdd => authentication::user_add(line).await,
+        Action::UserDelete => authentication::user_delete(line).await,
+        Action::UserGet => authentication::user_get(line).await,
+        Action::UserList => authentication::user_list(line).await,
+        Action::UserPasswd => authentication::user_passwd(line).await,
+        Action::UserGrantRole => authentication::user_grant_role(line).await,
+        Action::UserRevokeRole => authentication::user_revoke_role(line).await,
+        Action::RoleAdd => authentication::role_add(line).await,
+        Action::RoleDelete => authentication::role_delete(line).await,
+        Action::RoleGet => authentication::role_get(line).await,
+        Action::RoleList => authentication::role_list(line).await,
+        Action::RoleGrantPermission => authentication::role_grant_permission(line).await,
+        Action::RoleRevokePermission => authentication::role_revoke_permission(line).await,
+        Action::DowngradeCancel => downgrade::run(line, DowngradeAction::Cancel).await,
+        Action::DowngradeEnable => downgrade::run(line, DowngradeAction::Enable).await,
+        Action::DowngradeValidate => downgrade::run(line, DowngradeAction::Validate).await,
+        Action::SnapshotSave => snapshot::save(line).await,
+        Action::MakeMirror => mirror::run(line).await,
+        Action::CheckPerf => check::performance(line).await,
+        Action::CheckDatascale => check::datascale(line).await,
+        Action::Completion => {
+            complete(&line);
+            Ok(())
+        }
         Action::Lock => session::lock(line).await,
         Action::Elect => session::elect(line).await,
         Action::Help => {
@@ -63,6 +96,14 @@ pub(crate) async fn run(action: Action, line: Line) -> Result<(), Failure> {
             ));
             Ok(())
         }
+    }
+}
+
+/// Writes the script for the shell of the one argument, which the table has checked.
+fn complete(line: &Line) {
+    let shell = line.arguments.first().map(String::as_str);
+    if let Some(script) = completion::script(shell.unwrap_or_default(), TOOL.root.name) {
+        print_text(&script);
     }
 }
 
@@ -84,8 +125,8 @@ fn help(line: &Line) {
     }
 }
 
-fn settings(line: &mut Line) -> Result<Settings, Failure> {
-    Settings::read(line, false)
+async fn settings(line: &mut Line) -> Result<Settings, Failure> {
+    Settings::read(line, false).await
 }
 
 /// The value of `--consistency`: whether a read may be answered by one member alone.

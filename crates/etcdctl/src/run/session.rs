@@ -20,13 +20,13 @@ const ELECT_TTL: i64 = 60;
 const KILLED: u8 = 255;
 
 /// SIGINT and SIGTERM: the user wants to end it in order.
-struct Stop {
+pub(super) struct Stop {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Stop {
-    fn new() -> Result<Self, Failure> {
+    pub(super) fn new() -> Result<Self, Failure> {
         let listen = |kind| signal(kind).map_err(|error| Failure::error(error.to_string()));
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
@@ -34,7 +34,7 @@ impl Stop {
         })
     }
 
-    async fn wait(&mut self) {
+    pub(super) async fn wait(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -48,8 +48,8 @@ pub(super) async fn lock(mut line: Line) -> Result<(), Failure> {
         return Err(Failure::arguments(text));
     };
     let (name, command) = (name.clone(), command.to_vec());
-    let settings = settings(&mut line)?;
-    let client = settings.patient_client()?;
+    let settings = settings(&mut line).await?;
+    let client = settings.patient_client().await?;
     let ttl = match line.int("ttl") {
         ttl if ttl > 0 => ttl,
         _ => ELECT_TTL,
@@ -109,8 +109,8 @@ pub(super) async fn elect(mut line: Line) -> Result<(), Failure> {
             return Err(Failure::arguments(text));
         }
     };
-    let settings = settings(&mut line)?;
-    let client = settings.patient_client()?;
+    let settings = settings(&mut line).await?;
+    let client = settings.patient_client().await?;
     match proposal {
         None => observe(&settings, &client, &name).await,
         Some(proposal) => campaign(&settings, &client, &name, proposal).await,

@@ -25,8 +25,8 @@ pub(super) async fn run(mut line: Line) -> Result<(), Failure> {
         return Err(Failure::arguments("txn command does not accept argument"));
     }
     let interactive = line.flag("interactive");
-    let settings = settings(&mut line)?;
-    let client = settings.patient_client()?;
+    let settings = settings(&mut line).await?;
+    let client = settings.patient_client().await?;
     let prompt = |text: &str| {
         if interactive {
             print_text(text);

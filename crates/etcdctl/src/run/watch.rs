@@ -55,8 +55,8 @@ pub(super) async fn run(mut line: Line) -> Result<(), Failure> {
     let own = line.arguments.len() - command.len().min(line.arguments.len());
     let keys = keys(&line.arguments[..own], !command.is_empty(), &environment)
         .map_err(Failure::arguments)?;
-    let settings = Settings::read(&mut line, true)?;
-    let client = settings.patient_client()?.with_require_leader();
+    let settings = Settings::read(&mut line, true).await?;
+    let client = settings.patient_client().await?.with_require_leader();
     let request = request(&line, &keys).map_err(Failure::arguments)?;
     let watcher = client.watch(request).await;
     follow(watcher, &settings.printer, &command, None).await?;
@@ -206,8 +206,8 @@ async fn run_for(event: &Event, revision: i64, command: &[String]) -> Result<(),
 
 /// Reads lines and starts a watch for each, until the input ends, which is an error.
 async fn interactive(mut line: Line, environment: &Environment) -> Result<(), Failure> {
-    let settings = Settings::read(&mut line, true)?;
-    let client = settings.patient_client()?.with_require_leader();
+    let settings = Settings::read(&mut line, true).await?;
+    let client = settings.patient_client().await?.with_require_leader();
     let printer = Arc::new(settings.printer);
     let mut watches: Vec<UnboundedSender<()>> = Vec::new();
     let (failed, mut failures) = unbounded_channel();
