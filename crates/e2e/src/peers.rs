@@ -137,6 +137,15 @@ pub fn etcdutl() -> PathBuf {
         .clone()
 }
 
+/// Our load generator, built now.
+///
+/// # Panics
+/// When it does not build.
+pub fn bench() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| build("kvorum-bench", "bench")).clone()
+}
+
 fn build(package: &str, binary: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
