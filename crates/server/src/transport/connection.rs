@@ -2,48 +2,54 @@
 //!
 //! The task works in turns. A turn takes what the client sent and what other threads answered, until there is
 //! neither, and then writes everything that came of it at once. A unary call never has a task, a timer or a channel
-//! of its own: it is an entry in [`Connection::calls`] from its headers to its answer.
+//! of its own: it is an entry in the table of streams from its headers to its answer.
 //!
 //! Invariants:
-//! - An entry leaves `calls` when its call is over, so a completion for an unknown stream is late and is ignored.
-//! - `next_deadline` is never later than the deadline of any entry.
-//! - `unsent` is the sum of what the [`Call::Draining`] entries still hold.
+//! - An entry leaves the table when its call is over, so a completion for an unknown stream is late and is ignored.
+//! - `next_deadline` is never later than the deadline of any call.
+//! - `abandoned` is the number of calls that are over for the client while the service still works on them.
 
-use std::collections::{HashMap, VecDeque};
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
-use std::time::Instant;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use h2::RecvStream;
-use h2::server::SendResponse;
-use http::Request;
+use tokio::io::ReadBuf;
 use tokio::time::Sleep;
 
 use super::completion::{Completion, Completions, Work};
-use super::head::{self, Refusal};
+use super::frames::{ErrorCode, PREFACE};
+use super::head::{self, Head, Refusal};
+use super::http2::{Event, Http2};
 use super::keepalive::Keepalive;
-use super::outgoing::Outgoing;
+use super::pings::PingGuard;
 use super::routes::Routes;
+use super::socket::Socket;
 use super::stream::StreamState;
 use super::stream_call::{Progress, StreamCall, StreamParts};
 use super::unary::{Answering, Gathering};
-use super::wakers::{TurnWaker, stream_waker};
-use super::wire::Wire;
-use super::{Body, Call as CallHead, Code, GRPC_OVERHEAD_BYTES, Metadata, MethodKind, Peer};
+use super::{Body, Call as CallHead, Code, GRPC_OVERHEAD_BYTES, MethodKind, Peer};
 use super::{Service, Settings, Status, StreamSink};
 use crate::config::Span;
 use crate::metrics::GrpcMetrics;
 
-/// Bytes of large answers that may wait for a client before further reads are put off.
+/// Bytes of answers that may wait for a client before further reads are put off.
 const UNSENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Answers up to this size are given to the HTTP/2 library without asking for room: they cost no more than the
-/// headers of their request did.
-const SMALL_ANSWER_BYTES: usize = 2 * 1024;
+/// Calls that may be over for the client while a service still works on them; at more the client is not read. A
+/// client that opens and resets streams without end costs no more than these.
+const ABANDONED_MAX: usize = 1024;
+
+/// Bytes read at once. The room is shared by all connections of a thread.
+const READ_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    static READ_ROOM: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+}
 
 /// What all connections of a listener share.
 pub(super) struct Shared {
@@ -54,217 +60,302 @@ pub(super) struct Shared {
 }
 
 /// A call in one of its states.
-enum Call {
+pub(super) enum Call {
     /// The body of a unary request is not all there.
-    Gathering(Box<Gathering>),
+    Gathering(Gathering),
     /// A unary request is with the service.
     Answering(Answering),
-    /// A large unary answer waits for flow control.
-    Draining(Box<Draining>),
+    /// A call is answered, and a part of that waits for flow control.
+    Draining,
     /// A streaming call.
     Streaming(Box<StreamCall>),
 }
 
-struct Draining {
-    outgoing: Outgoing,
-    waker: Waker,
-}
-
 /// One connection. A future that is ready when the connection is over.
 pub(super) struct Connection {
-    http2: h2::server::Connection<Wire, Bytes>,
-    wire: Wire,
+    http2: Http2<Call>,
+    socket: Socket,
     shared: Arc<Shared>,
     peer: Arc<Peer>,
     completions: Arc<Completions>,
     batch: VecDeque<Completion>,
-    calls: HashMap<u32, Call>,
+    /// The beginning of a frame whose rest has not come.
+    torn: Vec<u8>,
     /// Reads put off because the client does not take their predecessors' answers.
     put_off: VecDeque<(u32, Work)>,
-    unsent: usize,
+    abandoned: usize,
     next_deadline: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
     keepalive: Keepalive,
-    turns: Arc<TurnWaker>,
-    /// `turns` as the HTTP/2 library takes it.
-    library_waker: Waker,
+    pings: PingGuard,
+    /// Anything arrived since the keepalive was told.
+    heard: bool,
+    /// The client was told why the connection ends: nothing but that is to be written.
+    broken: bool,
 }
 
 impl Connection {
-    pub(super) fn new(
-        mut http2: h2::server::Connection<Wire, Bytes>,
-        wire: Wire,
-        shared: Arc<Shared>,
-        peer: Arc<Peer>,
-    ) -> Self {
-        let keepalive = Keepalive::new(http2.ping_pong(), &shared.settings);
-        let turns = TurnWaker::new();
-        let library_waker = Waker::from(Arc::clone(&turns));
-        Self {
-            http2,
-            wire,
-            shared,
+    /// A connection that began with `first`: a whole preface, and perhaps more.
+    pub(super) fn new(socket: Socket, first: &Bytes, shared: Arc<Shared>, peer: Arc<Peer>) -> Self {
+        let settings = &shared.settings;
+        let mut connection = Self {
+            http2: Http2::new(settings.max_concurrent_streams),
+            socket,
             peer,
             completions: Arc::default(),
             batch: VecDeque::new(),
-            calls: HashMap::new(),
+            torn: Vec::new(),
             put_off: VecDeque::new(),
-            unsent: 0,
+            abandoned: 0,
             next_deadline: None,
             timer: None,
-            keepalive,
-            turns,
-            library_waker,
+            keepalive: Keepalive::new(settings),
+            pings: PingGuard::new(settings.keepalive_min_time),
+            heard: false,
+            broken: false,
+            shared,
+        };
+        connection.take(&first[PREFACE.len().min(first.len())..]);
+        connection
+    }
+
+    /// Ready once the client has said what HTTP/2 begins with, or the connection is over.
+    pub(super) fn poll_opened(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match Pin::new(&mut *self).poll(cx) {
+            Poll::Pending if !self.http2.is_opened() => Poll::Pending,
+            _ => Poll::Ready(()),
         }
     }
 
     /// Lets the calls in flight end and takes no new ones.
     pub(super) fn start_shutdown(&mut self) {
-        self.http2.graceful_shutdown();
+        self.http2.start_shutdown();
     }
 
-    /// Takes every request that arrived. Ready: the connection is over.
-    fn poll_requests(&mut self) -> Poll<()> {
-        self.turns.begin_poll();
-        let waker = self.library_waker.clone();
-        let mut cx = Context::from_waker(&waker);
-        loop {
-            match ready!(self.http2.poll_accept(&mut cx)) {
-                Some(Ok((request, respond))) => self.begin(request, respond),
-                Some(Err(error)) => {
-                    tracing::debug!("remote-addr" = self.peer.address, %error, "client connection failed");
-                    return Poll::Ready(());
+    /// Ends all calls and gives back the socket, for the last words.
+    pub(super) fn end(&mut self) -> &mut Socket {
+        self.completions.close();
+        for call in self.http2.take_calls() {
+            count_cancelled(&self.shared.metrics, &call);
+        }
+        &mut self.socket
+    }
+
+    /// Takes bytes of the client.
+    fn take(&mut self, bytes: &[u8]) {
+        self.heard |= !bytes.is_empty();
+        if self.torn.is_empty() {
+            let rest = self.take_frames(bytes);
+            self.torn.extend_from_slice(rest);
+            return;
+        }
+        let mut torn = std::mem::take(&mut self.torn);
+        torn.extend_from_slice(bytes);
+        let rest = self.take_frames(&torn).len();
+        if rest > 0 {
+            torn.drain(..torn.len() - rest);
+            self.torn = torn;
+        }
+    }
+
+    /// Takes whole frames and returns what is left.
+    fn take_frames<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [u8] {
+        let shared = Arc::clone(&self.shared);
+        while !self.broken {
+            match self.http2.next(&mut bytes, &shared.routes) {
+                Ok(Some(event)) => self.event(event),
+                Ok(None) => break,
+                Err(broken) => {
+                    tracing::debug!("remote-addr" = self.peer.address, reason = ?broken.0, "client connection failed");
+                    self.give_up(broken.0, b"");
                 }
-                None => return Poll::Ready(()),
+            }
+        }
+        bytes
+    }
+
+    fn give_up(&mut self, code: ErrorCode, debug: &[u8]) {
+        self.broken = true;
+        self.http2.give_up(code, debug);
+    }
+
+    fn event(&mut self, event: Event<'_, Call>) {
+        match event {
+            Event::Call {
+                stream,
+                head,
+                ended,
+            } => self.begin(stream, head, ended),
+            Event::Data {
+                stream,
+                data,
+                ended,
+            } => self.data(stream, data, ended),
+            Event::Reset(call) => self.cancel(&call),
+            Event::Ping => {
+                if self.http2.outbox.take_answered() {
+                    self.pings.forgive();
+                }
+                if self.pings.ping(Instant::now(), self.http2.has_streams()) {
+                    tracing::warn!(
+                        "remote-addr" = self.peer.address,
+                        "client pings too often, closing its connection"
+                    );
+                    self.give_up(ErrorCode::EnhanceYourCalm, b"too_many_pings");
+                }
             }
         }
     }
 
-    fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
-        let (head, body) = request.into_parts();
-        let arrived = Instant::now();
-        let checked = head::check(&head).and_then(|timeout| {
-            let deadline = head::deadline(arrived, timeout)?;
-            let found = self.shared.routes.find(head.uri.path());
-            let (index, method) = found.map_err(Refusal::of_call)?;
-            head::check_encoding(&head.headers)?;
-            Ok((deadline, index, method))
-        });
-        let (deadline, index, method) = match checked {
-            Ok(checked) => checked,
-            Err(refusal) => {
-                // A client that is gone already needs no answer.
-                let _ = respond.send_response(head::failure(&refusal), true);
-                return;
+    fn begin(&mut self, stream: u32, head: Arc<Head>, ended: bool) {
+        let Head::Call(found) = &*head else { return };
+        let deadline = match head::deadline(found.timeout) {
+            Ok(deadline) => deadline,
+            Err(status) => {
+                return self.http2.refuse(stream, ended, &Refusal::of_call(status));
             }
         };
-        let call = CallHead {
-            method,
-            index,
-            metadata: Metadata::new(head.headers),
-            deadline,
-            peer: Arc::clone(&self.peer),
-        };
-        let stream = respond.stream_id().as_u32();
         if let Some(deadline) = deadline {
             let earlier = self.next_deadline.is_none_or(|known| deadline < known);
             if earlier {
                 self.next_deadline = Some(deadline);
             }
         }
-        let message_bytes_max = self
-            .shared
-            .settings
-            .max_request_bytes
-            .saturating_add(GRPC_OVERHEAD_BYTES);
-        if method.kind == MethodKind::Unary {
+        let index = found.index;
+        if found.method.kind == MethodKind::Unary {
             let started = self.shared.metrics.started(index);
-            let gathering = Gathering::new(call, body, respond, message_bytes_max, started);
-            return self.gather(stream, Box::new(gathering));
+            let gathering = Gathering::new(head, index, deadline, started);
+            self.http2.open(stream, ended, Call::Gathering(gathering));
+            if ended {
+                self.data(stream, &[], ended);
+            }
+            return;
         }
+        let kind = found.method.kind;
         let state = StreamState::new(stream, Some(Arc::clone(&self.completions)), deadline);
+        let sink = StreamSink::new(Arc::clone(&state));
         let handler = self
             .shared
             .service
-            .stream(call, StreamSink::new(Arc::clone(&state)));
+            .stream(self.call_head(&head, deadline), sink);
         let streaming = StreamCall::new(StreamParts {
+            stream,
             index,
-            kind: method.kind,
+            kind,
             deadline,
             state,
             handler,
-            waker: stream_waker(stream, &self.completions),
-            requests: body,
-            respond,
-            message_bytes_max,
+            ended,
+            message_bytes_max: self.message_bytes_max(),
             metrics: Arc::clone(&self.shared.metrics),
         });
+        self.http2.open(stream, ended, Call::Draining);
         self.stream(stream, Box::new(streaming));
     }
 
-    /// Reads on a unary request and gives it to the service once it is whole.
-    fn gather(&mut self, stream: u32, mut gathering: Box<Gathering>) {
-        match gathering.poll(stream, &self.completions) {
-            Poll::Pending => {
-                self.calls.insert(stream, Call::Gathering(gathering));
+    fn message_bytes_max(&self) -> usize {
+        let settings = &self.shared.settings;
+        settings
+            .max_request_bytes
+            .saturating_add(GRPC_OVERHEAD_BYTES)
+    }
+
+    /// The call as the service sees it.
+    fn call_head(&self, head: &Head, deadline: Option<Instant>) -> CallHead {
+        let Head::Call(found) = head else {
+            unreachable!("only calls are taken in");
+        };
+        CallHead {
+            method: found.method,
+            index: found.index,
+            metadata: found.metadata.clone(),
+            deadline,
+            peer: Arc::clone(&self.peer),
+        }
+    }
+
+    fn data(&mut self, stream: u32, data: &[u8], ended: bool) {
+        let message_bytes_max = self.message_bytes_max();
+        let Some(call) = self.http2.call(stream) else {
+            return;
+        };
+        match call {
+            Call::Gathering(gathering) => {
+                let request = gathering.take(data, ended, message_bytes_max);
+                self.http2.release(stream, data.len());
+                if let Some(request) = request {
+                    self.serve(stream, request);
+                }
             }
-            Poll::Ready(Some(Ok(message))) => {
-                self.shared
-                    .metrics
-                    .received(gathering.call.index, message.len());
-                let (call, answering, sink) = gathering.into_answering(stream, &self.completions);
-                self.calls.insert(stream, Call::Answering(answering));
-                self.shared.service.unary(call, message, sink);
+            Call::Streaming(streaming) => {
+                streaming.take(data, ended);
+                self.poll_stream(stream);
             }
-            Poll::Ready(Some(Err(status))) => {
-                let (_, answering, sink) = gathering.into_answering(stream, &self.completions);
-                self.answer(stream, answering, Err(status));
-                // The call has left the table, so what the sink says when it is dropped is ignored.
-                drop(sink);
+            // The client sends more than its one request.
+            Call::Answering(_) | Call::Draining => self.http2.release(stream, data.len()),
+        }
+    }
+
+    /// Gives a unary request to the service, or refuses it.
+    fn serve(&mut self, stream: u32, request: Result<Bytes, Status>) {
+        let Some(call) = self.http2.call(stream) else {
+            return;
+        };
+        let Call::Gathering(gathering) = call else {
+            return;
+        };
+        let message = match request {
+            Ok(message) => message,
+            Err(status) => {
+                let (index, started) = (gathering.index, gathering.started);
+                return self.answer(stream, index, started, Err(status));
             }
-            Poll::Ready(None) => {
-                let index = gathering.call.index;
-                self.shared
-                    .metrics
-                    .handled(index, Code::Canceled, gathering.started);
-            }
+        };
+        let (answering, sink) = gathering.answering(stream, &self.completions);
+        let (head, deadline) = (Arc::clone(&gathering.head), gathering.deadline);
+        self.shared.metrics.received(answering.index, message.len());
+        *call = Call::Answering(answering);
+        let head = self.call_head(&head, deadline);
+        self.shared.service.unary(head, message, sink);
+    }
+
+    /// Lets a streaming call do what it can.
+    fn poll_stream(&mut self, stream: u32) {
+        if let Some(call) = self.http2.call(stream)
+            && matches!(call, Call::Streaming(_))
+            && let Call::Streaming(streaming) = std::mem::replace(call, Call::Draining)
+        {
+            self.stream(stream, streaming);
         }
     }
 
     fn stream(&mut self, stream: u32, mut streaming: Box<StreamCall>) {
-        if streaming.poll() == Progress::Open {
-            self.calls.insert(stream, Call::Streaming(streaming));
+        if streaming.poll(&mut self.http2) == Progress::Open
+            && let Some(call) = self.http2.call(stream)
+        {
+            *call = Call::Streaming(streaming);
         }
     }
 
-    fn answer(&mut self, stream: u32, mut answering: Answering, result: Result<Body, Status>) {
-        let index = answering.index;
+    fn answer(
+        &mut self,
+        stream: u32,
+        index: usize,
+        started: crate::metrics::Started,
+        result: Result<Body, Status>,
+    ) {
         let result = result.and_then(|body| body.check_size().map(|()| body));
         let code = result.as_ref().err().map_or(Code::Ok, Status::code);
-        self.shared.metrics.handled(index, code, answering.started);
-        self.warn_if_slow(index, answering.started.elapsed(), &result);
+        self.shared.metrics.handled(index, code, started);
+        self.warn_if_slow(index, started.elapsed(), &result);
+        if let Some(call) = self.http2.call(stream) {
+            *call = Call::Draining;
+        }
         match result {
-            Err(status) => {
-                let response = head::failure(&Refusal::of_call(status));
-                // A client that is gone already needs no answer.
-                let _ = answering.respond.send_response(response, true);
-            }
+            Err(status) => drop(self.http2.finish(stream, Err(status))),
             Ok(body) => {
                 self.shared.metrics.sent(index, body.written_bytes());
-                let Ok(mut send) = answering.respond.send_response(head::answer(), false) else {
-                    return;
-                };
-                if body.written_bytes() <= SMALL_ANSWER_BYTES {
-                    let (piece, _) = body.into_pieces();
-                    let _ = send.send_data(piece, false);
-                    let _ = send.send_trailers(head::trailers(&Ok(())));
-                    return;
-                }
-                let mut outgoing = Outgoing::new(send);
-                outgoing.push(body);
-                self.unsent += outgoing.left();
-                let waker = stream_waker(stream, &self.completions);
-                self.drain(stream, Box::new(Draining { outgoing, waker }));
+                drop(self.http2.answer(stream, body));
             }
         }
     }
@@ -287,104 +378,71 @@ impl Connection {
         );
     }
 
-    fn drain(&mut self, stream: u32, mut draining: Box<Draining>) {
-        let before = draining.outgoing.left();
-        let sent = draining
-            .outgoing
-            .poll_send(&mut Context::from_waker(&draining.waker));
-        match sent {
-            Poll::Pending => {
-                self.unsent -= before - draining.outgoing.left();
-                self.calls.insert(stream, Call::Draining(draining));
-            }
-            Poll::Ready(result) => {
-                self.unsent -= before;
-                if result.is_ok() {
-                    draining.outgoing.finish(head::trailers(&Ok(())));
-                }
-            }
-        }
-    }
-
     fn complete(&mut self, completion: Completion) {
         match completion {
-            Completion::Reply { stream, result } => {
-                if let Some(answering) = self.take_answering(stream) {
-                    self.answer(stream, answering, result);
-                }
-            }
-            Completion::Run { stream, work } if self.unsent > UNSENT_BYTES_MAX => {
+            Completion::Reply { stream, result } => match self.answering(stream) {
+                Some((index, started)) => self.answer(stream, index, started, result),
+                None => self.abandoned = self.abandoned.saturating_sub(1),
+            },
+            Completion::Run { stream, work } if self.http2.unsent() > UNSENT_BYTES_MAX => {
                 self.put_off.push_back((stream, work));
             }
             Completion::Run { stream, work } => self.run(stream, work),
-            Completion::Poll { stream } => match self.calls.remove(&stream) {
-                Some(Call::Gathering(gathering)) => self.gather(stream, gathering),
-                Some(Call::Draining(draining)) => self.drain(stream, draining),
-                Some(Call::Streaming(streaming)) => self.stream(stream, streaming),
-                Some(answering @ Call::Answering(_)) => {
-                    self.calls.insert(stream, answering);
-                }
-                None => {}
-            },
+            Completion::Poll { stream } => self.poll_stream(stream),
         }
     }
 
     fn run(&mut self, stream: u32, work: Work) {
-        if let Some(answering) = self.take_answering(stream) {
-            self.answer(stream, answering, work());
+        match self.answering(stream) {
+            Some((index, started)) => self.answer(stream, index, started, work()),
+            None => self.abandoned = self.abandoned.saturating_sub(1),
         }
     }
 
-    fn take_answering(&mut self, stream: u32) -> Option<Answering> {
-        match self.calls.remove(&stream)? {
-            Call::Answering(answering) => Some(answering),
-            other => {
-                self.calls.insert(stream, other);
-                None
-            }
+    /// Which method a call that is with the service is of, and when it started.
+    fn answering(&mut self, stream: u32) -> Option<(usize, crate::metrics::Started)> {
+        match self.http2.call(stream) {
+            Some(Call::Answering(answering)) => Some((answering.index, answering.started)),
+            _ => None,
         }
     }
 
-    /// The client reset a stream. Streaming calls and draining answers hear of it by themselves.
-    fn cancel(&mut self, stream: u32) {
-        if let Some(answering) = self.take_answering(stream) {
-            answering.cancel();
-            self.shared
-                .metrics
-                .handled(answering.index, Code::Canceled, answering.started);
-        }
+    /// A stream was reset. Streaming calls hear of it by being dropped.
+    fn cancel(&mut self, call: &Call) {
+        self.abandoned += usize::from(matches!(call, Call::Answering(_)));
+        count_cancelled(&self.shared.metrics, call);
     }
 
     /// Answers the calls whose deadline has passed and finds the next deadline.
     fn expire(&mut self, now: Instant) {
+        let is_expired = |call: &Call| call.deadline().is_some_and(|deadline| deadline <= now);
         let expired: Vec<u32> = self
-            .calls
-            .iter()
-            .filter(|(_, call)| call.deadline().is_some_and(|deadline| deadline <= now))
-            .map(|(stream, _)| *stream)
+            .http2
+            .calls()
+            .filter(|(_, call)| is_expired(call))
+            .map(|(stream, _)| stream)
             .collect();
         for stream in expired {
             let status = Status::deadline_exceeded();
-            match self.calls.remove(&stream) {
+            match self.http2.call(stream) {
                 Some(Call::Answering(answering)) => {
-                    answering.cancel();
-                    self.answer(stream, answering, Err(status));
+                    let (index, started) = (answering.index, answering.started);
+                    self.abandoned += 1;
+                    self.answer(stream, index, started, Err(status));
                 }
                 Some(Call::Gathering(gathering)) => {
-                    let (_, answering, _sink) = gathering.into_answering(stream, &self.completions);
-                    self.answer(stream, answering, Err(status));
+                    let (index, started) = (gathering.index, gathering.started);
+                    self.answer(stream, index, started, Err(status));
                 }
-                Some(Call::Streaming(mut streaming)) => {
+                Some(Call::Streaming(streaming)) => {
                     streaming.fail(status);
-                    self.stream(stream, streaming);
+                    self.poll_stream(stream);
                 }
-                Some(draining @ Call::Draining(_)) => {
-                    self.calls.insert(stream, draining);
-                }
-                None => {}
+                Some(Call::Draining) | None => {}
             }
         }
-        self.next_deadline = self.calls.values().filter_map(Call::deadline).min();
+        let deadlines = self.http2.calls().filter_map(|(_, call)| call.deadline());
+        self.next_deadline = deadlines.min();
     }
 
     /// Lets due deadlines pass and sleeps until the next. Returns whether calls were answered.
@@ -405,43 +463,86 @@ impl Connection {
         true
     }
 
+    /// Reads what the socket has, unless the client does not read either. Ready: whether something came; nothing
+    /// more will after an error or the client's end.
+    fn poll_requests(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if !self.http2.outbox.has_room() || self.abandoned > ABANDONED_MAX {
+            return Poll::Pending;
+        }
+        READ_ROOM.with_borrow_mut(|room| {
+            let mut buffer = ReadBuf::new(room);
+            match self.socket.poll_read(cx, &mut buffer) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(result) => {
+                    let came = result.is_ok() && !buffer.filled().is_empty();
+                    self.take(buffer.filled());
+                    Poll::Ready(came)
+                }
+            }
+        })
+    }
+
+    /// Works off what other threads have answered. Returns whether there was anything.
+    fn take_completions(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut batch = std::mem::take(&mut self.batch);
+        let more = self.completions.take(&mut batch, cx.waker());
+        for completion in batch.drain(..) {
+            self.complete(completion);
+        }
+        self.batch = batch;
+        more
+    }
+
+    /// Gives the socket what waits. Ready: it has failed.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            self.http2.pump();
+            for stream in self.http2.take_drained() {
+                self.poll_stream(stream);
+            }
+            let unwritten = self.http2.outbox.unwritten();
+            if unwritten.is_empty() {
+                return Poll::Pending;
+            }
+            match self.socket.poll_write(cx, unwritten) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(bytes)) if bytes > 0 => self.http2.outbox.written(bytes),
+                Poll::Ready(_) => return Poll::Ready(()),
+            }
+        }
+    }
+
     /// One turn. Ready: the connection is over.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.turns.begin_turn(cx.waker());
         loop {
-            if self.poll_requests().is_ready() {
+            let mut news = false;
+            match self.poll_requests(cx) {
+                Poll::Pending => {}
+                Poll::Ready(true) => news = true,
+                Poll::Ready(false) => return Poll::Ready(()),
+            }
+            if self.broken {
                 return Poll::Ready(());
             }
-            let news = self.wire.take_news(!self.calls.is_empty());
-            for stream in news.resets {
-                self.cancel(stream);
-            }
-            if news.too_many_pings {
-                tracing::warn!(
-                    "remote-addr" = self.peer.address,
-                    "client pings too often, closing its connection"
-                );
-                return Poll::Ready(());
-            }
-            if self.keepalive.poll(cx, news.heard).is_ready() {
+            let (heard, http2) = (std::mem::take(&mut self.heard), &mut self.http2);
+            if self.keepalive.poll(cx, heard, || http2.ping()).is_ready() {
                 tracing::debug!(
                     "remote-addr" = self.peer.address,
                     "client does not answer pings"
                 );
                 return Poll::Ready(());
             }
-            while self.unsent <= UNSENT_BYTES_MAX
+            while self.http2.unsent() <= UNSENT_BYTES_MAX
                 && let Some((stream, work)) = self.put_off.pop_front()
             {
                 self.run(stream, work);
             }
-            let mut batch = std::mem::take(&mut self.batch);
-            let more = self.completions.take(&mut batch, cx.waker());
-            for completion in batch.drain(..) {
-                self.complete(completion);
+            news |= self.take_completions(cx);
+            news |= self.poll_deadlines(cx);
+            if self.http2.is_finished() {
+                return Poll::Ready(());
             }
-            self.batch = batch;
-            if !more && !self.poll_deadlines(cx) && self.turns.end_turn() {
+            if !news {
                 return Poll::Pending;
             }
         }
@@ -451,48 +552,49 @@ impl Connection {
 impl Call {
     fn deadline(&self) -> Option<Instant> {
         match self {
-            Self::Gathering(gathering) => gathering.call.deadline,
+            Self::Gathering(gathering) => gathering.deadline,
             Self::Answering(answering) => answering.deadline(),
             Self::Streaming(streaming) => streaming.deadline(),
             // It is answered already; how long the client takes to read is its own affair.
-            Self::Draining(_) => None,
+            Self::Draining => None,
         }
     }
+}
+
+/// Counts a call that ends without an answer. Streaming calls count themselves.
+fn count_cancelled(metrics: &GrpcMetrics, call: &Call) {
+    let (index, started) = match call {
+        Call::Gathering(gathering) => (gathering.index, gathering.started),
+        Call::Answering(answering) => (answering.index, answering.started),
+        Call::Draining | Call::Streaming(_) => return,
+    };
+    metrics.handled(index, Code::Canceled, started);
 }
 
 impl Future for Connection {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let turn = self.poll_turn(cx);
-        match self.wire.poll_flush_turn(cx) {
-            Poll::Ready(Err(_)) => Poll::Ready(()),
+        loop {
+            let turn = self.poll_turn(cx);
+            let could_read = self.http2.outbox.has_room();
             // What a full socket does not take when the connection is over is lost.
-            Poll::Ready(Ok(())) | Poll::Pending => turn,
+            let failed = self.poll_flush(cx);
+            if turn.is_ready() || failed.is_ready() {
+                return Poll::Ready(());
+            }
+            // What was not read for a full outbox, or put off for unsent answers, may go on now.
+            let goes_on = !could_read && self.http2.outbox.has_room()
+                || !self.put_off.is_empty() && self.http2.unsent() <= UNSENT_BYTES_MAX;
+            if !goes_on {
+                return Poll::Pending;
+            }
         }
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.completions.close();
-        for call in self.calls.values() {
-            match call {
-                Call::Answering(answering) => {
-                    answering.cancel();
-                    self.shared
-                        .metrics
-                        .handled(answering.index, Code::Canceled, answering.started);
-                }
-                Call::Gathering(gathering) => {
-                    self.shared.metrics.handled(
-                        gathering.call.index,
-                        Code::Canceled,
-                        gathering.started,
-                    );
-                }
-                Call::Draining(_) | Call::Streaming(_) => {}
-            }
-        }
+        self.end();
     }
 }

@@ -1,8 +1,6 @@
-//! A look at HTTP/2 frames as they pass by.
+//! The frames of HTTP/2, as they stand on the wire.
 //!
-//! The HTTP/2 library answers pings and handles resets by itself and tells nobody. The scanner follows the frame
-//! headers in a byte stream, whatever pieces it arrives in, so that the connection can police pings, learn at once
-//! that a call was cancelled, and know whether a frame of its own may be put in between.
+//! Source: RFC 9113, sections 4, 6 and 7.
 
 /// Length of a frame header.
 pub(super) const HEADER_BYTES: usize = 9;
@@ -10,25 +8,52 @@ pub(super) const HEADER_BYTES: usize = 9;
 /// Length of the text that opens a client's half of a connection.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Frame types the connection cares about. Source: RFC 9113, section 6.
+/// Largest payload of a frame that the server takes, and that every client takes.
+pub(super) const PAYLOAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Types of frames.
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
+pub(super) const PRIORITY_FRAME: u8 = 2;
 pub(super) const RST_STREAM: u8 = 3;
 pub(super) const SETTINGS: u8 = 4;
+pub(super) const PUSH_PROMISE: u8 = 5;
 pub(super) const PING: u8 = 6;
-const GOAWAY: u8 = 7;
+pub(super) const GOAWAY: u8 = 7;
+pub(super) const WINDOW_UPDATE: u8 = 8;
 pub(super) const CONTINUATION: u8 = 9;
 
-/// Flag of a PING that answers one.
+/// Flag of a PING or SETTINGS that answers one.
 pub(super) const ACK: u8 = 1;
+
+/// Flag of the last frame of one side of a stream.
+pub(super) const END_STREAM: u8 = 0x1;
 
 /// Flags of the frames of a header block: it ends here, its fragment is padded, a priority stands before it.
 pub(super) const END_HEADERS: u8 = 0x4;
 pub(super) const PADDED: u8 = 0x8;
 pub(super) const PRIORITY: u8 = 0x20;
 
-/// Error code of a GOAWAY to a client that asks too much.
-const ENHANCE_YOUR_CALM: u32 = 11;
+/// Parameters of a SETTINGS frame.
+pub(super) const HEADER_TABLE_SIZE: u16 = 1;
+pub(super) const ENABLE_PUSH: u16 = 2;
+pub(super) const MAX_CONCURRENT_STREAMS: u16 = 3;
+pub(super) const INITIAL_WINDOW_SIZE: u16 = 4;
+pub(super) const MAX_FRAME_SIZE: u16 = 5;
+pub(super) const MAX_HEADER_LIST_SIZE: u16 = 6;
+
+/// Why a stream or a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ErrorCode {
+    None = 0,
+    Protocol = 1,
+    FlowControl = 3,
+    StreamClosed = 5,
+    FrameSize = 6,
+    RefusedStream = 7,
+    Compression = 9,
+    EnhanceYourCalm = 11,
+}
 
 /// One frame header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,93 +81,49 @@ impl FrameHeader {
         let [s0, s1, s2, s3] = self.stream.to_be_bytes();
         [a, b, c, self.kind, self.flags, s0, s1, s2, s3]
     }
-}
 
-/// Follows one direction of a connection.
-pub(super) struct FrameScanner {
-    header: [u8; HEADER_BYTES],
-    header_bytes: usize,
-    /// Bytes to pass over before the next header: the preface, then payloads.
-    skip: usize,
-}
-
-impl FrameScanner {
-    /// A scanner for a stream that begins with `skip` bytes that are no frame.
-    pub(super) fn new(skip: usize) -> Self {
-        Self {
-            header: [0; HEADER_BYTES],
-            header_bytes: 0,
-            skip,
-        }
-    }
-
-    /// Whether the stream stands between two frames.
-    pub(super) fn at_boundary(&self) -> bool {
-        self.header_bytes == 0 && self.skip == 0
-    }
-
-    /// Takes the next bytes of the stream and tells each header that they complete.
-    pub(super) fn feed(&mut self, mut bytes: &[u8], mut tell: impl FnMut(FrameHeader)) {
-        loop {
-            let skipped = self.skip.min(bytes.len());
-            self.skip -= skipped;
-            bytes = &bytes[skipped..];
-            if bytes.is_empty() {
-                return;
-            }
-            let taken = (HEADER_BYTES - self.header_bytes).min(bytes.len());
-            self.header[self.header_bytes..self.header_bytes + taken]
-                .copy_from_slice(&bytes[..taken]);
-            self.header_bytes += taken;
-            bytes = &bytes[taken..];
-            if self.header_bytes < HEADER_BYTES {
-                return;
-            }
-            self.header_bytes = 0;
-            let header = FrameHeader::parse(self.header);
-            self.skip = header.length;
-            tell(header);
-        }
+    pub(super) fn has(self, flag: u8) -> bool {
+        self.flags & flag != 0
     }
 }
 
-/// The GOAWAY that official servers send to a client that pings too often; clients know it by its debug text.
-pub(super) fn too_many_pings(last_stream: u32) -> Vec<u8> {
-    const DEBUG: &[u8] = b"too_many_pings";
-    let length = (8 + DEBUG.len()) as u8;
-    let mut frame = vec![0, 0, length, GOAWAY, 0, 0, 0, 0, 0];
-    frame.extend_from_slice(&last_stream.to_be_bytes());
-    frame.extend_from_slice(&ENHANCE_YOUR_CALM.to_be_bytes());
-    frame.extend_from_slice(DEBUG);
-    frame
+/// Appends a whole frame.
+pub(super) fn write(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+    let header = FrameHeader {
+        length: payload.len(),
+        kind,
+        flags,
+        stream,
+    };
+    out.extend_from_slice(&header.to_bytes());
+    out.extend_from_slice(payload);
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{FrameHeader, FrameScanner, PING, PREFACE, too_many_pings};
+/// Appends a GOAWAY; clients know some reasons by their `debug` text.
+pub(super) fn write_goaway(out: &mut Vec<u8>, last_stream: u32, code: ErrorCode, debug: &[u8]) {
+    let mut payload = Vec::with_capacity(8 + debug.len());
+    payload.extend_from_slice(&last_stream.to_be_bytes());
+    payload.extend_from_slice(&(code as u32).to_be_bytes());
+    payload.extend_from_slice(debug);
+    write(out, GOAWAY, 0, 0, &payload);
+}
 
-    #[test]
-    fn scanner_finds_the_same_frames_however_the_bytes_are_cut() {
-        let mut stream = PREFACE.to_vec();
-        stream.extend_from_slice(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
-        stream.extend_from_slice(&[0, 0, 8, PING, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
-        stream.extend_from_slice(&[0, 0, 1, 0, 1, 0x80, 0, 0, 7, 42]);
-        stream.extend_from_slice(&too_many_pings(7));
-        let expected = [(0, 4, 0, 0), (8, PING, 1, 0), (1, 0, 1, 7), (22, 7, 0, 0)];
-        for size in 1..stream.len() {
-            let mut scanner = FrameScanner::new(PREFACE.len());
-            let mut seen = Vec::new();
-            for piece in stream.chunks(size) {
-                scanner.feed(piece, |header| seen.push(header));
-            }
-            let expected = expected.map(|(length, kind, flags, stream)| FrameHeader {
-                length,
-                kind,
-                flags,
-                stream,
-            });
-            assert_eq!(seen, expected, "pieces of {size}");
-            assert!(scanner.at_boundary());
-        }
+/// Appends a SETTINGS frame with these parameters.
+pub(super) fn write_settings(out: &mut Vec<u8>, parameters: &[(u16, u32)]) {
+    let mut payload = Vec::with_capacity(6 * parameters.len());
+    for (name, value) in parameters {
+        payload.extend_from_slice(&name.to_be_bytes());
+        payload.extend_from_slice(&value.to_be_bytes());
     }
+    write(out, SETTINGS, 0, 0, &payload);
+}
+
+/// The payload of a padded frame without its padding. `None`: there is more padding than payload.
+pub(super) fn unpadded(header: FrameHeader, payload: &[u8]) -> Option<&[u8]> {
+    if !header.has(PADDED) {
+        return Some(payload);
+    }
+    let (padding, padded) = payload.split_first()?;
+    let length = padded.len().checked_sub(usize::from(*padding))?;
+    Some(&padded[..length])
 }

@@ -5,17 +5,12 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::body::PREFIX_BYTES;
 use super::{Code, Status};
 
-/// Room reserved for a message that arrives in pieces, before more than its first piece is there.
-const GATHER_BYTES_FIRST: usize = 16 * 1024;
-
 /// Cuts the data of one call into messages. Data may arrive in any pieces.
 #[derive(Debug)]
 pub(super) struct MessageDecoder {
     /// Largest message accepted, in bytes.
     message_bytes_max: usize,
-    /// The data not yet cut, if it arrived as one piece: the ordinary case, without a copy.
-    whole: Bytes,
-    /// The data not yet cut otherwise. At most one of the two holds something.
+    /// The data not yet cut. Its length is what really arrived, whatever the prefix claims.
     gathered: BytesMut,
 }
 
@@ -23,20 +18,21 @@ impl MessageDecoder {
     pub(super) fn new(message_bytes_max: usize) -> Self {
         Self {
             message_bytes_max,
-            whole: Bytes::new(),
             gathered: BytesMut::new(),
         }
     }
 
+    /// The message in data that is all there is of a call, and one whole message. `None`: it is anything else, and
+    /// goes the ordinary way.
+    pub(super) fn only_message(data: &[u8], message_bytes_max: usize) -> Option<Bytes> {
+        let (prefix, message) = data.split_first_chunk::<PREFIX_BYTES>()?;
+        let length = check_prefix(*prefix, message_bytes_max).ok()?;
+        (length == message.len()).then(|| Bytes::copy_from_slice(message))
+    }
+
     /// Takes the next piece of data.
-    pub(super) fn push(&mut self, data: Bytes) {
-        if self.whole.is_empty() && self.gathered.is_empty() {
-            self.whole = data;
-            return;
-        }
-        let whole = std::mem::take(&mut self.whole);
-        self.gathered.extend_from_slice(&whole);
-        self.gathered.extend_from_slice(&data);
+    pub(super) fn push(&mut self, data: &[u8]) {
+        self.gathered.extend_from_slice(data);
     }
 
     /// Takes the next whole message. `None`: more data is needed.
@@ -44,28 +40,13 @@ impl MessageDecoder {
     /// # Errors
     /// The message is too large, compressed or not gRPC. The call is over then.
     pub(super) fn next(&mut self) -> Result<Option<Bytes>, Status> {
-        let data: &[u8] = if self.gathered.is_empty() {
-            &self.whole
-        } else {
-            &self.gathered
-        };
+        let data = &self.gathered;
         let Some((prefix, _)) = data.split_first_chunk::<PREFIX_BYTES>() else {
             return Ok(None);
         };
         let length = check_prefix(*prefix, self.message_bytes_max)?;
         if data.len() - PREFIX_BYTES < length {
-            if self.gathered.is_empty() && !self.whole.is_empty() {
-                // The first piece of a longer message. The length is a claim: memory follows what really arrives.
-                self.gathered
-                    .reserve((PREFIX_BYTES + length).min(GATHER_BYTES_FIRST));
-                let whole = std::mem::take(&mut self.whole);
-                self.gathered.extend_from_slice(&whole);
-            }
             return Ok(None);
-        }
-        if self.gathered.is_empty() {
-            self.whole.advance(PREFIX_BYTES);
-            return Ok(Some(self.whole.split_to(length)));
         }
         self.gathered.advance(PREFIX_BYTES);
         Ok(Some(self.gathered.split_to(length).freeze()))
@@ -74,7 +55,7 @@ impl MessageDecoder {
     /// Whether a message has begun and is not whole. An incomplete prefix does not count: official servers read it
     /// as the end of the data. Source: grpc-go v1.82.1 `rpc_util.go`, `recvMsg`.
     pub(super) fn is_torn(&self) -> bool {
-        self.whole.len().max(self.gathered.len()) >= PREFIX_BYTES
+        self.gathered.len() >= PREFIX_BYTES
     }
 }
 
@@ -104,8 +85,6 @@ fn check_prefix(prefix: [u8; PREFIX_BYTES], message_bytes_max: usize) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::MessageDecoder;
 
     /// Feeds `data` in pieces of every size; the messages and the end must not depend on it.
@@ -115,7 +94,7 @@ mod tests {
             let mut messages = Vec::new();
             let mut failure = None;
             for piece in data.chunks(size) {
-                decoder.push(Bytes::copy_from_slice(piece));
+                decoder.push(piece);
                 loop {
                     match decoder.next() {
                         Ok(Some(message)) => messages.push(message),
@@ -155,6 +134,22 @@ mod tests {
         check(b"\0\0\0\0", &[], Ok(false));
         check(b"\0\0\0\0\x01", &[], Ok(true));
         check(b"\0\0\0\0\x05fo", &[], Ok(true));
+    }
+
+    #[test]
+    fn a_call_of_one_message_is_read_at_once() {
+        let cases: &[(&[u8], Option<&[u8]>)] = &[
+            (b"\0\0\0\0\x03foo", Some(b"foo")),
+            (b"\0\0\0\0\0", Some(b"")),
+            (b"\0\0\0\0\x03fo", None),
+            (b"\0\0\0\0\x03fooo", None),
+            (b"\x01\0\0\0\x03foo", None),
+            (b"\0\0\0\0\x0b0123456789a", None),
+            (b"\0\0", None),
+        ];
+        for (data, expected) in cases {
+            assert_eq!(MessageDecoder::only_message(data, 10).as_deref(), *expected);
+        }
     }
 
     #[test]

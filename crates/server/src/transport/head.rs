@@ -1,28 +1,64 @@
-//! The headers of a request, checked, and the headers of answers.
+//! The headers of a request, checked.
+//!
+//! A client writes nearly the same headers with every request, so what they say is worked out once per block and
+//! kept with it (`http2`).
 //!
 //! Source of codes and texts: grpc-go `internal/transport/http2_server.go`, `operateHeaders`, and
 //! `internal/transport/http_util.go`.
 
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_TYPE, HeaderName};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, request};
+use super::hpack::Fields;
+use super::metadata::{self, MalformedBinary};
+use super::routes::Routes;
+use super::{Code, Metadata, Method, Status};
 
-use super::metadata::MalformedBinary;
-use super::{Code, Metadata, Status};
-
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 /// Digits of a timeout before its unit.
 const TIMEOUT_DIGITS_MAX: usize = 8;
-const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+const APPLICATION_GRPC: &[u8] = b"application/grpc";
+
+/// Statuses of HTTP.
+const OK: u16 = 200;
+const BAD_REQUEST: u16 = 400;
+const METHOD_NOT_ALLOWED: u16 = 405;
+const UNSUPPORTED_MEDIA_TYPE: u16 = 415;
+
+/// Headers that speak of one connection and have no place in HTTP/2. Source: RFC 9113, section 8.2.2.
+const OF_CONNECTIONS: [&[u8]; 5] = [
+    b"connection",
+    b"proxy-connection",
+    b"keep-alive",
+    b"transfer-encoding",
+    b"upgrade",
+];
+
+/// What the headers of a request say.
+#[derive(Debug)]
+pub(super) enum Head {
+    /// They are none by the rules of HTTP/2.
+    Malformed,
+    /// They are larger than allowed.
+    TooLarge,
+    /// No call can be made of them.
+    Refused(Refusal),
+    /// A call.
+    Call(CallHead),
+}
+
+/// A call as its headers describe it.
+#[derive(Debug)]
+pub(super) struct CallHead {
+    pub(super) index: usize,
+    pub(super) method: Method,
+    /// How long the caller waits.
+    pub(super) timeout: Option<Duration>,
+    pub(super) metadata: Metadata,
+}
 
 /// A request refused by its headers alone.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
-    pub(super) http_status: StatusCode,
+    pub(super) http_status: u16,
     pub(super) status: Status,
 }
 
@@ -30,16 +66,89 @@ impl Refusal {
     /// A refusal that gRPC clients understand as an ordinary failed call.
     pub(super) fn of_call(status: Status) -> Self {
         Self {
-            http_status: StatusCode::OK,
+            http_status: OK,
             status,
         }
     }
 
     fn bad_header(text: String) -> Self {
         Self {
-            http_status: StatusCode::BAD_REQUEST,
+            http_status: BAD_REQUEST,
             status: Status::new(Code::Internal, text),
         }
+    }
+}
+
+/// Reads the headers of a request.
+pub(super) fn read(fields: Fields, routes: &Routes) -> Head {
+    if fields.too_large {
+        return Head::TooLarge;
+    }
+    let Some(parts) = Parts::new(fields) else {
+        return Head::Malformed;
+    };
+    let call = check(&parts).and_then(|timeout| {
+        let found = routes.find(&String::from_utf8_lossy(&parts.path));
+        let (index, method) = found.map_err(Refusal::of_call)?;
+        check_encoding(&parts.metadata)?;
+        Ok(CallHead {
+            index,
+            method,
+            timeout,
+            metadata: parts.metadata.clone(),
+        })
+    });
+    match call {
+        Ok(call) => Head::Call(call),
+        Err(refusal) => Head::Refused(refusal),
+    }
+}
+
+/// The fields of a request by their part in it. Nothing looks at the authority: etcdctl 3.4 sends a URL there, clients
+/// of 3.5.0 `#initially=[...]`, clients of unix sockets paths.
+struct Parts {
+    method: Vec<u8>,
+    path: Vec<u8>,
+    metadata: Metadata,
+}
+
+impl Parts {
+    /// `None`: a rule of HTTP/2 is broken. Source: RFC 9113, section 8.
+    fn new(fields: Fields) -> Option<Self> {
+        let (mut method, mut path, mut scheme, mut authority) = (None, None, None, None);
+        let mut regular = 0;
+        for (name, value) in &fields.list {
+            if !metadata::is_value(value) {
+                return None;
+            }
+            if name.first() != Some(&b':') {
+                regular += 1;
+                if !metadata::is_name(name)
+                    || OF_CONNECTIONS.contains(&&name[..])
+                    || (name == "te" && value != "trailers")
+                {
+                    return None;
+                }
+                continue;
+            }
+            let pseudo = match &name[..] {
+                b":method" => &mut method,
+                b":path" => &mut path,
+                b":scheme" => &mut scheme,
+                b":authority" => &mut authority,
+                _ => return None,
+            };
+            if regular > 0 || pseudo.replace(value.to_vec()).is_some() {
+                return None;
+            }
+        }
+        scheme?;
+        let pseudos = fields.list.len() - regular;
+        Some(Self {
+            method: method?,
+            path: path.filter(|path| !path.is_empty())?,
+            metadata: Metadata::new(fields.list.into_iter().skip(pseudos)),
+        })
     }
 }
 
@@ -47,61 +156,58 @@ impl Refusal {
 ///
 /// # Errors
 /// The request is not gRPC, or its headers are malformed.
-pub(super) fn check(head: &request::Parts) -> Result<Option<Duration>, Refusal> {
-    let content_type = head
-        .headers
-        .get(CONTENT_TYPE)
-        .map_or(&b""[..], HeaderValue::as_bytes);
+fn check(parts: &Parts) -> Result<Option<Duration>, Refusal> {
+    let content_type = parts.metadata.bytes("content-type").unwrap_or_default();
     if !is_grpc(content_type) {
         let text = format!(
             "invalid gRPC request content-type {:?}",
             String::from_utf8_lossy(content_type)
         );
         return Err(Refusal {
-            http_status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            http_status: UNSUPPORTED_MEDIA_TYPE,
             status: Status::new(Code::InvalidArgument, text),
         });
     }
-    if let Some(malformed) = Metadata::malformed_binary(&head.headers) {
+    if let Some(malformed) = parts.metadata.malformed_binary() {
         let MalformedBinary {
             name,
             value,
             position,
         } = malformed;
-        let value = String::from_utf8_lossy(value.as_bytes());
+        let (name, value) = (
+            String::from_utf8_lossy(name),
+            String::from_utf8_lossy(value),
+        );
         return Err(Refusal::bad_header(format!(
             "malformed binary metadata {value:?} in header {name:?}: illegal base64 data at input byte {position}"
         )));
     }
-    let timeout = head.headers.get(GRPC_TIMEOUT);
+    let timeout = parts.metadata.bytes("grpc-timeout");
     let timeout = timeout
-        .map(|value| parse_timeout(value.as_bytes()))
+        .map(parse_timeout)
         .transpose()
         .map_err(|text| Refusal::bad_header(format!("malformed grpc-timeout: {text}")))?;
-    if head.method != Method::POST {
+    if parts.method != b"POST" {
         let text = format!(
             "Received a HEADERS frame with :method {:?} which should be POST",
-            head.method.as_str()
+            String::from_utf8_lossy(&parts.method)
         );
         return Err(Refusal {
-            http_status: StatusCode::METHOD_NOT_ALLOWED,
+            http_status: METHOD_NOT_ALLOWED,
             status: Status::new(Code::Internal, text),
         });
     }
     Ok(timeout)
 }
 
-/// The moment until which the caller of a request that arrived at `arrived` waits.
+/// The moment until which the caller of a request that arrives now waits.
 ///
 /// # Errors
 /// It has passed: a call that nobody waits for must not run, since its caller takes it for one that failed.
-pub(super) fn deadline(
-    arrived: Instant,
-    timeout: Option<Duration>,
-) -> Result<Option<Instant>, Refusal> {
-    let deadline = timeout.and_then(|timeout| arrived.checked_add(timeout));
+pub(super) fn deadline(timeout: Option<Duration>) -> Result<Option<Instant>, Status> {
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-        return Err(Refusal::of_call(Status::deadline_exceeded()));
+        return Err(Status::deadline_exceeded());
     }
     Ok(deadline)
 }
@@ -110,25 +216,22 @@ pub(super) fn deadline(
 ///
 /// # Errors
 /// They are.
-pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
-    let Some(encoding) = headers.get(GRPC_ENCODING) else {
-        return Ok(());
-    };
-    if matches!(encoding.as_bytes(), b"" | b"identity") {
+fn check_encoding(metadata: &Metadata) -> Result<(), Refusal> {
+    let encoding = metadata.bytes("grpc-encoding").unwrap_or_default();
+    if matches!(encoding, b"" | b"identity") {
         return Ok(());
     }
-    let encoding = String::from_utf8_lossy(encoding.as_bytes());
+    let encoding = String::from_utf8_lossy(encoding);
     let text = format!("grpc: Decompressor is not installed for grpc-encoding {encoding:?}");
     Err(Refusal::of_call(Status::new(Code::Unimplemented, text)))
 }
 
 /// Whether a content type is `application/grpc`, alone or with a suffix or parameters.
 fn is_grpc(content_type: &[u8]) -> bool {
-    let base = APPLICATION_GRPC;
-    let Some((start, rest)) = content_type.split_at_checked(base.len()) else {
+    let Some((start, rest)) = content_type.split_at_checked(APPLICATION_GRPC.len()) else {
         return false;
     };
-    start.eq_ignore_ascii_case(base.as_bytes()) && matches!(rest.first(), None | Some(b'+' | b';'))
+    start.eq_ignore_ascii_case(APPLICATION_GRPC) && matches!(rest.first(), None | Some(b'+' | b';'))
 }
 
 /// Parses a timeout: up to eight digits and a unit.
@@ -174,44 +277,8 @@ fn parse_timeout(value: &[u8]) -> Result<Duration, String> {
     })
 }
 
-/// The headers before the first message of an answer.
-pub(super) fn answer() -> Response<()> {
-    let mut response = Response::new(());
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, APPLICATION_GRPC);
-    response
-}
-
-/// The trailers behind the last message.
-pub(super) fn trailers(result: &Result<(), Status>) -> HeaderMap {
-    let mut trailers = HeaderMap::with_capacity(2);
-    put_status(&mut trailers, result.as_ref().err());
-    trailers
-}
-
-/// The whole answer to a call that fails before its first message.
-pub(super) fn failure(refusal: &Refusal) -> Response<()> {
-    let mut response = answer();
-    *response.status_mut() = refusal.http_status;
-    put_status(response.headers_mut(), Some(&refusal.status));
-    response
-}
-
-fn put_status(headers: &mut HeaderMap, status: Option<&Status>) {
-    let code = status.map_or(Code::Ok, Status::code);
-    headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(code.number())));
-    let message = status.map_or("", Status::message);
-    let message = HeaderValue::from_str(&percent_encode(message));
-    // Encoded text is printable ASCII, which a header always takes.
-    headers.insert(
-        GRPC_MESSAGE,
-        message.unwrap_or(HeaderValue::from_static("")),
-    );
-}
-
 /// Encodes what may not stand in a header: all but printable ASCII, and the percent sign.
-fn percent_encode(text: &str) -> std::borrow::Cow<'_, str> {
+pub(super) fn percent_encode(text: &str) -> std::borrow::Cow<'_, str> {
     let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'%';
     if text.bytes().all(plain) {
         return text.into();
@@ -231,11 +298,79 @@ fn percent_encode(text: &str) -> std::borrow::Cow<'_, str> {
 mod tests {
     use std::time::Duration;
 
-    use http::{HeaderMap, HeaderValue, Request};
+    use bytes::Bytes;
 
     use super::{
-        Code, Refusal, Status, check, check_encoding, parse_timeout, percent_encode, trailers,
+        Code, Metadata, Parts, Refusal, Status, check, check_encoding, parse_timeout,
+        percent_encode,
     };
+    use crate::transport::hpack::Fields;
+
+    fn fields(list: &[(&str, &str)]) -> Fields {
+        let copy = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        Fields {
+            list: list
+                .iter()
+                .map(|(name, value)| (copy(name), copy(value)))
+                .collect(),
+            ..Fields::default()
+        }
+    }
+
+    /// A request with these fields after the usual first ones.
+    fn request(method: &str, headers: &[(&str, &str)]) -> Option<Parts> {
+        let pseudo = [
+            (":method", method),
+            (":scheme", "http"),
+            (":path", "/a.B/C"),
+            (":authority", "unix:%2Ftmp%2Fetcd"),
+        ];
+        Parts::new(fields(&[&pseudo[..], headers].concat()))
+    }
+
+    #[test]
+    fn headers_that_break_the_rules_are_malformed() {
+        let cases: &[(&[(&str, &str)], bool)] = &[
+            (
+                &[
+                    ("te", "trailers"),
+                    ("x", "anything \t goes"),
+                    ("x", ""),
+                    ("y", "\u{e9}"),
+                ],
+                true,
+            ),
+            (&[("te", "gzip")], false),
+            (&[("Upper", "x")], false),
+            (&[("", "x")], false),
+            (&[("a b", "x")], false),
+            (&[("x", "a\nb")], false),
+            (&[("x", "a\0b")], false),
+            (&[("connection", "close")], false),
+            (&[("x", "y"), (":path", "/")], false),
+            (&[(":path", "/")], false),
+            (&[(":status", "200")], false),
+        ];
+        for (headers, valid) in cases {
+            assert_eq!(request("POST", headers).is_some(), *valid, "{headers:?}");
+        }
+        let incomplete: &[&[(&str, &str)]] = &[
+            &[],
+            &[(":method", "POST"), (":path", "/")],
+            &[(":method", "POST"), (":scheme", "http")],
+            &[(":scheme", "http"), (":path", "/")],
+            &[(":method", "POST"), (":scheme", "http"), (":path", "")],
+        ];
+        for list in incomplete {
+            assert!(Parts::new(fields(list)).is_none(), "{list:?}");
+        }
+        let parts = request("POST", &[("token", "abc")]).unwrap();
+        assert_eq!(
+            (&parts.path[..], parts.metadata.text("token")),
+            (&b"/a.B/C"[..], Some("abc"))
+        );
+        assert_eq!(parts.metadata.bytes(":authority"), None);
+    }
 
     #[test]
     fn timeouts_follow_the_specification() {
@@ -283,13 +418,16 @@ mod tests {
             ),
         ];
         for (encoding, expected) in cases {
-            let mut headers = HeaderMap::new();
-            if let Some(encoding) = encoding {
-                headers.insert("grpc-encoding", HeaderValue::from_static(encoding));
-            }
+            let pairs: Vec<_> = encoding
+                .map(|encoding| ("grpc-encoding", encoding))
+                .into_iter()
+                .collect();
             let expected =
                 expected.map(|text| Refusal::of_call(Status::new(Code::Unimplemented, text)));
-            assert_eq!(check_encoding(&headers).err(), expected);
+            assert_eq!(
+                check_encoding(&Metadata::from_pairs(&pairs)).err(),
+                expected
+            );
         }
     }
 
@@ -304,17 +442,6 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(percent_encode(text), expected);
         }
-    }
-
-    #[test]
-    fn every_status_has_its_number() {
-        for (number, code) in Code::ALL.into_iter().enumerate() {
-            let result = Err(Status::new(code, "text"));
-            let trailers = trailers(&result);
-            assert_eq!(trailers["grpc-status"], number.to_string());
-            assert_eq!(trailers["grpc-message"], "text");
-        }
-        assert_eq!(trailers(&Ok(()))["grpc-status"], "0");
     }
 
     #[test]
@@ -381,19 +508,11 @@ mod tests {
             ),
         ];
         for (method, headers, expected) in cases {
-            let mut request = Request::builder().method(*method).uri("/a.B/C");
-            for (name, value) in *headers {
-                request = request.header(*name, *value);
-            }
-            let (head, ()) = request.body(()).unwrap().into_parts();
-            let refusal = check(&head).err();
+            let parts = request(method, headers).unwrap();
+            let refusal = check(&parts).err();
             let seen = refusal.as_ref().map(|refusal| {
                 let status = &refusal.status;
-                (
-                    refusal.http_status.as_u16(),
-                    status.code(),
-                    status.message(),
-                )
+                (refusal.http_status, status.code(), status.message())
             });
             assert_eq!(seen, *expected, "{method} {headers:?}");
         }

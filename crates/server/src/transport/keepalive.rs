@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use h2::{Ping, PingPong};
 use tokio::time::{Instant, Sleep};
 
 use super::Settings;
@@ -20,7 +19,6 @@ pub(super) struct Keepalive {
 }
 
 struct Active {
-    pings: PingPong,
     timer: Pin<Box<Sleep>>,
     interval: Duration,
     timeout: Duration,
@@ -31,24 +29,30 @@ struct Active {
 }
 
 impl Keepalive {
-    pub(super) fn new(pings: Option<PingPong>, settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
         let (interval, timeout) = (settings.keepalive_interval, settings.keepalive_timeout);
         if interval.is_zero() || timeout.is_zero() {
             return Self { active: None };
         }
-        let active = pings.map(|pings| Active {
-            pings,
+        let active = Active {
             timer: Box::pin(tokio::time::sleep(interval)),
             interval,
             timeout,
             heard: false,
             waits: false,
-        });
-        Self { active }
+        };
+        Self {
+            active: Some(active),
+        }
     }
 
-    /// Ready: the client is dead. `heard` says whether it sent anything since the last call.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, heard: bool) -> Poll<()> {
+    /// Ready: the client is dead. `heard` says whether it sent anything since the last call; `ping` asks it to.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        heard: bool,
+        mut ping: impl FnMut(),
+    ) -> Poll<()> {
         let Some(active) = &mut self.active else {
             return Poll::Pending;
         };
@@ -72,9 +76,7 @@ impl Keepalive {
             };
             active.timer.as_mut().reset(Instant::now() + pause);
             if !heard {
-                // Takes an answer that came late, which a new ping needs; one still missing is waited for instead.
-                let _ = active.pings.poll_pong(cx);
-                let _ = active.pings.send_ping(Ping::opaque());
+                ping();
                 active.waits = true;
             }
         }

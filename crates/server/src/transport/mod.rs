@@ -1,17 +1,17 @@
 //! From bytes on a socket to calls, and from answers to bytes.
 //!
-//! Services see a [`Call`], the bytes of a message and a sink for the answer, never a type of the libraries below, so
-//! that those can be replaced. A port speaks gRPC and HTTP/1; the first bytes of a connection decide.
+//! Services see a [`Call`], the bytes of a message and a sink for the answer, never a type of what is below, so
+//! that this can be replaced. A port speaks gRPC and HTTP/1; the first bytes of a connection decide.
 //!
 //! A put on its way through:
 //!
-//! 1. The connection's task reads what the socket has. `wire` scans the frames (`frames`; in the first request of a
-//!    connection also `authority`), the HTTP/2 library decodes them, and
-//!    `connection` finds a request: headers checked (`head`), path looked up (`routes`), body there (`framing`).
+//! 1. The connection's task reads what the socket has into room that all connections of its thread share. `http2`
+//!    takes the frames (`frames`) and their headers (`hpack`, `head`), looks the path up (`routes`), and tells
+//!    `connection` of calls and data; mostly the request is whole in one piece (`framing`).
 //! 2. [`Service::unary`] gets the message and a [`ReplySink`]. It posts both to the core thread and returns.
 //! 3. The core thread answers a batch of requests: each [`ReplySink::send`] adds to the connection's queue
 //!    (`completion`), the first of them wakes its task.
-//! 4. The task takes the whole queue, encodes headers, messages and trailers, and flushes once.
+//! 4. The task takes the whole queue, writes headers, messages and trailers into one outbox, and flushes once.
 //!
 //! A linearizable range differs in step 3: the core thread calls [`ReplySink::run`], and step 4 reads. A streaming
 //! call has a [`StreamSink`] with room in place of the one answer, and a [`RequestStream`] that hears of requests.
@@ -20,7 +20,6 @@
 //! the client controls, but for the calls it may have in flight (`--max-concurrent-streams`); waiting in the task of
 //! a connection for anything but its socket.
 
-mod authority;
 mod base64;
 mod body;
 mod completion;
@@ -31,11 +30,11 @@ mod framing;
 mod head;
 mod hpack;
 mod http1;
+mod http2;
 mod http_handler;
 mod keepalive;
 mod listener;
 mod metadata;
-mod outgoing;
 mod pings;
 mod reply;
 mod routes;
@@ -49,8 +48,6 @@ mod stream_call;
 #[cfg(test)]
 mod tests;
 mod unary;
-mod wakers;
-mod wire;
 
 pub use body::Body;
 pub use config::{Address, GRPC_OVERHEAD_BYTES, ListenerConfig, RESERVED_DESCRIPTORS, Settings};

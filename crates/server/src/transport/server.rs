@@ -1,13 +1,11 @@
 //! Accepting connections, and ending them.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::ReadBuf;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -15,7 +13,6 @@ use super::connection::{Connection, Shared};
 use super::routes::Routes;
 use super::sniff::{self, Protocol};
 use super::socket::{Rewound, Socket};
-use super::wire::Wire;
 use super::{HttpHandler, Listener, Peer, Settings, http1};
 
 /// Pause after a failed accept, so that a lack of file descriptors does not turn into a busy loop.
@@ -23,29 +20,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Time a client gets to read the last words of a connection before it is closed.
 const LINGER: Duration = Duration::from_millis(500);
-
-/// HTTP/2 receive window of a connection and of a stream, in bytes.
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
-const STREAM_WINDOW: u32 = 1024 * 1024;
-
-/// Largest sum of the headers of a request, in bytes. Larger ones are answered with HTTP status 431.
-pub(super) const HEADER_BYTES_MAX: u32 = 256 * 1024;
-
-/// Data that waits in HTTP/2 for one stream to be writable, in bytes.
-const SEND_BUFFER_BYTES: usize = 128 * 1024;
-
-/// Budget for the overhead of small DATA frames that arrived together. A thousand puts sent at once are ordinary;
-/// the library's default would take them for an attack.
-const DATA_FRAME_BUDGET: usize = 64 * 1024 * 1024;
-
-/// Streams that a client may open and reset before they are even looked at. More is taken for an attack.
-const RESETS_BEFORE_ACCEPT_MAX: usize = 1024;
-
-/// Streams that the server may have to reset for errors of the client before the connection is closed.
-const ERROR_RESETS_MAX: usize = 1024;
-
-/// Streams remembered after the server reset them, so that late frames are not taken for errors.
-const RESET_STREAMS_KEPT: usize = 64;
 
 /// The running listeners and their connections.
 #[derive(Debug)]
@@ -152,10 +126,10 @@ pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 /// Finds out what a connection speaks and serves it.
-async fn serve(socket: Socket, address: String, endpoint: &Endpoint) {
+async fn serve(mut socket: Socket, address: String, endpoint: &Endpoint) {
     let mut stop = endpoint.stop.clone();
     let sniffed = tokio::select! {
-        sniffed = tokio::time::timeout(endpoint.settings.sniff_timeout, sniff::sniff(&socket)) => sniffed,
+        sniffed = tokio::time::timeout(endpoint.settings.sniff_timeout, sniff::sniff(&mut socket)) => sniffed,
         () = stopped(&mut stop) => return,
     };
     let (protocol, first) = match sniffed {
@@ -166,9 +140,19 @@ async fn serve(socket: Socket, address: String, endpoint: &Endpoint) {
     };
     match (protocol, &endpoint.grpc, &endpoint.http) {
         (Protocol::Http2, Some(shared), _) => {
-            let wire = Wire::new(socket, first, endpoint.settings.keepalive_min_time);
+            let peer = Arc::new(Peer {
+                address,
+                certificate_name: None,
+            });
+            let connection = Connection::new(socket, &first, Arc::clone(shared), peer);
+            drop(first);
             // In boxes of their own, so that a connection holds the state of one protocol and no sniffing buffer.
-            Box::pin(serve_http2(wire, address, Arc::clone(shared), stop)).await;
+            Box::pin(serve_http2(
+                connection,
+                endpoint.settings.sniff_timeout,
+                stop,
+            ))
+            .await;
         }
         (Protocol::Http1, _, Some(handler)) => {
             let io = Rewound { first, socket };
@@ -196,44 +180,14 @@ fn reject(address: &str, error: &str) {
 }
 
 async fn serve_http2(
-    mut wire: Wire,
-    address: String,
-    shared: Arc<Shared>,
+    mut connection: Connection,
+    open_timeout: Duration,
     mut stop: watch::Receiver<bool>,
 ) {
-    let settings = &shared.settings;
-    let mut builder = h2::server::Builder::new();
-    builder
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .initial_window_size(STREAM_WINDOW)
-        .max_header_list_size(HEADER_BYTES_MAX)
-        .max_send_buffer_size(SEND_BUFFER_BYTES)
-        .data_frame_budget(DATA_FRAME_BUDGET)
-        .max_pending_accept_reset_streams(RESETS_BEFORE_ACCEPT_MAX)
-        .max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
-        .max_concurrent_reset_streams(RESET_STREAMS_KEPT);
-    if settings.max_concurrent_streams < u32::MAX {
-        builder.max_concurrent_streams(settings.max_concurrent_streams);
-    }
-    let sniff_timeout = settings.sniff_timeout;
-    let handshake = builder.handshake(wire.clone());
-    tokio::pin!(handshake);
-    let flushed_handshake = poll_fn(|cx| {
-        let opened = handshake.as_mut().poll(cx);
-        // The HTTP/2 library leaves flushing to us.
-        match wire.poll_flush_turn(cx) {
-            Poll::Ready(Err(_)) => Poll::Ready(None),
-            _ => opened.map(Result::ok),
-        }
-    });
-    let Ok(Some(http2)) = tokio::time::timeout(sniff_timeout, flushed_handshake).await else {
+    let opened = poll_fn(|cx| connection.poll_opened(cx));
+    if tokio::time::timeout(open_timeout, opened).await.is_err() {
         return;
-    };
-    let peer = Arc::new(Peer {
-        address,
-        certificate_name: None,
-    });
-    let mut connection = Connection::new(http2, wire.clone(), shared, peer);
+    }
     tokio::select! {
         biased;
         () = &mut connection => {}
@@ -242,15 +196,18 @@ async fn serve_http2(
             (&mut connection).await;
         }
     }
-    drop(connection);
     // A socket closed with unread bytes takes the last frames with it; so the client is heard out for a moment.
-    let _ = tokio::time::timeout(LINGER, linger(&mut wire)).await;
+    let _ = tokio::time::timeout(LINGER, linger(connection.end())).await;
 }
 
-async fn linger(wire: &mut Wire) -> io::Result<()> {
-    let mut wire = Pin::new(wire);
-    wire.shutdown().await?;
+async fn linger(socket: &mut Socket) -> io::Result<()> {
+    poll_fn(|cx| socket.poll_shutdown(cx)).await?;
     let mut rest = [0; 1024];
-    while wire.read(&mut rest).await? > 0 {}
-    Ok(())
+    loop {
+        let mut buffer = ReadBuf::new(&mut rest);
+        poll_fn(|cx| socket.poll_read(cx, &mut buffer)).await?;
+        if buffer.filled().is_empty() {
+            return Ok(());
+        }
+    }
 }

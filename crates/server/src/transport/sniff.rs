@@ -62,7 +62,7 @@ pub(super) fn judge(bytes: &[u8]) -> Option<Protocol> {
 ///
 /// # Errors
 /// Those of the socket.
-pub(super) async fn sniff(socket: &Socket) -> io::Result<Option<(Protocol, Bytes)>> {
+pub(super) async fn sniff(socket: &mut Socket) -> io::Result<Option<(Protocol, Bytes)>> {
     let mut bytes = Vec::new();
     loop {
         let mut piece = [0; SNIFF_BYTES];

@@ -1,16 +1,11 @@
 //! One streaming call: its requests on the way in, its replies on the way out.
 
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use bytes::Bytes;
-use h2::RecvStream;
-use h2::server::SendResponse;
-
+use super::connection::Call;
 use super::framing::MessageDecoder;
-use super::head::{self, Refusal};
-use super::outgoing::{Gone, Outgoing};
+use super::http2::Http2;
 use super::stream::{Next, StreamState};
 use super::{Code, MethodKind, RequestStream, Status};
 use crate::metrics::{GrpcMetrics, Started};
@@ -24,20 +19,19 @@ pub(super) enum Progress {
 
 /// A streaming call. Dropping it, for whatever reason, tells the service that it is over.
 pub(super) struct StreamCall {
+    stream: u32,
     index: usize,
     kind: MethodKind,
     deadline: Option<Instant>,
     state: Arc<StreamState>,
     handler: Box<dyn RequestStream>,
-    waker: Waker,
-    /// `None` once the client has sent everything.
-    requests: Option<RecvStream>,
     decoder: MessageDecoder,
-    replies: Replies,
+    /// Bytes that arrived and were not let go yet: the client's window is smaller by them.
+    held: usize,
+    /// The client has sent everything.
+    ended: bool,
     messages: u64,
     told_finished: bool,
-    /// The client reset the stream, or the connection is lost.
-    lost: bool,
     /// Set when the call ends on our side before the service ended it.
     failure: Option<Status>,
     metrics: Arc<GrpcMetrics>,
@@ -45,22 +39,15 @@ pub(super) struct StreamCall {
     handled: Option<Code>,
 }
 
-enum Replies {
-    /// No reply yet: a failure now is an answer of headers alone.
-    Waiting(SendResponse<Bytes>),
-    Flowing(Outgoing),
-}
-
 /// What a new [`StreamCall`] is made of.
 pub(super) struct StreamParts {
+    pub(super) stream: u32,
     pub(super) index: usize,
     pub(super) kind: MethodKind,
     pub(super) deadline: Option<Instant>,
     pub(super) state: Arc<StreamState>,
     pub(super) handler: Box<dyn RequestStream>,
-    pub(super) waker: Waker,
-    pub(super) requests: RecvStream,
-    pub(super) respond: SendResponse<Bytes>,
+    pub(super) ended: bool,
     pub(super) message_bytes_max: usize,
     pub(super) metrics: Arc<GrpcMetrics>,
 }
@@ -68,18 +55,17 @@ pub(super) struct StreamParts {
 impl StreamCall {
     pub(super) fn new(parts: StreamParts) -> Self {
         Self {
+            stream: parts.stream,
             index: parts.index,
             kind: parts.kind,
             deadline: parts.deadline,
             state: parts.state,
             handler: parts.handler,
-            waker: parts.waker,
-            requests: Some(parts.requests),
             decoder: MessageDecoder::new(parts.message_bytes_max),
-            replies: Replies::Waiting(parts.respond),
+            held: 0,
+            ended: parts.ended,
             messages: 0,
             told_finished: false,
-            lost: false,
             failure: None,
             started: parts.metrics.started(parts.index),
             metrics: parts.metrics,
@@ -97,54 +83,45 @@ impl StreamCall {
         self.failure.get_or_insert(status);
     }
 
-    /// Does what can be done now.
-    pub(super) fn poll(&mut self) -> Progress {
-        let waker = self.waker.clone();
-        let mut cx = Context::from_waker(&waker);
-        if self.failure.is_none() {
-            self.read(&mut cx);
-        }
-        if self.lost {
-            return Progress::Over;
-        }
-        match self.write(&mut cx) {
-            Poll::Pending => Progress::Open,
-            Poll::Ready(Ok(code)) => {
-                self.handled = Some(code);
-                Progress::Over
-            }
-            Poll::Ready(Err(Gone)) => Progress::Over,
+    /// Takes data that arrived; `ended`: it was the last.
+    pub(super) fn take(&mut self, data: &[u8], ended: bool) {
+        self.held += data.len();
+        self.ended |= ended;
+        if !self.has_its_request() {
+            self.decoder.push(data);
         }
     }
 
-    fn read(&mut self, cx: &mut Context<'_>) {
-        loop {
-            if let Err(status) = self.hand_over() {
-                return self.fail(status);
-            }
-            // The rest waits where it is until the service has worked off what it has: flow control holds the
-            // client back.
-            if !self.state.takes_requests() {
-                return;
-            }
-            let Some(requests) = &mut self.requests else {
-                return self.tell_finished();
-            };
-            match requests.poll_data(cx) {
-                Poll::Pending => return,
-                Poll::Ready(Some(Ok(data))) => {
-                    // Only fails for more than was received.
-                    let _ = requests.flow_control().release_capacity(data.len());
-                    self.decoder.push(data);
-                }
-                Poll::Ready(None) => self.requests = None,
-                Poll::Ready(Some(Err(_))) => {
-                    self.requests = None;
-                    self.lost = true;
-                    return;
-                }
+    /// Does what can be done now.
+    pub(super) fn poll(&mut self, http2: &mut Http2<Call>) -> Progress {
+        if self.failure.is_none()
+            && let Err(status) = self.read(http2)
+        {
+            self.fail(status);
+        }
+        match self.write(http2) {
+            None => Progress::Open,
+            Some(code) => {
+                self.handled = Some(code);
+                Progress::Over
             }
         }
+    }
+
+    fn read(&mut self, http2: &mut Http2<Call>) -> Result<(), Status> {
+        self.hand_over()?;
+        // The rest waits until the service has worked off what it has: flow control holds the client back.
+        if !self.state.takes_requests() {
+            return Ok(());
+        }
+        if self.held > 0 {
+            http2.release(self.stream, std::mem::take(&mut self.held));
+        }
+        // What follows the one request of a server stream is not read; its end is not waited for either.
+        if self.ended || self.has_its_request() {
+            return self.tell_finished();
+        }
+        Ok(())
     }
 
     /// Hands whole requests to the service, as long as it takes them.
@@ -158,8 +135,6 @@ impl StreamCall {
             self.handler.message(message, self.state.credit());
         }
         if self.has_its_request() {
-            // What else the client sends is not read.
-            self.requests = None;
             self.decoder = MessageDecoder::new(0);
         }
         Ok(())
@@ -169,42 +144,38 @@ impl StreamCall {
         self.kind == MethodKind::ServerStream && self.messages > 0
     }
 
-    fn tell_finished(&mut self) {
-        if self.told_finished {
-            return;
+    fn tell_finished(&mut self) -> Result<(), Status> {
+        if std::mem::replace(&mut self.told_finished, true) {
+            return Ok(());
         }
-        self.told_finished = true;
         if self.decoder.is_torn() {
-            return self.fail(Status::new(Code::Internal, "unexpected EOF"));
+            return Err(Status::new(Code::Internal, "unexpected EOF"));
         }
         if self.kind == MethodKind::ServerStream && self.messages == 0 {
-            return self.fail(Status::new(
-                Code::Internal,
-                "cardinality violation: received no request message from non-client-streaming RPC",
-            ));
+            let text =
+                "cardinality violation: received no request message from non-client-streaming RPC";
+            return Err(Status::new(Code::Internal, text));
         }
         self.handler.finished();
+        Ok(())
     }
 
-    fn write(&mut self, cx: &mut Context<'_>) -> Poll<Result<Code, Gone>> {
-        loop {
-            if let Some(status) = self.failure.take() {
-                return Poll::Ready(self.end(Err(status)));
-            }
-            if let Replies::Flowing(outgoing) = &mut self.replies
-                && outgoing.poll_send(cx)?.is_pending()
-            {
-                return Poll::Pending;
-            }
+    /// Writes what flow control lets out. Returns how the call ended, if it has.
+    fn write(&mut self, http2: &mut Http2<Call>) -> Option<Code> {
+        if let Some(status) = self.failure.take() {
+            return Some(self.end(http2, Err(status)));
+        }
+        while http2.is_drained(self.stream) {
             match self.state.next() {
                 Next::Message(body) => {
                     if let Err(status) = body.check_size() {
-                        return Poll::Ready(self.end(Err(status)));
+                        return Some(self.end(http2, Err(status)));
                     }
                     self.metrics.sent(self.index, body.written_bytes());
-                    self.outgoing()?.push(body);
+                    http2.begin_answer(self.stream);
+                    http2.push(self.stream, body);
                 }
-                Next::Finish(result) => return Poll::Ready(self.end(result)),
+                Next::Finish(result) => return Some(self.end(http2, result)),
                 Next::Nothing => break,
             }
             if self.state.take_room_returned() {
@@ -214,39 +185,13 @@ impl StreamCall {
         if self.state.take_room_returned() {
             self.handler.room();
         }
-        // A reset shows up in the data while requests are read; afterwards it is asked for.
-        let gone = match &mut self.replies {
-            _ if self.requests.is_some() => Poll::Pending,
-            Replies::Waiting(respond) => respond.poll_reset(cx).map(|_| ()),
-            Replies::Flowing(outgoing) => outgoing.poll_gone(cx),
-        };
-        gone.map(|()| Err(Gone))
+        None
     }
 
-    /// The writing half; sends the headers before the first message.
-    fn outgoing(&mut self) -> Result<&mut Outgoing, Gone> {
-        if let Replies::Waiting(respond) = &mut self.replies {
-            let send = respond
-                .send_response(head::answer(), false)
-                .map_err(|_| Gone)?;
-            self.replies = Replies::Flowing(Outgoing::new(send));
-        }
-        match &mut self.replies {
-            Replies::Flowing(outgoing) => Ok(outgoing),
-            Replies::Waiting(_) => Err(Gone),
-        }
-    }
-
-    fn end(&mut self, result: Result<(), Status>) -> Result<Code, Gone> {
+    fn end(&mut self, http2: &mut Http2<Call>, result: Result<(), Status>) -> Code {
         let code = result.as_ref().err().map_or(Code::Ok, Status::code);
-        match (&mut self.replies, result) {
-            (Replies::Waiting(respond), Err(status)) => {
-                let response = head::failure(&Refusal::of_call(status));
-                respond.send_response(response, true).map_err(|_| Gone)?;
-            }
-            (_, result) => self.outgoing()?.finish(head::trailers(&result)),
-        }
-        Ok(code)
+        drop(http2.finish(self.stream, result));
+        code
     }
 }
 

@@ -1,11 +1,11 @@
 //! A server and clients over real sockets in one process.
 
-mod authority;
 mod client;
-mod echo;
+pub(super) mod echo;
 mod encoder;
 mod flow;
 mod hostile;
+mod requests;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -2,115 +2,103 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
-use h2::RecvStream;
-use h2::server::SendResponse;
 use tokio::sync::Notify;
 
 use super::completion::Completions;
 use super::framing::MessageDecoder;
+use super::head::Head;
 use super::reply::CallState;
-use super::wakers::stream_waker;
-use super::{Call, Code, ReplySink, Status};
+use super::{Code, ReplySink, Status};
 use crate::metrics::Started;
 
 /// A call whose request is not all there.
 pub(super) struct Gathering {
-    pub(super) call: Call,
+    /// What its headers say; always a call.
+    pub(super) head: Arc<Head>,
+    pub(super) index: usize,
+    pub(super) deadline: Option<Instant>,
     pub(super) started: Started,
-    body: RecvStream,
-    respond: SendResponse<Bytes>,
-    decoder: MessageDecoder,
-    waker: Option<Waker>,
+    /// `None` until it is seen that the request comes in pieces.
+    decoder: Option<Box<MessageDecoder>>,
 }
 
 /// A call that is with the service.
 pub(super) struct Answering {
     pub(super) index: usize,
     pub(super) started: Started,
-    pub(super) respond: SendResponse<Bytes>,
     state: Arc<CallState>,
 }
 
 impl Gathering {
     pub(super) fn new(
-        call: Call,
-        body: RecvStream,
-        respond: SendResponse<Bytes>,
-        message_bytes_max: usize,
+        head: Arc<Head>,
+        index: usize,
+        deadline: Option<Instant>,
         started: Started,
     ) -> Self {
         Self {
-            call,
+            head,
+            index,
+            deadline,
             started,
-            body,
-            respond,
-            decoder: MessageDecoder::new(message_bytes_max),
-            waker: None,
+            decoder: None,
         }
     }
 
-    /// Reads what is there. Ready with the request, with a refusal, or with `None` if the client is gone.
-    pub(super) fn poll(
+    /// Takes data that arrived; `ended`: it was the last. Returns the request or a refusal, once there is one.
+    pub(super) fn take(
         &mut self,
-        stream: u32,
-        completions: &Arc<Completions>,
-    ) -> Poll<Option<Result<Bytes, Status>>> {
-        loop {
-            match self.decoder.next() {
-                Ok(Some(message)) => return Poll::Ready(Some(Ok(message))),
-                Ok(None) => {}
-                Err(status) => return Poll::Ready(Some(Err(status))),
-            }
-            // Mostly the body came with the headers: a waker is made only when it did not.
-            let waker = self.waker.as_ref().unwrap_or(Waker::noop());
-            match self.body.poll_data(&mut Context::from_waker(waker)) {
-                Poll::Ready(Some(Ok(data))) => {
-                    // Only fails for more than was received.
-                    let _ = self.body.flow_control().release_capacity(data.len());
-                    self.decoder.push(data);
-                }
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(None),
-                Poll::Ready(None) => {
-                    // Unknown, since official servers pass the bare error of the reader on here.
-                    let text = if self.decoder.is_torn() {
-                        "unexpected EOF"
-                    } else {
-                        "EOF"
-                    };
-                    return Poll::Ready(Some(Err(Status::new(Code::Unknown, text))));
-                }
-                Poll::Pending if self.waker.is_none() => {
-                    self.waker = Some(stream_waker(stream, completions));
-                }
-                Poll::Pending => return Poll::Pending,
+        data: &[u8],
+        ended: bool,
+        message_bytes_max: usize,
+    ) -> Option<Result<Bytes, Status>> {
+        if self.decoder.is_none()
+            && let Some(message) = MessageDecoder::only_message(data, message_bytes_max)
+        {
+            return Some(Ok(message));
+        }
+        let decoder = self
+            .decoder
+            .get_or_insert_with(|| Box::new(MessageDecoder::new(message_bytes_max)));
+        decoder.push(data);
+        match decoder.next() {
+            Ok(Some(message)) => Some(Ok(message)),
+            Err(status) => Some(Err(status)),
+            Ok(None) if !ended => None,
+            Ok(None) => {
+                // Unknown, since official servers pass the bare error of the reader on here.
+                let text = if decoder.is_torn() {
+                    "unexpected EOF"
+                } else {
+                    "EOF"
+                };
+                Some(Err(Status::new(Code::Unknown, text)))
             }
         }
     }
 
-    /// The call for the service, what stays behind, and the sink that joins them.
-    pub(super) fn into_answering(
-        self,
+    /// What stays behind while the service works, and the sink for its answer.
+    pub(super) fn answering(
+        &self,
         stream: u32,
         completions: &Arc<Completions>,
-    ) -> (Call, Answering, ReplySink) {
+    ) -> (Answering, ReplySink) {
         let state = Arc::new(CallState {
             stream,
             completions: Arc::clone(completions),
             cancelled: AtomicBool::new(false),
             gone: Notify::new(),
-            deadline: self.call.deadline,
+            deadline: self.deadline,
         });
         let answering = Answering {
-            index: self.call.index,
+            index: self.index,
             started: self.started,
-            respond: self.respond,
             state: Arc::clone(&state),
         };
-        (self.call, answering, ReplySink::new(state))
+        (answering, ReplySink::new(state))
     }
 }
 
@@ -120,7 +108,7 @@ impl Answering {
     }
 
     /// Lets the service see that nobody waits any more.
-    pub(super) fn cancel(&self) {
+    fn cancel(&self) {
         self.state.cancelled.store(true, Ordering::Release);
         self.state.gone.notify_waiters();
     }

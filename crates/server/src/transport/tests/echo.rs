@@ -29,7 +29,7 @@ pub(super) const FLOOD_MESSAGE_BYTES: usize = 10_000;
 
 /// What the tests look at.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(in crate::transport) struct Seen {
     /// Sinks of `Hold`, in order.
     pub(super) held: Mutex<Vec<(Call, ReplySink)>>,
     /// Credits of `Greedy`.
@@ -42,13 +42,13 @@ pub(super) struct Seen {
 }
 
 /// Echoes in several ways; `Thread` answers from a thread of its own.
-pub(super) struct Echo {
-    pub(super) seen: Arc<Seen>,
+pub(in crate::transport) struct Echo {
+    pub(in crate::transport) seen: Arc<Seen>,
     thread: mpsc::Sender<(Bytes, ReplySink)>,
 }
 
 impl Echo {
-    pub(super) fn new() -> Self {
+    pub(in crate::transport) fn new() -> Self {
         let (thread, requests) = mpsc::channel::<(Bytes, ReplySink)>();
         std::thread::spawn(move || {
             for (message, reply) in requests {

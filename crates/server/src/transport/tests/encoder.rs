@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
-use crate::transport::frames::{CONTINUATION, END_HEADERS, FrameHeader, HEADERS, PADDED, PRIORITY};
+use crate::transport::frames::{
+    CONTINUATION, END_HEADERS, END_STREAM, FrameHeader, HEADERS, PADDED, PRIORITY,
+};
 use crate::transport::hpack;
-
-pub(super) const END_STREAM: u8 = 0x1;
 
 /// Bytes of an entry of the dynamic table beside its name and value.
 const ENTRY_BYTES: usize = 32;
