@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
+use bytes::Bytes;
 use kvorum_mvcc::{Counts, ReadError, Sizes};
-use kvorum_proto::etcdserverpb::InternalRaftRequest;
 use kvorum_proto::etcdserverpb::internal_raft_request::Payload;
+use kvorum_proto::etcdserverpb::{InternalRaftRequest, Request};
 use kvorum_proto::ids::{LeaseId, LogIndex, MemberId, RequestId, Term};
 use kvorum_proto::raftpb::{self, EntryType};
 use prost::Message as _;
@@ -15,7 +16,7 @@ use super::response::Range;
 use super::state::State;
 use super::{
     ClusterState, Digest, Effect, ReadView, RequestError, Response, alarm, cluster, delete_range,
-    lease, put, txn,
+    lease, put, txn, v2,
 };
 use crate::consensus::ReadToken;
 use crate::lease::Grants;
@@ -279,8 +280,7 @@ impl Apply {
             // What a leader begins its term with.
             Ok(EntryType::EntryNormal) if data.is_empty() => (RequestId(0), None),
             Ok(EntryType::EntryNormal) => {
-                let request = InternalRaftRequest::decode(data)
-                    .map_err(|error| format!("request does not decode: {error}"))?;
+                let request = decode(data)?;
                 let in_header = || request.header.as_ref().map_or(0, |header| header.id);
                 let id = RequestId(if request.id == 0 {
                     in_header()
@@ -364,6 +364,7 @@ impl Apply {
             Payload::ClusterVersionSet(request) => cluster::set_version(state, &request, effects),
             Payload::DowngradeInfoSet(request) => Ok(cluster::set_downgrade(state, request)),
             Payload::DowngradeVersionTest(_) => Ok(cluster::done(state)),
+            Payload::V2(request) => v2::execute(state, request, effects),
             _ => Err(Refused::broken(&UNKNOWN)),
         }
     }
@@ -407,4 +408,22 @@ impl Apply {
             _ => Err(Refused::broken(&"not a request about keys")),
         }
     }
+}
+
+/// Reads a request. Members up to 3.5 log those of the version 2 API without the envelope; as an
+/// envelope they never decode, because the name of the method is no message.
+fn decode(data: Bytes) -> Result<InternalRaftRequest, String> {
+    InternalRaftRequest::decode(data.clone()).or_else(|error| {
+        let request = Request::decode(data)
+            .ok()
+            .filter(|request| !request.method.is_empty());
+        match request {
+            Some(request) => Ok(InternalRaftRequest {
+                header: None,
+                id: request.id,
+                payload: Some(Payload::V2(request)),
+            }),
+            None => Err(format!("request does not decode: {error}")),
+        }
+    })
 }

@@ -38,6 +38,7 @@ mod put;
 mod response;
 mod state;
 mod txn;
+mod v2;
 mod wire;
 mod writer;
 

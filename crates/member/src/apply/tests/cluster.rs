@@ -218,3 +218,34 @@ fn entries_that_no_correct_member_proposes_stop_the_process() {
         );
     }
 }
+
+#[test]
+fn members_of_old_releases_publish_themselves_without_an_envelope() {
+    use kvorum_proto::etcdserverpb::Request;
+    let request = |method: &str, path: &str, val: &str| Request {
+        id: 7,
+        method: method.to_owned(),
+        path: path.to_owned(),
+        val: val.to_owned(),
+        ..Request::default()
+    };
+    let mut world = World::new();
+    world.conf_change(&wire(&Change::Add(member(0xa)))).unwrap();
+    let attributes = r#"{"name":"ten","clientURLs":["http://c:1"]}"#;
+    for request in [
+        request("PUT", "/0/members/a/attributes", attributes),
+        request("PUT", "/0/version", "3.4.0"),
+        request("SYNC", "", ""),
+    ] {
+        let applied = world.apply.applied();
+        world.entry(EntryType::EntryNormal, request.encode_to_vec());
+        assert!(world.apply.applied() > applied, "{request:?}");
+    }
+    let cluster = world.apply.cluster();
+    let ten = cluster.roster.member(MemberId(0xa)).unwrap();
+    assert_eq!((ten.name.as_str(), ten.client_urls.len()), ("ten", 1));
+    assert_eq!(cluster.version.unwrap().to_string(), "3.4.0");
+    let user_key = request("PUT", "/1/a", "b").encode_to_vec();
+    let reason = stops(&mut world, EntryType::EntryNormal, user_key);
+    assert!(reason.contains("version 2 API"), "{reason}");
+}
