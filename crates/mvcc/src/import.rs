@@ -35,7 +35,8 @@ pub enum ImportError {
 }
 
 impl Store {
-    /// Takes the next record of a database file: its revision key, and the stored pair. Seals as it
+    /// Takes the next record of a database file: its revision key, and the stored pair. A put
+    /// without a byte raises the revision and does nothing else. Seals as it
     /// goes, so jobs come up in between; call it while the store is not backlogged, and
     /// [`Store::finish_import`] at the end.
     ///
@@ -57,6 +58,7 @@ impl Store {
         }
         let pair = KeyValue::decode(stored).map_err(|_| malformed("not a pair"))?;
         let record = match is_tombstone {
+            false if stored.is_empty() => Record::raising(at),
             _ if pair.key.is_empty() => return Err(malformed("no key")),
             true => Record::tombstone(&pair.key, at),
             false if pair.mod_revision != at.main => return Err(malformed("another revision")),

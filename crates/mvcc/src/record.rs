@@ -122,8 +122,29 @@ impl Record {
         Record::put(key, b"", lease, create, change.mod_revision(), version)
     }
 
+    /// The change that raises the revision of a restored member and does nothing else: a pair of
+    /// the empty key, which no request can name, stored in no bytes at all.
+    ///
+    /// Source: etcd v3.7.1, `etcdutl/snapshot/v3_snapshot.go` (`unsafeBumpBucketsRevision`).
+    pub(crate) fn raising(mod_revision: Revision) -> Self {
+        Record(Arc::new(Fields {
+            encoded: Bytes::new(),
+            key_end: 0,
+            key_bytes: 0,
+            value_end: 0,
+            value_bytes: 0,
+            create_revision: 0,
+            mod_revision,
+            version: 1,
+            lease: LeaseId(0),
+        }))
+    }
+
     /// Reads the bytes that [`Record::encoded`] gave; `None` when they cannot have been.
     pub(crate) fn decode(mod_revision: Revision, encoded: Bytes) -> Option<Self> {
+        if encoded.is_empty() {
+            return Some(Record::raising(mod_revision));
+        }
         let mut fields = Fields {
             key_end: 0,
             key_bytes: 0,
@@ -361,6 +382,14 @@ mod tests {
         assert!(record.is_tombstone());
         let read = Record::decode(record.mod_revision(), record.encoded().clone());
         assert_eq!(read, Some(record));
+    }
+
+    #[test]
+    fn a_change_that_only_raises_the_revision_is_stored_in_no_bytes() {
+        let record = Record::raising(at(9));
+        assert_eq!((record.stored(), record.key()), (&b""[..], &b""[..]));
+        assert!(!record.is_tombstone());
+        assert_eq!(Record::decode(at(9), Bytes::new()), Some(record));
     }
 
     #[test]

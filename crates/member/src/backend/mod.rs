@@ -48,7 +48,7 @@ use prost::Message as _;
 use serde::Serialize;
 
 use crate::apply::{Apply, ReadView};
-use crate::cluster::{Member, STORAGE_VERSION};
+use crate::cluster::{Member, STORAGE_VERSION, Version};
 use crate::lease::Grants;
 
 pub use encode::{BackendError, Encoding, Sizing};
@@ -59,6 +59,22 @@ pub struct Backend {
     view: ReadView,
     /// In the order of their keys.
     leases: Vec<leasepb::Lease>,
+    /// Of the server that is to read the file.
+    version: Version,
+}
+
+/// The version that brought the term and the voters into the file.
+const WITH_TERM: Version = minor(5);
+/// The version that brought the version into the file.
+const WITH_VERSION: Version = minor(6);
+
+const fn minor(minor: u64) -> Version {
+    let (major, patch) = (3, 0);
+    Version {
+        major,
+        minor,
+        patch,
+    }
 }
 
 /// What comes next in a file.
@@ -85,6 +101,7 @@ impl Backend {
         Self {
             view: apply.read_view(),
             leases: leases(apply.grants()),
+            version: STORAGE_VERSION,
         }
     }
 
@@ -112,7 +129,14 @@ impl Backend {
 
     /// Version of the file, as its readers know it.
     pub fn version(&self) -> String {
-        STORAGE_VERSION.to_string()
+        self.version.of_cluster().to_string()
+    }
+
+    /// The same as a server of this version writes it down, from 3.4 on: without the fields that
+    /// came later, and of a cluster that is not newer.
+    pub fn written_for(mut self, version: Version) -> Self {
+        self.version = version.of_cluster().min(STORAGE_VERSION);
+        self
     }
 
     /// Everything in the order of the file. The same with each call. A record can fail to be read
@@ -153,10 +177,13 @@ impl Backend {
     fn cluster(&self) -> Vec<Item> {
         let cluster = &self.view.cluster;
         let version = cluster.version.map(|version| {
+            let version = version.min(self.version);
             let key = schema::cluster::CLUSTER_VERSION.to_vec();
             (key, version.to_string().into_bytes())
         });
-        let downgrade = cluster.downgrade.target.as_deref().map(|target| {
+        let downgrade = cluster.downgrade.target.as_deref();
+        let downgrade = downgrade.filter(|_| self.version == STORAGE_VERSION);
+        let downgrade = downgrade.map(|target| {
             let running = RunningDowngrade {
                 target_version: target,
                 enabled: true,
@@ -206,12 +233,15 @@ impl Backend {
             term,
             ..
         } = &self.view;
-        let mut pairs = vec![
-            (meta::CONSISTENT_INDEX, schema::number(applied.0).to_vec()),
-            (meta::TERM, schema::number(term.0).to_vec()),
-            (meta::CONF_STATE, self.conf_state()),
-            (meta::STORAGE_VERSION, self.version().into_bytes()),
-        ];
+        let consistent = schema::number(applied.0).to_vec();
+        let mut pairs = vec![(meta::CONSISTENT_INDEX, consistent)];
+        if self.version >= WITH_TERM {
+            pairs.push((meta::TERM, schema::number(term.0).to_vec()));
+            pairs.push((meta::CONF_STATE, self.conf_state()));
+        }
+        if self.version >= WITH_VERSION {
+            pairs.push((meta::STORAGE_VERSION, self.version().into_bytes()));
+        }
         // -1: nothing was ever compacted.
         if keys.compact_revision() >= 0 {
             let compacted = RevisionKey {

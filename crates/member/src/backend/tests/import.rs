@@ -187,3 +187,28 @@ fn what_no_server_writes_is_refused_with_its_place() {
     let missing = read(&made(&[(schema::KEY, &[])])).unwrap_err();
     assert!(missing.to_string().contains("no bucket \"meta\""));
 }
+
+#[test]
+fn a_file_for_an_older_server_lacks_what_came_later() {
+    let mut world = World::new();
+    let ver = "3.7.0".to_owned();
+    world.apply(Payload::ClusterVersionSet(ClusterVersionSetRequest { ver }));
+    let check = |minor, fields: &[&str], missing: &[&str], expected: &str| {
+        let backend = Backend::new(&world.0).written_for(super::super::minor(minor));
+        let shown = show(&backend);
+        for field in fields {
+            assert!(shown.contains(field), "{field} in {shown}");
+        }
+        for field in missing {
+            assert!(!shown.contains(field), "{field} in {shown}");
+        }
+        let version = format!("clusterVersion = {expected}");
+        assert!(shown.contains(&version), "{shown}");
+    };
+    let all = ["confState", "storageVersion = 3.7.0", "term"];
+    check(7, &all, &[], "3.7.0");
+    check(6, &["confState", "storageVersion = 3.6.0"], &[], "3.6.0");
+    check(5, &["confState", "term"], &["storageVersion"], "3.5.0");
+    let later = ["confState", "term", "storageVersion"];
+    check(4, &["consistent_index"], &later, "3.4.0");
+}
