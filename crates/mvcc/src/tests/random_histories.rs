@@ -1,5 +1,6 @@
 //! Random histories, compared with the model: at every revision that can be read, in every view
-//! that was ever taken.
+//! that was ever taken, while runs become segments, segments are copied, and the process dies and
+//! begins again with its last checkpoint.
 
 use bytes::Bytes;
 use kvorum_proto::etcdserverpb::{RangeRequest, RangeResponse};
@@ -8,6 +9,7 @@ use kvorum_proto::mvccpb::KeyValue;
 use proptest::prelude::*;
 use prost::Message;
 
+use super::disk::Disk;
 use super::model::{Change, Model};
 use crate::range::{Page, Pages};
 use crate::{EventBatch, HistoryBounds, Interval, ReadError, Record, Store, View, WriteTxn};
@@ -32,6 +34,13 @@ enum Step {
     Remove(usize),
     View,
     Defragment,
+    Seal,
+    /// Does one of the jobs that wait.
+    Work(usize),
+    Copy,
+    /// Begins a checkpoint, or makes the one begun durable.
+    Checkpoint,
+    Crash,
 }
 
 fn key() -> impl Strategy<Value = Bytes> {
@@ -64,6 +73,11 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (1..9usize).prop_map(Step::Remove),
         2 => Just(Step::View),
         1 => Just(Step::Defragment),
+        1 => Just(Step::Seal),
+        6 => (0..4usize).prop_map(Step::Work),
+        3 => Just(Step::Copy),
+        4 => Just(Step::Checkpoint),
+        1 => Just(Step::Crash),
     ]
 }
 
@@ -346,49 +360,117 @@ fn check_view(view: &View, model: &Model, requests: &[RangeRequest]) {
     assert_eq!(view.hash_kv(asked), Err(future));
 }
 
+/// A store with its disk, and the model of what it should be.
+struct World {
+    store: Store,
+    disk: Disk,
+    model: Model,
+    /// The model at the checkpoint that was begun, and at the last durable one.
+    begun: Model,
+    durable: Model,
+    views: Vec<(View, Model)>,
+    segment_bytes: u64,
+}
+
+impl World {
+    fn new(segment_bytes: u64) -> Self {
+        let mut store = Store::new();
+        store.set_segment_bytes(segment_bytes);
+        World {
+            store,
+            disk: Disk::default(),
+            model: Model::new(),
+            begun: Model::new(),
+            durable: Model::new(),
+            views: Vec::new(),
+            segment_bytes,
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        let World { store, model, .. } = self;
+        match step {
+            Step::Txn(ops) => run_txn(ops, store, model),
+            Step::Compact(below) => {
+                let revision = model.current - below;
+                let accepted = store.compact(revision).is_ok();
+                assert_eq!(accepted, revision > model.compacted);
+                if accepted {
+                    model.compact(revision);
+                }
+            }
+            Step::Remove(budget) => {
+                let step = store.compact_step(*budget).expect("undamaged");
+                if let Some(finished) = step.finished {
+                    let kept = model.hashes.iter();
+                    let kept = kept.rev().find(|h| h.revision == finished.revision);
+                    assert!(kept.is_none_or(|kept| *kept == finished.hash));
+                }
+            }
+            Step::View => self.views.push((store.view(), model.clone())),
+            Step::Defragment => {
+                store.defragment();
+                let sizes = store.view().sizes();
+                assert_eq!(sizes.total_bytes, sizes.in_use_bytes);
+            }
+            Step::Seal => store.seal(),
+            Step::Work(place) => self.disk.work(store, *place),
+            Step::Copy => {
+                store.copy();
+            }
+            Step::Checkpoint => self.checkpoint(),
+            Step::Crash => self.crash(),
+        }
+        self.store.check_invariants();
+    }
+
+    fn checkpoint(&mut self) {
+        if self.disk.begun.is_some() {
+            if self.disk.checkpoint(&mut self.store) {
+                self.durable = self.begun.clone();
+            }
+            return;
+        }
+        self.disk.begun = self.store.image();
+        self.begun = self.model.clone();
+    }
+
+    fn crash(&mut self) {
+        self.store = self.disk.crash();
+        self.store.set_segment_bytes(self.segment_bytes);
+        self.model = self.durable.clone();
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn a_random_history_reads_like_the_model(
-        steps in prop::collection::vec(step(), 0..45),
+        segment_bytes in prop_oneof![Just(u64::MAX), 1..400u64],
+        steps in prop::collection::vec(step(), 0..70),
         requests in prop::collection::vec(request(), 4..8),
     ) {
-        let mut store = Store::new();
-        let mut model = Model::new();
-        let mut views = Vec::new();
+        let mut world = World::new(segment_bytes);
         for step in &steps {
-            match step {
-                Step::Txn(ops) => run_txn(ops, &mut store, &mut model),
-                Step::Compact(below) => {
-                    let revision = model.current - below;
-                    let accepted = store.compact(revision).is_ok();
-                    prop_assert_eq!(accepted, revision > model.compacted);
-                    if accepted {
-                        model.compact(revision);
-                    }
-                }
-                Step::Remove(budget) => {
-                    let step = store.compact_step(*budget).expect("undamaged");
-                    if let Some(finished) = step.finished {
-                        let kept = model.hashes.iter().find(|h| h.revision == finished.revision);
-                        prop_assert!(kept.is_none_or(|kept| *kept == finished.hash));
-                    }
-                }
-                Step::View => views.push((store.view(), model.clone())),
-                Step::Defragment => {
-                    store.defragment();
-                    let sizes = store.view().sizes();
-                    prop_assert_eq!(sizes.total_bytes, sizes.in_use_bytes);
-                }
-            }
-            store.check_invariants();
+            world.step(step);
         }
-        check_view(&store.view(), &model, &requests);
-        while store.compact_step(3).expect("undamaged").pending {}
-        store.check_invariants();
-        views.push((store.view(), model));
-        for (view, model) in &views {
+        check_view(&world.store.view(), &world.model, &requests);
+        while world.store.compact_step(3).expect("undamaged").pending {}
+        world.disk.finish(&mut world.store);
+        while world.store.copy() {
+            world.disk.finish(&mut world.store);
+            world.store.check_invariants();
+        }
+        world.views.push((world.store.view(), world.model.clone()));
+        world.disk.begun = world.store.image();
+        world.begun = world.model.clone();
+        world.disk.finish(&mut world.store);
+        world.checkpoint();
+        world.crash();
+        world.store.check_invariants();
+        world.views.push((world.store.view(), world.model.clone()));
+        for (view, model) in &world.views {
             check_view(view, model, &requests);
         }
     }
