@@ -23,6 +23,7 @@ pub struct Server {
     binary: PathBuf,
     folder: PathBuf,
     flags: Vec<String>,
+    scheme: &'static str,
     port: u16,
     process: Option<Process>,
     /// Log of the processes that have ended.
@@ -42,6 +43,18 @@ impl Server {
         Some(server)
     }
 
+    /// The same with TLS on the client's port; the flags name the files.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub fn start_secure(subject: Subject, flags: &[&str]) -> Option<Self> {
+        let mut server = Self::prepare(subject, flags)?;
+        server.scheme = "https";
+        server.launch();
+        server.wait_ready();
+        Some(server)
+    }
+
     /// Chooses folder and port without starting anything.
     pub fn prepare(subject: Subject, flags: &[&str]) -> Option<Self> {
         let binary = subject.etcd()?;
@@ -53,6 +66,7 @@ impl Server {
             binary,
             folder,
             flags,
+            scheme: "http",
             port,
             process: None,
             earlier: Vec::new(),
@@ -79,7 +93,7 @@ impl Server {
     }
 
     fn command_line(&self, port: u16, data: &Path) -> Command {
-        let endpoint = format!("http://127.0.0.1:{port}");
+        let endpoint = format!("{}://127.0.0.1:{port}", self.scheme);
         let mut command = Command::new(&self.binary);
         // What the environment of the developer says must not change what is tested.
         command
@@ -131,7 +145,7 @@ impl Server {
 
     /// URL of the client API.
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("{}://127.0.0.1:{}", self.scheme, self.port)
     }
 
     /// Where the member keeps its data.

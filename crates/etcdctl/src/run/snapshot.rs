@@ -15,7 +15,9 @@ use kvorum_cli::failure::{INTERRUPTED, log};
 use kvorum_cli::progress::{Progress, Unit};
 use kvorum_cli::{Failure, Line, go, print_text};
 use kvorum_client::{Client, Snapshot};
+use rustix::process::Signal;
 use sha2::{Digest as _, Sha256};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::block_in_place;
 
 use super::session::Stop;
@@ -44,11 +46,14 @@ pub(super) async fn save(mut line: Line) -> Result<(), Failure> {
         )));
     };
     let client = settings.patient_client().await?;
+    // A file that grows too large is then an error of the write and not the end of the process.
+    let too_large = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()));
+    let _too_large = too_large.map_err(|error| Failure::error(error.to_string()))?;
+    let mut stop = Stop::new()?;
     let part = Part::create(&target)?;
     tell("created temporary db file", &[("path", &part.shown())]);
     let saving = save_to(&client, endpoint, part, &target);
     let limit = settings.command_timeout();
-    let mut stop = Stop::new()?;
     let saved = tokio::select! {
         saved = saving => saved,
         () = tokio::time::sleep(limit), if is_limited(&line) => {
