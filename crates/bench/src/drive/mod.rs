@@ -26,8 +26,9 @@ use crate::workload::Workload;
 use due::Due;
 use lane::Lane;
 
-/// How long answers are waited for after the end.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long answers are waited for after the end. Large requests on many connections take long, and what is still under
+/// way would disturb the next run.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The longest wait for sockets, so that the end is not missed.
 const WAIT_MAX: Duration = Duration::from_millis(100);

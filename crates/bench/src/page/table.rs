@@ -134,44 +134,50 @@ fn cell(number: Option<f64>) -> String {
 }
 
 /// The titles of a number: one per side, and the ratio of two.
-fn titles(results: &Results, what: &str) -> Vec<String> {
-    match results.sides.len() {
-        1 => vec![what.to_owned()],
-        _ => vec![format!("A {what}"), format!("B {what}"), "A/B".to_owned()],
+fn titles(results: &Results, what: &str, has_ratio: bool) -> Vec<String> {
+    if results.sides.len() == 1 {
+        return vec![what.to_owned()];
     }
+    let mut titles = vec![format!("A {what}"), format!("B {what}")];
+    titles.extend(has_ratio.then(|| "A/B".to_owned()));
+    titles
 }
 
 /// The cells below these titles.
-fn cells(results: &Results, number: impl Fn(char) -> Option<f64>) -> Vec<String> {
+fn cells(results: &Results, has_ratio: bool, number: impl Fn(char) -> Option<f64>) -> Vec<String> {
     let numbers: Vec<_> = results.letters().iter().map(|side| number(*side)).collect();
     let mut cells: Vec<_> = numbers.iter().map(|number| cell(*number)).collect();
-    if let [a, b] = numbers[..] {
+    if let [a, b] = numbers[..]
+        && has_ratio
+    {
         let ratio = a.zip(b).filter(|(_, b)| *b != 0.0).map(|(a, b)| a / b);
         cells.push(cell(ratio));
     }
     cells
 }
 
-/// A number of runs, with its title.
-type Column<'a> = (&'a str, fn(&Run) -> Option<f64>);
+/// A number of runs, with its title; whether the ratio of the two sides is of interest.
+type Column<'a> = (&'a str, bool, fn(&Run) -> Option<f64>);
+const RATIO: bool = true;
+const PLAIN: bool = false;
 
 /// One table of numbers of runs.
 fn table(results: &Results, page: &mut Page, columns: &[Column<'_>]) {
     let mut head = vec![String::new()];
-    for (what, _) in columns {
-        head.extend(titles(results, what));
+    for (what, has_ratio, _) in columns {
+        head.extend(titles(results, what, *has_ratio));
     }
     page.head(&head);
     for row in rows(results) {
         let mut line = vec![row.label()];
-        for (_, number) in columns {
+        for (_, has_ratio, number) in columns {
             let median = |side| {
                 let name = &row.scenario.name;
                 let number = |run: &Run| number(run).unwrap_or(f64::NAN);
                 let found = results.median(name, row.phase, side, number);
                 found.filter(|number| !number.is_nan())
             };
-            line.extend(cells(results, median));
+            line.extend(cells(results, *has_ratio, median));
         }
         page.row(&line);
     }
@@ -187,13 +193,15 @@ fn speed(results: &Results, page: &mut Page) {
         results,
         page,
         &[
-            ("op/s", |run| Some(run.per_second)),
-            ("CPU µs/op", |run| of_server(run, |used| used.cpu_us)),
-            ("of it kernel", |run| {
+            ("op/s", RATIO, |run| Some(run.per_second)),
+            ("CPU µs/op", RATIO, |run| {
+                of_server(run, |used| used.cpu_us)
+            }),
+            ("of it kernel", PLAIN, |run| {
                 of_server(run, |used| used.cpu_system_us)
             }),
-            ("cores", |run| of_server(run, |used| used.cores)),
-            ("generator µs/op", |run| Some(run.generator_cpu_us)),
+            ("cores", PLAIN, |run| of_server(run, |used| used.cores)),
+            ("generator µs/op", PLAIN, |run| Some(run.generator_cpu_us)),
         ],
     );
 }
@@ -211,11 +219,11 @@ fn latency(results: &Results, page: &mut Page) {
         results,
         page,
         &[
-            ("p50", |run| Some(run.latency_us.p50)),
-            ("p90", |run| Some(run.latency_us.p90)),
-            ("p99", |run| Some(run.latency_us.p99)),
-            ("p99.9", |run| Some(run.latency_us.p99_9)),
-            ("max", |run| Some(run.latency_us.max)),
+            ("p50", RATIO, |run| Some(run.latency_us.p50)),
+            ("p90", PLAIN, |run| Some(run.latency_us.p90)),
+            ("p99", RATIO, |run| Some(run.latency_us.p99)),
+            ("p99.9", PLAIN, |run| Some(run.latency_us.p99_9)),
+            ("max", PLAIN, |run| Some(run.latency_us.max)),
         ],
     );
 }
@@ -229,13 +237,13 @@ fn memory(results: &Results, page: &mut Page) {
         results,
         page,
         &[
-            ("anonymous", |run| {
+            ("anonymous", RATIO, |run| {
                 of_server(run, |used| used.memory.anonymous_bytes as f64 / MEGABYTE)
             }),
-            ("with mapped files", |run| {
+            ("with mapped files", RATIO, |run| {
                 of_server(run, |used| used.memory.resident_bytes as f64 / MEGABYTE)
             }),
-            ("at most", |run| {
+            ("at most", PLAIN, |run| {
                 of_server(run, |used| used.memory.peak_bytes as f64 / MEGABYTE)
             }),
         ],
@@ -250,7 +258,7 @@ fn figures(results: &Results, page: &mut Page) {
     }
     page.line("## Other numbers\n");
     let mut head = vec![String::new(), "number".to_owned(), "unit".to_owned()];
-    head.extend(titles(results, ""));
+    head.extend(titles(results, "", RATIO));
     page.head(&head);
     for scenario in scenarios() {
         for figure in &scenario.figures {
@@ -259,7 +267,7 @@ fn figures(results: &Results, page: &mut Page) {
                 figure.what.clone(),
                 figure.unit.clone(),
             ];
-            line.extend(cells(results, |side| {
+            line.extend(cells(results, RATIO, |side| {
                 results.figure(&scenario.name, &figure.name, side)
             }));
             page.row(&line);

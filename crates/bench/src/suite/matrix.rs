@@ -1,10 +1,17 @@
 //! One member: connections × value sizes × shares of reads, to find a corner where it is slower.
 
-use super::{Fixture, Group, Size, Spec};
+use std::time::Duration;
+
+use super::{Fixture, Group, Size, Spec, Stage, accept};
 use crate::keys::KeySpace;
 use crate::load::{Kind, Load};
+use crate::measure::{self, Times};
+use crate::results::Outcome;
 
 const READ_PERCENTS: [u64; 3] = [2, 50, 98];
+
+/// Bytes in flight over all connections past which a cell takes longer than a quick suite has: 2,048 × 1 MB.
+const QUICK_BYTES_MAX: usize = 1 << 30;
 
 const SIZES: [(usize, &str); 4] = [
     (16, "16 B"),
@@ -30,9 +37,12 @@ pub(super) fn groups(size: Size) -> Vec<Group> {
                     read_percent,
                     ..Load::new(Kind::Mixed)
                 };
+                if size == Size::Quick && load.connections * value_bytes > QUICK_BYTES_MAX {
+                    continue;
+                }
                 let name = format!("matrix-{connections}-{value_bytes}-{read_percent}");
                 let what = format!("{connections} connections, {words}, {read_percent} % reads");
-                scenarios.push(Spec::load_on_fixture(&name, &what, load));
+                scenarios.push(cell(&name, &what, load));
             }
         }
         Group {
@@ -41,4 +51,30 @@ pub(super) fn groups(size: Size) -> Vec<Group> {
         }
     };
     SIZES.iter().map(group).collect()
+}
+
+/// Like any load on a fixture, but as long as it must be for what is in flight.
+fn cell(name: &str, what: &str, load: Load) -> Spec {
+    let own = load.clone();
+    let spec = Spec::new(name, what, move |stage| {
+        let target = stage.servers.target();
+        let times = times(stage, own.connections * own.keys.value_bytes);
+        Ok(Outcome::of(accept(measure::run(&own, &target, times)?)?))
+    });
+    Spec {
+        load: Some(load),
+        ..spec
+    }
+}
+
+/// There are many cells, so quick ones are shorter than other quick runs; where much is in flight, every connection has
+/// to get some answers even at the speed of a slow disk.
+fn times(stage: &Stage<'_>, bytes_in_flight: usize) -> Times {
+    const SLOW_BYTES_PER_SECOND: f64 = 100e6;
+    let round = Duration::from_secs_f64(bytes_in_flight as f64 / SLOW_BYTES_PER_SECOND);
+    let short = stage.size.pick(1.0, 0.5, 1.0);
+    Times {
+        warm_up: stage.times.warm_up.mul_f64(short) + round / 2,
+        window: stage.times.window.mul_f64(short).max(round * 2),
+    }
 }
