@@ -51,7 +51,7 @@ use crate::consensus::{
     Status,
 };
 use crate::lease::{self, Deadlines};
-use crate::router::{Delivery, LogInput, Router};
+use crate::router::{self, CONFIRM_TOKENS, Delivery, LogInput, Router};
 
 /// How many records one background step of a compaction visits when nothing else is said: well
 /// under a millisecond of work.
@@ -92,7 +92,7 @@ pub enum Input {
     Propose(Vec<Proposal>),
     /// A membership change; its id is the request that waits for it.
     ProposeConfChange(raftpb::ConfChange),
-    /// A linearizable read.
+    /// A linearizable read. The upper bit of tokens from outside is 0.
     Read(ReadToken),
     /// The disk has done a job. One that failed is never reported: the process stops.
     JobDone(JobId),
@@ -464,6 +464,11 @@ impl Core {
         self.consensus.conf_state()
     }
 
+    /// The log entry at this index, while it is in memory. For tests and the simulator.
+    pub fn entry(&self, index: LogIndex) -> Option<raftpb::Entry> {
+        self.consensus.entry(index)
+    }
+
     /// All leases as the deadlines know them.
     pub fn leases(&self) -> &Deadlines {
         &self.lease
@@ -578,6 +583,10 @@ impl Core {
         let mut batches = Vec::new();
         while let Some(effect) = self.apply.take_effect() {
             match effect {
+                Effect::ReadReady(tokens) => {
+                    self.reads_ready(tokens);
+                    continue;
+                }
                 Effect::Events(batch) if !replayed => {
                     batches.push(batch);
                     continue;
@@ -597,6 +606,17 @@ impl Core {
         if !batches.is_empty() {
             let delivery = self.router.route_events(std::mem::take(batches));
             self.deliver(delivery);
+        }
+    }
+
+    /// Some reads are questions of the lease deadlines, the others come from outside.
+    fn reads_ready(&mut self, mut tokens: Vec<ReadToken>) {
+        for token in tokens.extract_if(.., |token| token.0 >= CONFIRM_TOKENS) {
+            let round = router::round_of(token);
+            self.queues.lease.push_back(lease::Input::Confirmed(round));
+        }
+        if !tokens.is_empty() {
+            self.outputs.push_back(Output::ReadReady(tokens));
         }
     }
 

@@ -23,7 +23,7 @@ use kvorum_storage::wal;
 use prost::Message as _;
 
 use crate::apply::{self, Effect, RequestError};
-use crate::consensus::{self, Leadership, Proposal, Refusal};
+use crate::consensus::{self, Leadership, ReadToken, Refusal};
 use crate::core::Output;
 use crate::lease;
 
@@ -46,6 +46,9 @@ pub(crate) enum Delivery {
     Lease(lease::Input),
     Outside(Output),
 }
+
+/// Read tokens from here on are confirmations for the lease deadlines, the others come from outside.
+pub(crate) const CONFIRM_TOKENS: u64 = 1 << 63;
 
 /// What the log is told.
 #[derive(Debug)]
@@ -105,6 +108,9 @@ impl Router {
                 id,
                 result: Err(refusal(reason)),
             }),
+            From::ReadRefused { token, .. } if token.0 >= CONFIRM_TOKENS => {
+                Delivery::Lease(lease::Input::Unconfirmed(round_of(token)))
+            }
             From::ReadRefused { token, reason } => Delivery::Outside(Output::ReadRefused {
                 token,
                 error: refusal(reason),
@@ -144,6 +150,7 @@ impl Router {
             Effect::Reply { .. } | Effect::Events(_) if replayed => return None,
             Effect::Reply { id, result } => Delivery::Outside(Output::Reply { id, result }),
             Effect::Events(batch) => self.route_events(vec![batch]),
+            // Core sorts them before.
             Effect::ReadReady(tokens) => Delivery::Outside(Output::ReadReady(tokens)),
             Effect::Lease(input) => Delivery::Lease(input),
             Effect::ConfChanged { index, change } => {
@@ -183,6 +190,10 @@ impl Router {
 
     pub(crate) fn route_lease(&self, output: lease::Output) -> Delivery {
         match output {
+            lease::Output::Confirm(round) => {
+                let token = ReadToken(CONFIRM_TOKENS | round.0);
+                Delivery::Consensus(consensus::Input::Read(token))
+            }
             lease::Output::Revoke(id) => intent(revoke(id)),
             lease::Output::ClearCheckpoint(id) => intent(clear_checkpoint(id)),
             answer => Delivery::Outside(Output::Lease(answer)),
@@ -194,18 +205,20 @@ fn watch(input: watch::Input) -> Delivery {
     Delivery::Outside(Output::Watch(input))
 }
 
-/// Proposes what no caller waits for. It may be dropped on the way: whoever wants it asks again.
+/// The confirmation that the deadlines asked for with this read.
+pub(crate) fn round_of(token: ReadToken) -> lease::Round {
+    lease::Round(token.0 - CONFIRM_TOKENS)
+}
+
+/// Proposes what no caller waits for. It may be dropped on the way, and is when this member leads no
+/// longer: whoever wants it asks again.
 fn intent(payload: Payload) -> Delivery {
     let request = InternalRaftRequest {
         header: Some(RequestHeader::default()),
         payload: Some(payload),
         ..Default::default()
     };
-    let proposal = Proposal {
-        id: RequestId(0),
-        data: request.encode_to_vec().into(),
-    };
-    Delivery::Consensus(consensus::Input::Propose(vec![proposal]))
+    Delivery::Consensus(consensus::Input::Intend(request.encode_to_vec().into()))
 }
 
 fn revoke(id: LeaseId) -> Payload {

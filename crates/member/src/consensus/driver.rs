@@ -60,6 +60,8 @@ pub struct Consensus {
 /// A proposal in the crate's form.
 struct Held {
     id: RequestId,
+    /// The only term in which it counts, and only while this member leads.
+    only_in: Option<u64>,
     entry: eraftpb::Entry,
 }
 
@@ -187,6 +189,7 @@ impl Consensus {
         match input {
             Input::Tick => self.tick(),
             Input::Propose(proposals) => self.propose(proposals),
+            Input::Intend(data) => self.intend(data),
             Input::ProposeConfChange(change) => self.propose_conf_change(&change),
             Input::Read(token) => {
                 if let Err(reason) = self.reads.push(self.now, token) {
@@ -301,6 +304,12 @@ impl Consensus {
         peers
     }
 
+    /// The entry at this index, while it is in memory. For tests and the simulator.
+    pub fn entry(&self, index: LogIndex) -> Option<raftpb::Entry> {
+        let entry = self.node.store().entry(index.0)?;
+        Some(convert::entry_out(entry.clone()))
+    }
+
     /// Panics with the rule that broke. For tests and the simulator; reads the whole log in memory.
     pub fn check_invariants(&self) {
         self.check_positions();
@@ -346,9 +355,10 @@ impl Consensus {
 
     fn check_trimmed(&self) {
         let trimmed = self.node.store().trimmed();
+        let applied = self.node.raft.raft_log.applied;
         assert!(
-            trimmed <= self.node.raft.raft_log.applied,
-            "trimmed what is applied"
+            trimmed <= applied || trimmed == self.configured.0,
+            "trimmed what is applied or in a snapshot"
         );
     }
 }
@@ -378,9 +388,13 @@ impl Consensus {
     }
 
     /// A lone voter wins in the same call, and the crate then insists that its whole log is
-    /// durable.
+    /// durable. Whoever campaigns looks through the entries that are not applied yet, and those that
+    /// a snapshot on its way to apply holds are gone.
     fn may_campaign(&self) -> bool {
         let log = &self.node.raft.raft_log;
+        if log.applied < self.node.store().trimmed() {
+            return false;
+        }
         !self.is_alone() || self.is_leading() || log.persisted == log.last_index()
     }
 

@@ -112,6 +112,12 @@ impl MemoryLog {
         self.trimmed_index + self.entries.len() as u64
     }
 
+    /// The entry at this index; none when it was dropped or never came.
+    pub(super) fn entry(&self, index: u64) -> Option<&Entry> {
+        let place = index.checked_sub(self.trimmed_index + 1)?;
+        self.entries.get(usize::try_from(place).ok()?)
+    }
+
     /// Whether the entries are consecutive and their terms never fall.
     pub(super) fn is_ordered(&self) -> bool {
         let mut previous = (self.trimmed_index, self.trimmed_term);

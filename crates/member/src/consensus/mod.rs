@@ -136,6 +136,9 @@ pub enum Input {
     Tick,
     /// Requests to be put into the log, in this order.
     Propose(Vec<Proposal>),
+    /// A request of a leader's own. It goes into the log by this member in this term, or is dropped:
+    /// what a leader wants may be wrong once another one leads.
+    Intend(Bytes),
     /// A membership change to be put into the log. Its id is the request that waits for it.
     ProposeConfChange(raftpb::ConfChange),
     /// A read wants the index it must see.

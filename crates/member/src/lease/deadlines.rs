@@ -11,6 +11,13 @@
 //! same reason `Promoted` must come only when the first entry of the leader's own term has been
 //! applied: whatever an earlier leader asked for is then decided.
 //!
+//! A member may believe that it leads when it leads no longer: it was cut off, or stood still for a
+//! while. What it promised then, the true leader would not keep. So a keep-alive first asks a quorum
+//! whether this member leads, and when that is confirmed, the lease is renewed as of the moment at
+//! which the keep-alive came: whoever leads later was elected after it, and gives the lease its
+//! whole lifetime from then on. In the same way a revoke is proposed by this leader in this term or
+//! not at all.
+//!
 //! A lease with a written-down rest of its lifetime (a checkpoint) cannot simply be renewed: the
 //! next leader would start from the old rest and end it early. The rest is first cleared through
 //! the log, and the answer waits for that.
@@ -27,7 +34,7 @@ use std::time::Duration;
 
 use kvorum_proto::ids::{LeaseId, Moment};
 
-use super::messages::{Input, Output, Restored, Token};
+use super::messages::{Input, Output, Restored, Round, Token};
 use super::ttl_seconds_min;
 
 /// How often ended leases are looked for.
@@ -52,6 +59,15 @@ struct Lease {
     end: Moment,
     /// When the clearing of its checkpoint was last asked for, while that is awaited.
     clearing: Option<Moment>,
+}
+
+/// A keep-alive that waits until it is known who leads.
+#[derive(Clone, Copy, Debug)]
+struct KeepAlive {
+    round: Round,
+    came: Moment,
+    token: Token,
+    id: LeaseId,
 }
 
 /// What became of leases since the start, for the metrics. All only grow.
@@ -84,6 +100,9 @@ pub struct Deadlines {
     in_flight: BTreeMap<LeaseId, Moment>,
     /// Leases whose checkpoint is being cleared.
     clearing: BTreeSet<LeaseId>,
+    /// Keep-alives that came at a moment and wait for a confirmation, oldest first.
+    unconfirmed: VecDeque<KeepAlive>,
+    last_round: Round,
     /// Keep-alives that wait for the lease to be gone or its checkpoint to be cleared. At most
     /// one of each stream.
     waiting: BTreeSet<(LeaseId, Token)>,
@@ -105,6 +124,8 @@ impl Deadlines {
             picked: VecDeque::new(),
             in_flight: BTreeMap::new(),
             clearing: BTreeSet::new(),
+            unconfirmed: VecDeque::new(),
+            last_round: Round::default(),
             waiting: BTreeSet::new(),
             waits_for: BTreeMap::new(),
             last_check: None,
@@ -129,7 +150,10 @@ impl Deadlines {
             Input::Demoted => self.demoted(),
             Input::KeepAlive { token, id } => self.keep_alive(now, token, id),
             Input::TimeToLive { token, id } => self.time_to_live(now, token, id),
+            Input::Confirmed(round) => self.confirmed(now, round),
+            Input::Unconfirmed(round) => self.refuse_unconfirmed(round),
             Input::Forget(token) => {
+                self.unconfirmed.retain(|waiting| waiting.token != token);
                 if let Some(id) = self.waits_for.remove(&token) {
                     self.waiting.remove(&(id, token));
                 }
@@ -309,6 +333,7 @@ impl Deadlines {
 
     fn demoted(&mut self) {
         self.is_primary = false;
+        self.refuse_unconfirmed(self.last_round);
         for token in std::mem::take(&mut self.waits_for).into_keys() {
             self.outputs.push_back(Output::NotPrimary(token));
         }
@@ -328,6 +353,33 @@ impl Deadlines {
             self.outputs.push_back(Output::NotPrimary(token));
             return;
         }
+        self.last_round = Round(self.last_round.0 + 1);
+        self.unconfirmed.push_back(KeepAlive {
+            round: self.last_round,
+            came: now,
+            token,
+            id,
+        });
+        self.outputs.push_back(Output::Confirm(self.last_round));
+    }
+
+    /// Confirms everything that was asked before as well.
+    fn confirmed(&mut self, now: Moment, round: Round) {
+        while let Some(keep_alive) = self.unconfirmed.pop_front_if(|it| it.round <= round) {
+            self.keep_alive_confirmed(now, keep_alive);
+        }
+    }
+
+    fn refuse_unconfirmed(&mut self, round: Round) {
+        while let Some(keep_alive) = self.unconfirmed.pop_front_if(|it| it.round <= round) {
+            self.outputs.push_back(Output::NotPrimary(keep_alive.token));
+        }
+    }
+
+    fn keep_alive_confirmed(&mut self, now: Moment, keep_alive: KeepAlive) {
+        let KeepAlive {
+            came, token, id, ..
+        } = keep_alive;
         let Some(lease) = self.leases.get_mut(&id) else {
             self.outputs.push_back(Output::KeptAlive {
                 token,
@@ -342,7 +394,7 @@ impl Deadlines {
             return;
         }
         if lease.remaining_seconds == 0 {
-            self.renew(now, id);
+            self.renew(came, id);
         } else if lease.clearing.is_none() {
             lease.clearing = Some(now);
             self.clearing.insert(id);
@@ -427,13 +479,14 @@ impl Deadlines {
         }
     }
 
-    /// Gives a lease that has not ended its whole lifetime again and answers who asked for it.
-    fn renew(&mut self, now: Moment, id: LeaseId) {
+    /// Gives a lease that has not ended its whole lifetime again, counted from `from`, and answers
+    /// who asked for it.
+    fn renew(&mut self, from: Moment, id: LeaseId) {
         let Some(lease) = self.leases.get(&id) else {
             return;
         };
         let (old, ttl_seconds) = (lease.end, lease.ttl_seconds);
-        let end = now + self.whole(ttl_seconds);
+        let end = old.max(from + self.whole(ttl_seconds));
         if let Some(lease) = self.leases.get_mut(&id) {
             lease.end = end;
         }

@@ -6,6 +6,10 @@ use kvorum_proto::ids::LeaseId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);
 
+/// Names a question whether this member still leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Round(pub u64);
+
 /// A lease as a snapshot holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restored {
@@ -58,6 +62,10 @@ pub enum Input {
         /// The lease.
         id: LeaseId,
     },
+    /// This member led when it asked with [`Output::Confirm`], or later.
+    Confirmed(Round),
+    /// That could not be found out.
+    Unconfirmed(Round),
     /// Nobody waits for the answer any more.
     Forget(Token),
     /// Time has passed.
@@ -67,7 +75,11 @@ pub enum Input {
 /// What this machine wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// The lease has ended: propose its revoke. May be dropped; it is asked for again.
+    /// Ask a quorum whether this member leads, after this: [`Input::Confirmed`] or
+    /// [`Input::Unconfirmed`].
+    Confirm(Round),
+    /// The lease has ended: propose its revoke, here and now and nowhere else. May be dropped; it
+    /// is asked for again.
     Revoke(LeaseId),
     /// Propose a checkpoint of 0 for the lease. May be dropped; it is asked for again.
     ClearCheckpoint(LeaseId),

@@ -18,7 +18,7 @@ pub use deadlines::{
     CHECK_INTERVAL, Counts, Deadlines, PICKED_PER_CHECK_MAX, REVOKE_RETRY, REVOKES_IN_FLIGHT_MAX,
 };
 pub use grants::{Grant, Grants};
-pub use messages::{Input, Output, Restored, Token};
+pub use messages::{Input, Output, Restored, Round, Token};
 
 use std::time::Duration;
 

@@ -46,13 +46,78 @@ fn kept(token: u64, id: i64, ttl_seconds: i64) -> Output {
     }
 }
 
-/// Hands one input in and compares what comes out.
+/// Hands one input in and compares what comes out. Whoever asks is told at once that it leads.
 #[track_caller]
 fn check(deadlines: &mut Deadlines, milliseconds: u64, input: Input, expected: &[Output]) {
     deadlines.input(at(milliseconds), input);
+    let mut outputs = Vec::new();
+    while let Some(output) = deadlines.take_output() {
+        match output {
+            Output::Confirm(round) => {
+                deadlines.input(at(milliseconds), Input::Confirmed(round));
+            }
+            other => outputs.push(other),
+        }
+    }
     deadlines.check_invariants();
-    let outputs: Vec<_> = std::iter::from_fn(|| deadlines.take_output()).collect();
     assert_eq!(outputs, expected);
+}
+
+#[test]
+fn a_keep_alive_counts_from_when_it_came_once_a_quorum_has_confirmed_the_lead() {
+    let mut leases = leader();
+    check(&mut leases, 0, granted(7, 10), &[]);
+    for (came, token) in [(4_000, 1), (4_500, 2)] {
+        leases.input(at(came), keep_alive(token, 7));
+    }
+    let asked = [leases.take_output(), leases.take_output()];
+    assert_eq!(
+        asked,
+        [1, 2].map(|round| Some(Output::Confirm(Round(round))))
+    );
+    check(
+        &mut leases,
+        6_000,
+        Input::Confirmed(Round(1)),
+        &[kept(1, 7, 10)],
+    );
+    assert_eq!(leases.end(LeaseId(7)), at(14_000));
+    check(
+        &mut leases,
+        7_000,
+        Input::Demoted,
+        &[Output::NotPrimary(Token(2))],
+    );
+    check(&mut leases, 7_100, Input::Confirmed(Round(2)), &[]);
+}
+
+#[test]
+fn a_keep_alive_that_nobody_confirms_is_sent_away() {
+    let mut leases = leader();
+    check(&mut leases, 0, granted(7, 10), &[]);
+    leases.input(at(4_000), keep_alive(1, 7));
+    leases.input(at(4_000), keep_alive(2, 7));
+    leases.input(at(4_000), Input::Forget(Token(1)));
+    assert_eq!(leases.take_output(), Some(Output::Confirm(Round(1))));
+    assert_eq!(leases.take_output(), Some(Output::Confirm(Round(2))));
+    let sent_away = [Output::NotPrimary(Token(2))];
+    check(&mut leases, 5_000, Input::Unconfirmed(Round(2)), &sent_away);
+    assert_eq!(leases.end(LeaseId(7)), at(10_000));
+}
+
+#[test]
+fn leases_of_a_snapshot_take_the_place_of_all_others() {
+    let mut leases = Deadlines::new(ELECTION);
+    check(&mut leases, 0, granted(7, 10), &[]);
+    let restored = Restored {
+        id: LeaseId(8),
+        ttl_seconds: 10,
+        remaining_seconds: 4,
+    };
+    check(&mut leases, 0, Input::Restored(vec![restored]), &[]);
+    assert_eq!(leases.list(), [LeaseId(8)]);
+    check(&mut leases, 1_000, Input::Promoted, &[]);
+    assert_eq!(leases.end(LeaseId(8)), at(6_000));
 }
 
 fn revoke(id: i64) -> Output {
@@ -371,6 +436,7 @@ proptest! {
             leases.check_invariants();
             while let Some(output) = leases.take_output() {
                 match output {
+                    Output::Confirm(round) => leases.input(at(time), Input::Confirmed(round)),
                     Output::Revoke(LeaseId(id)) => {
                         prop_assert!(time >= alive_until[&id]);
                         asked.push(id);

@@ -511,7 +511,9 @@ fn answer_token(answer: &lease::Output) -> lease::Token {
         lease::Output::KeptAlive { token, .. }
         | lease::Output::TimeToLive { token, .. }
         | lease::Output::NotPrimary(token) => *token,
-        // The router turns these two into proposals.
-        lease::Output::Revoke(_) | lease::Output::ClearCheckpoint(_) => lease::Token(0),
+        // The router turns these into proposals and reads.
+        lease::Output::Confirm(_)
+        | lease::Output::Revoke(_)
+        | lease::Output::ClearCheckpoint(_) => lease::Token(0),
     }
 }

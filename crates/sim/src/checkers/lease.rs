@@ -8,6 +8,9 @@ use kvorum_proto::ids::Moment;
 
 use crate::history::{Change, History, Operation, Outcome, Refusal, Reply, Request};
 
+/// A lifetime is counted by a member's clock, which may be off by so many millionths.
+const CLOCK_DRIFT_MAX_PPM: u64 = 2_000;
+
 /// What the history says about leases and deletions, arranged so that a question costs little.
 struct Known<'a> {
     /// Acknowledged deletes by their revision.
@@ -69,7 +72,7 @@ impl<'a> Known<'a> {
 
     fn promise(&mut self, lease: i64, ttl_seconds: i64, operation: &'a Operation) {
         if let (Some(known), Ok(seconds @ 1..)) = (operation.returned, u64::try_from(ttl_seconds)) {
-            let until = operation.invoked + Duration::from_secs(seconds);
+            let until = operation.invoked + by_any_clock(seconds);
             self.promises.entry(lease).or_default().push(Promise {
                 known,
                 until,
@@ -99,6 +102,11 @@ impl<'a> Known<'a> {
             .filter(|promise| promise.known <= known_by)
             .max_by_key(|promise| promise.until)
     }
+}
+
+/// The shortest time that a member's clock may take for so many seconds.
+fn by_any_clock(seconds: u64) -> Duration {
+    Duration::from_micros(seconds * (1_000_000 - CLOCK_DRIFT_MAX_PPM))
 }
 
 /// No key vanishes with its lease before the lifetime has passed that was promised last, counted from the moment the

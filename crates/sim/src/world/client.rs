@@ -6,6 +6,7 @@ use bytes::Bytes;
 use kvorum_proto::ids::Moment;
 
 use super::mix::Mix;
+use super::node::Place;
 use super::process::OperationId;
 use crate::history::{Keys, Operation, Outcome, Reply, Request};
 use crate::random::Random;
@@ -22,6 +23,10 @@ pub(super) struct Client {
     name: u32,
     /// The request it waits for.
     pub(super) waits_for: Option<OperationId>,
+    /// The life of the member that it sent it to.
+    pub(super) boot: u64,
+    /// The member that it talks to.
+    pub(super) member: Place,
     leases: Vec<i64>,
     next_lease: i64,
     next_value: u64,
@@ -36,6 +41,8 @@ impl Client {
         Self {
             name,
             waits_for: None,
+            boot: 0,
+            member: name as usize,
             leases: Vec::new(),
             next_lease: 1 + i64::from(name) * 1_000_000,
             next_value: 0,

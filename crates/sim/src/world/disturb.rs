@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use kvorum_member::core::Input;
+use kvorum_proto::ids::{LogIndex, Moment};
 use kvorum_storage::wal::WalError;
 
-use super::process::{Process, StartError};
+use super::node::Place;
+use super::process::{Process, Start, StartError};
 use super::{Event, Weather, World};
 use crate::disk::Fault;
 
@@ -23,146 +26,293 @@ impl World {
             return;
         }
         if !self.mix.disturbs {
-            return self.kill_for("killed");
+            return self.kill_for(0, "killed");
         }
         self.plan_disturbance();
-        // Chance: what strikes, and at which of the next disk calls.
-        let call = self.disk.calls() + self.weather.below(30);
-        let kind = if self.mix.weather == Weather::Quiet {
-            0
-        } else {
-            self.weather.below(12)
+        let place = self.weather.below(self.nodes.len() as u64) as Place;
+        if self.is_too_much(place) {
+            return self.count("faults beyond the budget left out");
+        }
+        let kinds = match (self.mix.weather, self.nodes.len()) {
+            (Weather::Quiet, _) => 1,
+            (_, 1) => 12,
+            _ => 24,
         };
+        match self.weather.below(kinds) {
+            kind @ 12.. => self.disturb_network(place, kind),
+            kind => self.disturb_member(place, kind),
+        }
+    }
+
+    /// The budget: mostly no more members are impaired than the rest can do without.
+    fn is_too_much(&mut self, place: Place) -> bool {
+        let here = self.nodes.iter().filter(|node| !node.is_gone);
+        let minority = (here.count().max(1) - 1) / 2;
+        let now = self.now;
+        let impaired = (0..self.nodes.len())
+            .filter(|other| *other != place && !self.nodes[*other].is_gone)
+            .filter(|other| self.nodes[*other].is_impaired(now) || self.is_apart(*other))
+            .count();
+        let is_over = impaired + 1 > minority && self.nodes.len() > 1;
+        is_over && self.weather.chance(4, 5)
+    }
+
+    /// Whether any link of a member is cut.
+    fn is_apart(&self, place: Place) -> bool {
+        (0..self.nodes.len()).any(|other| self.is_cut(place, other) || self.is_cut(other, place))
+    }
+
+    fn disturb_member(&mut self, place: Place, kind: u64) {
+        // Chance: what strikes, and at which of the next disk calls.
+        let call = self.nodes[place].disk.calls() + self.weather.below(30);
         match kind {
-            0 | 1 => self.kill_for("killed"),
+            0 | 1 => self.kill_for(place, "killed"),
             2 => {
-                self.disk.crash();
-                self.lose_power();
+                self.nodes[place].disk.crash();
+                self.lose_power(place);
             }
-            3 | 4 => self.plan_fault(call, Fault::CrashBefore),
-            5 | 6 => self.plan_fault(call, Fault::CrashAfter),
-            7 | 8 => self.plan_fault(call, Fault::Fail),
+            3 | 4 => self.plan_fault(place, call, Fault::CrashBefore),
+            5 | 6 => self.plan_fault(place, call, Fault::CrashAfter),
+            7 | 8 => self.plan_fault(place, call, Fault::Fail),
             9 => {
                 let room = self.weather.below(6_000);
-                self.disk.set_capacity(self.disk.used_bytes() + room);
-                self.log
-                    .line(self.now, || format!("disk: {room} bytes are left"));
+                let disk = &self.nodes[place].disk;
+                disk.set_capacity(disk.used_bytes() + room);
+                self.log.line(self.now, || {
+                    format!("member {place}: {room} bytes are left on the disk")
+                });
                 let delay = Duration::from_millis(self.weather.between(100, 4_000));
-                self.plan(delay, Event::FreeDisk);
+                self.plan(delay, Event::FreeDisk { place });
             }
             _ => {
                 let hang = Duration::from_millis(self.weather.between(100, 12_000));
                 self.log.line(self.now, || {
-                    format!("disk: the next job hangs for {hang:?}")
+                    format!("member {place}: the next disk job hangs for {hang:?}")
                 });
-                self.hang = Some(hang);
+                self.nodes[place].hang = Some(hang);
             }
         }
     }
 
-    fn plan_fault(&mut self, call: u64, fault: Fault) {
-        self.log.line(self.now, || {
-            format!("disk: call {call} will meet {fault:?}")
-        });
-        self.disk.plan(call, fault);
+    fn disturb_network(&mut self, place: Place, kind: u64) {
+        let until = self.now + Duration::from_millis(self.weather.between(50, 6_000));
+        let others = || (0..self.nodes.len()).filter(move |other| *other != place);
+        let others: Vec<Place> = others().collect();
+        match kind {
+            12..15 => {
+                let leader = self.leader();
+                let apart = leader.unwrap_or(place);
+                self.tell_of_fault(apart, "is cut off, whoever leads", "leaders isolated");
+                self.part(&[apart], until);
+            }
+            15 | 16 => {
+                let side: Vec<Place> = others
+                    .into_iter()
+                    .filter(|_| self.weather.chance(1, 2))
+                    .chain([place])
+                    .collect();
+                self.tell_of_fault(place, "and some others are cut off", "partitions");
+                self.part(&side, until);
+            }
+            17 => {
+                self.tell_of_fault(place, "hears nobody", "members that hear nobody");
+                for other in others {
+                    self.cut(other, place, until);
+                }
+            }
+            18 => {
+                self.tell_of_fault(place, "is heard by nobody", "members that nobody hears");
+                for other in others {
+                    self.cut(place, other, until);
+                }
+            }
+            19 => {
+                let other = *self.weather.pick(&others);
+                self.tell_of_fault(place, "has a link that flaps", "links that flap");
+                self.flap((place, other), 12);
+            }
+            20 => {
+                self.tell_of_fault(place, "is slow", "members that are slow");
+                self.nodes[place].slow_until = until;
+            }
+            21 => {
+                self.tell_of_fault(place, "loses its connections", "connections reset");
+                self.close_connections(place);
+            }
+            _ => {
+                self.tell_of_fault(place, "stands still", "pauses of the process");
+                self.nodes[place].paused_until = until;
+            }
+        }
     }
 
-    /// Now and then the whole process stands still for a while.
-    pub(super) fn stall(&mut self) {
+    fn tell_of_fault(&mut self, place: Place, what: &str, counted: &'static str) {
+        self.log.line(self.now, || format!("member {place} {what}"));
+        self.count(counted);
+    }
+
+    fn leader(&self) -> Option<Place> {
+        let settled = |process: &Process| process.core.status().leadership.settled;
+        self.nodes
+            .iter()
+            .position(|node| node.process.as_ref().is_some_and(settled))
+    }
+
+    /// Cuts every link between these members and the others.
+    fn part(&mut self, side: &[Place], until: Moment) {
+        for one in 0..self.nodes.len() {
+            for other in 0..self.nodes.len() {
+                if side.contains(&one) != side.contains(&other) {
+                    self.cut(one, other, until);
+                }
+            }
+        }
+    }
+
+    /// Cuts a link for a moment, both ways, and again after a while.
+    pub(super) fn flap(&mut self, link: (Place, Place), left: u32) {
+        let until = self.now + Duration::from_millis(self.weather.between(10, 400));
+        self.cut(link.0, link.1, until);
+        self.cut(link.1, link.0, until);
+        if left > 0 && !self.is_resting {
+            let pause = Duration::from_millis(self.weather.between(20, 800));
+            let left = left - 1;
+            self.plan(pause, Event::Flap { link, left });
+        }
+    }
+
+    fn plan_fault(&mut self, place: Place, call: u64, fault: Fault) {
+        self.log.line(self.now, || {
+            format!("member {place}: disk call {call} will meet {fault:?}")
+        });
+        self.nodes[place].disk.plan(call, fault);
+    }
+
+    /// Now and then a whole process stands still for a while.
+    pub(super) fn stall(&mut self, place: Place) {
         if self.mix.weather != Weather::Quiet
             && !self.is_resting
             && self.schedule.chance(1, STALL_ONE_IN)
         {
             let pause = Duration::from_millis(self.schedule.between(50, 6_000));
-            self.log.line(self.now, || {
-                format!("the process stands still for {pause:?}")
-            });
-            self.count("pauses of the process");
-            self.now = self.now + pause;
+            self.tell_of_fault(place, "stands still", "pauses of the process");
+            self.nodes[place].paused_until = self.now + pause;
         }
     }
 
-    pub(super) fn kill_for(&mut self, why: &'static str) {
-        if self.process.is_some() {
-            self.log.line(self.now, || why.to_owned());
-            self.count("kills");
-            self.kill();
+    pub(super) fn kill_for(&mut self, place: Place, why: &'static str) {
+        if self.nodes[place].process.is_some() {
+            self.tell_of_fault(place, why, "kills");
+            self.kill(place);
         }
     }
 
     /// The process ends; what it wrote is still in the page cache.
-    pub(super) fn kill(&mut self) {
-        self.disk.kill_process();
-        self.die();
+    pub(super) fn kill(&mut self, place: Place) {
+        self.nodes[place].disk.kill_process();
+        self.close_connections(place);
+        self.die(place);
     }
 
     /// The disk has crashed, and the process with it.
-    pub(super) fn lose_power(&mut self) {
-        self.log.line(self.now, || "the power is gone".to_owned());
-        self.die();
+    pub(super) fn lose_power(&mut self, place: Place) {
+        self.log
+            .line(self.now, || format!("member {place}: the power is gone"));
+        self.die(place);
     }
 
-    fn die(&mut self) {
-        if self.process.take().is_none() {
+    /// The member was removed: its process ends for good.
+    pub(super) fn retire(&mut self, place: Place) {
+        if self.nodes[place].is_gone {
             return;
         }
-        self.break_streams();
-        let waiting: Vec<_> = self
-            .clients
-            .iter()
-            .filter_map(|client| client.waits_for)
-            .collect();
-        for operation in waiting {
-            let delay = Duration::from_micros(self.schedule.between(10, 50_000));
-            self.plan(delay, Event::GiveUp { operation });
-        }
-        self.plan_start();
+        self.tell_of_fault(place, "is removed and stops", "removed members stopped");
+        self.nodes[place].is_gone = true;
+        self.kill(place);
     }
 
-    fn plan_start(&mut self) {
+    fn die(&mut self, place: Place) {
+        self.nodes[place].paused_until = self.now;
+        if let Some(process) = self.nodes[place].process.take() {
+            self.break_streams(process.boot);
+            let waiting: Vec<_> = self
+                .clients
+                .iter()
+                .filter(|client| client.boot == process.boot)
+                .filter_map(|client| client.waits_for)
+                .collect();
+            for operation in waiting {
+                let delay = Duration::from_micros(self.schedule.between(10, 50_000));
+                self.plan(delay, Event::GiveUp { operation });
+            }
+            self.plan_start(place);
+        }
+    }
+
+    fn plan_start(&mut self, place: Place) {
         let (low, high) = self.mix.down_millis;
         let delay = Duration::from_millis(self.schedule.between(low, high));
-        self.plan(delay, Event::Start);
+        self.plan(delay, Event::Start { place });
     }
 
-    pub(super) fn start(&mut self) {
-        if self.disk.is_crashed() {
-            self.disk.restart();
+    pub(super) fn start(&mut self, place: Place) {
+        let node = &self.nodes[place];
+        if node.is_gone || node.process.is_some() {
+            return;
+        }
+        if node.disk.is_crashed() {
+            node.disk.restart();
         }
         self.boots += 1;
         self.count("starts");
-        match Process::start(&self.disk, self.boots, self.seed, self.mix.log) {
+        let node = &self.nodes[place];
+        let start = Start {
+            member: node.id,
+            boot: self.boots,
+            seed: self.seed,
+            mix: &self.mix,
+            founders: &self.founders,
+            joins: node.joins,
+        };
+        let started = Process::start(&node.disk, &start, |index| self.state_at(index, node.id));
+        match started {
             Ok((process, found)) => {
                 self.log.line(self.now, || {
                     format!(
-                        "start {}: {} entries, repaired: {}",
-                        self.boots, found.entries, found.repaired
+                        "member {place}: start {}: snapshot {}, {} entries, repaired: {}",
+                        self.boots, found.snapshot.0, found.entries, found.repaired
                     )
                 });
                 if found.repaired {
                     self.count("torn tails cut");
                 }
-                self.process = Some(process);
+                if found.snapshot > LogIndex(0) {
+                    self.count("starts from a snapshot");
+                }
+                self.nodes[place].process = Some(process);
                 self.plan_tick(self.boots);
+                if self.schedule.chance(1, 2) {
+                    self.tell(self.boots, Input::AdvanceElection);
+                }
             }
-            Err(error) => self.not_started(&error),
+            Err(error) => self.not_started(place, &error),
         }
     }
 
     /// A start may fail as long as the disk does; the log itself must always open.
-    fn not_started(&mut self, error: &StartError) {
+    fn not_started(&mut self, place: Place, error: &StartError) {
         self.log.line(self.now, || {
-            format!("start {} failed: {error:?}", self.boots)
+            format!("member {place}: start {} failed: {error:?}", self.boots)
         });
         self.count("starts that failed");
         let is_the_disks_fault = match error {
-            _ if self.disk.is_crashed() => true,
+            _ if self.nodes[place].disk.is_crashed() => true,
             StartError::Log(WalError::Disk { .. } | WalError::DiskFull { .. }) => true,
             StartError::Log(_) | StartError::Restore(_) => false,
         };
         if is_the_disks_fault {
-            self.disk.kill_process();
-            self.plan_start();
+            self.nodes[place].disk.kill_process();
+            self.plan_start(place);
         } else {
             let story = match error {
                 StartError::Log(error) => error.to_string(),

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use kvorum_member::apply::{Effect, ReadView};
+use kvorum_member::apply::{Effect, ReadView, RequestError, Response};
 use kvorum_member::core::{Input, Machine, Output};
 use kvorum_member::lease;
 use kvorum_mvcc::{HistoryBounds, watch};
 use kvorum_proto::ids::{Moment, RequestId};
 use kvorum_storage::wal::{Job, JobId, Lane, Work};
 
-use super::process::Process;
+use super::network::SLOWNESS;
+use super::node::Place;
+use super::process::{Process, Waiter};
 use super::{Event, Turn, World, wire};
 use crate::history::{Change, Refusal, Reply};
 
@@ -17,11 +19,13 @@ use crate::history::{Change, Refusal, Reply};
 const TICK: Duration = Duration::from_millis(100);
 /// How long the job of a trial hangs: longer than clients wait.
 const HANG: Duration = Duration::from_secs(9);
+/// Why a removed member stops, in etcd's words.
+const REMOVED: &str = "the member has been permanently removed from the cluster";
 /// Most history the hub reads in one step, in events.
 const POLL_BUDGET_MAX: u64 = 20;
 
 impl Process {
-    /// When the next thing is due that only time brings.
+    /// When the next thing is due that only time brings, by the clock of its member.
     pub(super) fn deadline(&self) -> Option<Moment> {
         let hub = self.hub.as_ref().and_then(watch::WatchHub::next_deadline);
         [self.core.deadline(), hub].into_iter().flatten().min()
@@ -34,16 +38,18 @@ impl World {
     }
 
     pub(super) fn tick(&mut self, boot: u64) {
-        if let Some(process) = self.process_of(boot) {
-            process.core.input(Input::Tick);
-            self.plan_tick(boot);
+        if let Some(place) = self.place_of_boot(boot) {
+            self.tell(boot, Input::Tick);
+            let clock = self.nodes[place].clock;
+            let next = clock.when(clock.shows(self.now) + TICK);
+            self.plan_at(next, Event::Tick { boot });
         }
     }
 
-    pub(super) fn take_turn(&mut self, turn: Turn) {
-        let now = self.now;
+    pub(super) fn take_turn(&mut self, place: Place, turn: Turn) {
+        let now = self.nodes[place].clock.shows(self.now);
         let budget = self.schedule.between(1, POLL_BUDGET_MAX) as usize;
-        let Some(process) = &mut self.process else {
+        let Some(process) = &mut self.nodes[place].process else {
             return;
         };
         match turn {
@@ -69,71 +75,86 @@ impl World {
             process.check_invariants();
         }
         self.log.line(now, || match turn {
-            Turn::Machine(machine) => format!("step {machine:?}"),
-            Turn::Hub => "step WatchHub".to_owned(),
-            Turn::HubPoll => "step WatchHub, history".to_owned(),
+            Turn::Machine(machine) => format!("member {place}: step {machine:?}"),
+            Turn::Hub => format!("member {place}: step WatchHub"),
+            Turn::HubPoll => format!("member {place}: step WatchHub, history"),
         });
-        self.carry_out();
-        self.hand_out();
-        self.open_door();
+        self.carry_out(place);
+        self.hand_out(place);
+        self.open_door(place);
     }
 
     /// Does what the machines want done.
-    fn carry_out(&mut self) {
-        while let Some(output) = self
+    fn carry_out(&mut self, place: Place) {
+        while let Some(output) = self.nodes[place]
             .process
             .as_mut()
             .and_then(|process| process.core.take_output())
         {
             match output {
-                Output::Job(job) => self.submit(job),
-                Output::Publish(view) => self.publish(view),
-                Output::Reply { id, result } => {
-                    let operation = self
-                        .process
-                        .as_mut()
-                        .and_then(|process| process.proposed.remove(&id));
-                    match operation {
-                        Some(operation) => self.reply(operation, result),
-                        None => self
-                            .violated("one answer for each request", format!("{id}: {result:?}")),
-                    }
-                }
+                Output::Job(job) => self.submit(place, job),
+                Output::Publish(view) => self.publish(place, view),
+                Output::Reply { id, result } => self.replied(place, id, result),
                 Output::ReadReady(tokens) => {
                     for token in tokens {
-                        self.read_ready(token.0);
+                        self.read_ready(place, token.0);
                     }
                 }
                 Output::ReadRefused { token, error } => {
-                    self.answer_token(token.0, Err(wire::refusal(&error)));
+                    self.answer_token(place, token.0, Err(wire::refusal(&error)));
                 }
-                Output::Watch(input) => self.tell_hub(input),
-                Output::Lease(answer) => self.lease_answer(&answer),
+                Output::Watch(input) => self.tell_hub(place, input),
+                Output::Lease(answer) => self.lease_answer(place, &answer),
                 Output::Leadership(leadership) => {
-                    self.log.line(self.now, || format!("{leadership:?}"));
+                    self.log
+                        .line(self.now, || format!("member {place}: {leadership:?}"));
+                    self.note_leadership(place, &leadership);
                     if leadership.settled {
-                        self.settled();
+                        self.settled(place, leadership.term);
                     }
                 }
                 Output::Notice(Effect::CompactionFinished { .. }) => {
                     self.count("compactions finished");
                 }
                 Output::Notice(_) => {}
-                Output::SnapshotDone { .. } => {}
-                Output::Send(message) | Output::SendSnapshot { message, .. } => {
-                    self.violated(
-                        "a lone member has nobody to talk to",
-                        format!("{message:?}"),
-                    );
+                Output::SnapshotDone { index, installed } => {
+                    self.log.line(self.now, || {
+                        format!(
+                            "member {place}: snapshot at {} installed: {installed}",
+                            index.0
+                        )
+                    });
+                    self.count(if installed {
+                        "snapshots installed"
+                    } else {
+                        "snapshots not wanted"
+                    });
                 }
+                Output::Send(message) => self.transmit(place, message),
+                Output::SendSnapshot { message, state } => {
+                    self.send_snapshot(place, message, &state);
+                }
+                Output::Stop { reason } if reason == REMOVED => self.retire(place),
                 Output::Stop { reason } => self.violated("the member goes on", reason),
             }
         }
     }
 
+    fn replied(&mut self, place: Place, id: RequestId, result: Result<Response, RequestError>) {
+        let waiter = self.nodes[place]
+            .process
+            .as_mut()
+            .and_then(|process| process.proposed.remove(&id));
+        match waiter {
+            Some(Waiter::Client(operation)) => self.reply(operation, result),
+            Some(Waiter::Operator) => self.operator_hears(result),
+            None => self.violated("one answer for each request", format!("{id}: {result:?}")),
+        }
+    }
+
     /// Readers see a new state: everything up to its revision is out in the world now.
-    fn publish(&mut self, view: ReadView) {
-        let Some(process) = &mut self.process else {
+    fn publish(&mut self, place: Place, view: ReadView) {
+        let Some(process) = &mut self.nodes[place].process else {
             return;
         };
         let from = (process.published + 1).max(view.keys.compact_revision());
@@ -146,12 +167,14 @@ impl World {
             return self.violated("the store's revision never falls", story);
         }
         process.published = view.keys.current_revision();
+        let applied = (process.view.applied, view.applied);
         let everything = HistoryBounds {
             revisions_max: usize::MAX,
             bytes_max: usize::MAX,
         };
         let history = view.keys.history(from, everything);
         process.view = view;
+        self.agree(place, applied.0, applied.1);
         match history {
             Ok(history) => {
                 for batch in &history.batches {
@@ -180,25 +203,7 @@ impl World {
         }
     }
 
-    /// The member leads and has applied whatever came before: nothing published may be missing.
-    fn settled(&mut self) {
-        let newest = self
-            .history
-            .published
-            .last_key_value()
-            .map_or(1, |(revision, _)| *revision);
-        let there = self
-            .process
-            .as_ref()
-            .map_or(0, |process| process.view.keys.current_revision());
-        if there < newest {
-            let story =
-                format!("revision {newest} was published, after the restart there is only {there}");
-            self.violated("nothing published is lost", story);
-        }
-    }
-
-    fn tell_hub(&mut self, input: watch::Input) {
+    fn tell_hub(&mut self, place: Place, input: watch::Input) {
         if let watch::Input::Events { batches, .. } = &input {
             for batch in batches {
                 let changes = wire::changes(batch);
@@ -212,17 +217,18 @@ impl World {
                 }
             }
         }
-        if let Some(process) = &mut self.process {
+        if let Some(process) = &mut self.nodes[place].process {
             process.hub_inputs.push_back(input);
         }
     }
 
-    fn lease_answer(&mut self, answer: &lease::Output) {
+    fn lease_answer(&mut self, place: Place, answer: &lease::Output) {
         match answer {
             lease::Output::KeptAlive {
                 token, ttl_seconds, ..
             } => {
                 self.answer_token(
+                    place,
                     token.0,
                     Ok(Reply::KeptAlive {
                         ttl_seconds: *ttl_seconds,
@@ -230,14 +236,15 @@ impl World {
                 );
             }
             lease::Output::NotPrimary(token) => {
-                self.answer_token(token.0, Err(Refusal::Other("not primary".to_owned())));
+                let refusal = Refusal::Other("not primary".to_owned());
+                self.answer_token(place, token.0, Err(refusal));
             }
             other => self.violated("answers about leases were asked for", format!("{other:?}")),
         }
     }
 
-    fn answer_token(&mut self, token: u64, result: Result<Reply, Refusal>) {
-        let operation = self
+    fn answer_token(&mut self, place: Place, token: u64, result: Result<Reply, Refusal>) {
+        let operation = self.nodes[place]
             .process
             .as_mut()
             .and_then(|process| process.asked.remove(&token));
@@ -250,21 +257,22 @@ impl World {
         }
     }
 
-    fn submit(&mut self, job: Job) {
+    fn submit(&mut self, place: Place, job: Job) {
         let lane = usize::from(job.lane() == Lane::Background);
         if matches!(job.work, Work::Cut { .. }) {
             self.count("log files begun");
         }
-        if let Some(process) = &mut self.process {
+        if let Some(process) = &mut self.nodes[place].process {
             process.lanes[lane].waiting.push_back(job);
         }
-        self.start_lane(lane);
+        self.start_lane(place, lane);
     }
 
     /// Lets the next job of a lane begin, unless one runs.
-    fn start_lane(&mut self, lane: usize) {
+    fn start_lane(&mut self, place: Place, lane: usize) {
         let (low, high) = self.mix.job_micros;
-        let Some(process) = &mut self.process else {
+        let node = &mut self.nodes[place];
+        let Some(process) = &mut node.process else {
             return;
         };
         let (boot, jobs) = (process.boot, &mut process.lanes[lane]);
@@ -273,11 +281,14 @@ impl World {
         }
         jobs.busy = true;
         let mut delay = Duration::from_micros(self.schedule.between(low, high));
+        if node.slow_until > self.now {
+            delay *= SLOWNESS;
+        }
         if self.hanging_job == Some(self.jobs) {
-            self.hang = Some(HANG);
+            node.hang = Some(HANG);
         }
         self.jobs += 1;
-        if let Some(hang) = self.hang.take() {
+        if let Some(hang) = node.hang.take() {
             self.count("disk jobs hung");
             delay += hang;
         }
@@ -285,7 +296,10 @@ impl World {
     }
 
     pub(super) fn run_job(&mut self, boot: u64, lane: usize) {
-        let Some(process) = self.process_of(boot) else {
+        let Some(place) = self.place_of_boot(boot) else {
+            return;
+        };
+        let Some(process) = &mut self.nodes[place].process else {
             return;
         };
         let job = process.lanes[lane]
@@ -294,7 +308,8 @@ impl World {
             .expect("a lane that runs has a job");
         let result = process.run_job(&job);
         self.log.line(self.now, || {
-            format!("job {} {}: {result:?}", job.id.0, name_of(&job))
+            let name = name_of(&job);
+            format!("member {place}: job {} {name}: {result:?}", job.id.0)
         });
         match result {
             Ok(()) => {
@@ -309,26 +324,29 @@ impl World {
                     },
                 );
             }
-            Err(_) if self.disk.is_crashed() => self.lose_power(),
+            Err(_) if self.nodes[place].disk.is_crashed() => self.lose_power(place),
             Err(_) => {
                 self.count("processes stopped by a failed job");
-                self.kill();
+                self.kill(place);
             }
         }
     }
 
     pub(super) fn job_done(&mut self, boot: u64, lane: usize, job: JobId) {
-        if let Some(process) = self.process_of(boot) {
+        let Some(place) = self.place_of_boot(boot) else {
+            return;
+        };
+        if let Some(process) = &mut self.nodes[place].process {
             process.lanes[lane].busy = false;
             process.core.input(Input::JobDone(job));
-            self.start_lane(lane);
+            self.start_lane(place, lane);
         }
     }
 
     /// Gives the hub's messages to the network.
-    fn hand_out(&mut self) {
+    fn hand_out(&mut self, place: Place) {
         loop {
-            let output = self
+            let output = self.nodes[place]
                 .process
                 .as_mut()
                 .and_then(|process| process.hub.as_mut()?.take_output());
@@ -337,32 +355,20 @@ impl World {
                 Some(watch::Output::Damaged(damage)) => {
                     self.violated("the history can be read", damage.to_string());
                 }
-                Some(watch::Output::NoLeader { stream }) => {
-                    self.violated(
-                        "streams that need no leader go on",
-                        format!("stream {stream}"),
-                    );
-                }
+                Some(watch::Output::NoLeader { stream }) => self.cancel_stream(stream),
                 None => return,
             }
         }
     }
 
-    fn open_door(&mut self) {
+    fn open_door(&mut self, place: Place) {
         let seed = self.seed;
-        let Some(process) = &mut self.process else {
+        let Some(process) = &mut self.nodes[place].process else {
             return;
         };
         if process.open_door(seed) {
-            self.log.line(self.now, || "serves".to_owned());
-        }
-    }
-
-    /// Gives a proposal to the member.
-    pub(super) fn propose(&mut self, id: RequestId, data: bytes::Bytes) {
-        if let Some(process) = &mut self.process {
-            let proposal = kvorum_member::consensus::Proposal { id, data };
-            process.core.input(Input::Propose(vec![proposal]));
+            self.log
+                .line(self.now, || format!("member {place}: serves"));
         }
     }
 }

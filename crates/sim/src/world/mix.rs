@@ -23,6 +23,20 @@ pub enum Weather {
 pub struct Mix {
     /// The kind.
     pub weather: Weather,
+    /// Members that found the cluster.
+    pub members: u32,
+    /// Whether an operator adds, promotes, removes and replaces members and moves the lead.
+    pub operates: bool,
+    /// Entries between two trims of the log in memory, and entries kept for slow followers.
+    pub snapshot_count: u64,
+    /// See `snapshot_count`.
+    pub catch_up_entries: u64,
+    /// Messages between members that are lost, in a thousand.
+    pub lost_per_mille: u64,
+    /// Messages between members that arrive twice, in a thousand.
+    pub twice_per_mille: u64,
+    /// The longest way of a message between members, in microseconds.
+    pub travel_micros_max: u64,
     /// Clients that write and read.
     pub clients: u32,
     /// Clients that watch.
@@ -67,19 +81,36 @@ impl Mix {
     #[must_use]
     pub fn draw(random: &mut Random, length: Duration) -> Self {
         let weather = *random.pick(&[Weather::Quiet, Weather::Rough, Weather::Hostile]);
+        let members = *random.pick(&[1, 1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 7]);
+        let (lost_per_mille, twice_per_mille, travel_micros_max) = match weather {
+            Weather::Quiet => (0, 0, 2_000),
+            Weather::Rough => (2, 10, 50_000),
+            Weather::Hostile => (20, 30, 400_000),
+        };
         let log = Options {
             segment_bytes: *random.pick(&[4 << 10, 8 << 10, 32 << 10]),
             ahead_bytes: *random.pick(&[0, 1 << 10, 4 << 10]),
             max_wals: *random.pick(&[0, 1, 5]),
         };
         let value_bytes = *random.pick(&[(8, 24), (8, 200), (100, 1500)]);
-        let (fault_gap_millis, down_millis, job_micros, window) = match weather {
+        let (mut fault_gap_millis, down_millis, job_micros, window) = match weather {
             Weather::Quiet => ((8_000, 30_000), (50, 500), (50, 400), (64, 1 << 20)),
             Weather::Rough => ((500, 8_000), (10, 3_000), (50, 5_000), (8, 4 << 10)),
             Weather::Hostile => ((20, 2_000), (1, 1_000), (50, 40_000), (2, 700)),
         };
+        if members > 1 && weather == Weather::Hostile {
+            // An election takes a second or two.
+            fault_gap_millis = (200, 4_000);
+        }
         Self {
             weather,
+            members,
+            operates: members > 1 && random.chance(2, 3),
+            snapshot_count: *random.pick(&[5, 40, 400, 10_000]),
+            catch_up_entries: *random.pick(&[1, 10, 100]),
+            lost_per_mille,
+            twice_per_mille,
+            travel_micros_max,
             clients: random.between(2, 6) as u32,
             watch_clients: random.between(1, 4) as u32,
             think_micros: *random.pick(&[(100, 20_000), (1_000, 100_000), (50_000, 400_000)]),
@@ -100,6 +131,13 @@ impl Mix {
     pub fn trial() -> Self {
         Self {
             weather: Weather::Quiet,
+            members: 1,
+            operates: false,
+            snapshot_count: 10_000,
+            catch_up_entries: 5_000,
+            lost_per_mille: 0,
+            twice_per_mille: 0,
+            travel_micros_max: 1_000,
             clients: 3,
             watch_clients: 1,
             think_micros: (500, 20_000),

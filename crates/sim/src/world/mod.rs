@@ -1,6 +1,7 @@
-//! One member, its disk and its clients in virtual time, moved by one scheduler with one seed.
+//! Members, their disks, the network between them, clients and an operator in virtual time, moved by one scheduler with
+//! one seed.
 //!
-//! The member is the one that the server runs: the write-ahead log on a disk that fails, [`kvorum_member::core::Core`]
+//! A member is the one that the server runs: the write-ahead log on a disk that fails, [`kvorum_member::core::Core`]
 //! with its router, and the watch hub. The scheduler does one thing at a time and draws which: a machine that has work
 //! takes a step, a disk job runs or is reported, a tick passes, a request or an answer arrives, a client does
 //! something, a fault strikes. All chance comes from the seed, split by purpose, so a run is a function of its seed.
@@ -8,10 +9,14 @@
 //! What clients did and saw goes into a [`History`]; the checkers judge it when the run is over. What only the world
 //! can see (a log that does not open after a crash, a lease that never ends) is judged here on the spot.
 
+mod agreed;
 mod client;
 mod disturb;
 mod member;
 mod mix;
+mod network;
+mod node;
+mod operator;
 mod process;
 mod rest;
 mod traffic;
@@ -21,18 +26,22 @@ mod wire;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kvorum_member::core::Machine;
+use kvorum_member::core::{Input, Machine};
 use kvorum_mvcc::watch;
-use kvorum_proto::ids::Moment;
+use kvorum_proto::ids::{MemberId, Moment};
+use kvorum_proto::raftpb::Message;
 use kvorum_storage::wal::JobId;
 
 use crate::checkers::Violation;
-use crate::disk::Disk;
 use crate::event_log::EventLog;
 use crate::history::{History, Refusal, Reply};
 use crate::random::Random;
+use agreed::Agreed;
 use client::Client;
 pub use mix::{Mix, Trial, Weather};
+pub use node::DRIFT_MAX_PPM;
+use node::{Node, Place};
+use operator::Operator;
 pub use process::LOG_DIRECTORY;
 use process::{OperationId, Process};
 use watcher::WatchClient;
@@ -48,16 +57,19 @@ pub struct World {
     /// What happens later, by its time and then by the order in which it was planned.
     events: BTreeMap<(Moment, u64), Event>,
     planned: u64,
-    disk: Disk,
-    process: Option<Process>,
+    nodes: Vec<Node>,
+    /// The members that found the cluster.
+    founders: Vec<MemberId>,
+    /// Links that carry nothing until a moment.
+    cuts: BTreeMap<(Place, Place), Moment>,
+    agreed: Agreed,
+    operator: Operator,
     boots: u64,
     streams: u64,
     clients: Vec<Client>,
     watch_clients: Vec<WatchClient>,
     /// Clients and faults have ended, and everything comes to rest.
     is_resting: bool,
-    /// The next disk job hangs for this long.
-    hang: Option<Duration>,
     /// Disk jobs begun so far, and the one that is to hang.
     jobs: u64,
     disk_work: (u64, u64),
@@ -65,6 +77,7 @@ pub struct World {
     schedule: Random,
     traffic: Random,
     weather: Random,
+    network: Random,
     log: EventLog,
     history: History,
     counts: Counts,
@@ -89,10 +102,11 @@ enum Event {
     Act {
         client: usize,
     },
-    /// A request reaches the member.
+    /// A request reaches a member, from its client or from another member.
     Arrive {
         boot: u64,
         operation: OperationId,
+        forwarded: bool,
     },
     /// The member answers a confirmed read.
     Read {
@@ -124,10 +138,52 @@ enum Event {
     },
     /// A fault strikes.
     Disturb,
-    /// The member starts.
-    Start,
+    /// A link that flaps changes its mind.
+    Flap {
+        link: (Place, Place),
+        left: u32,
+    },
+    /// A member starts.
+    Start {
+        place: Place,
+    },
     /// Somebody makes room on the disk.
-    FreeDisk,
+    FreeDisk {
+        place: Place,
+    },
+    /// The operator does something.
+    Operate,
+    /// A message reaches a member.
+    Deliver {
+        to: Place,
+        message: Box<Message>,
+    },
+    /// A member hears that a message did not go out.
+    Unreachable {
+        boot: u64,
+        peer: MemberId,
+    },
+    /// A member hears that a peer has closed its connections.
+    Closed {
+        boot: u64,
+        peer: MemberId,
+    },
+    /// A snapshot reaches a member.
+    SnapshotArrives {
+        to: Place,
+        boot: u64,
+        message: Box<Message>,
+    },
+    /// A member hears what became of a snapshot.
+    SnapshotSent {
+        boot: u64,
+        peer: MemberId,
+        received: bool,
+    },
+    /// A removed member is told so.
+    TurnedAway {
+        place: Place,
+    },
 }
 
 /// What the scheduler can do at once.
@@ -146,7 +202,7 @@ impl World {
     pub fn new(seed: u64, length: Duration, keeps_lines: bool) -> Self {
         let root = Random::new(seed);
         let mix = Mix::draw(&mut root.split("mix"), length);
-        let mut world = Self::with(seed, mix, Disk::new(root.split("disk")), keeps_lines);
+        let mut world = Self::with(seed, seed, mix, keeps_lines);
         world.plan_disturbance();
         world
     }
@@ -154,19 +210,23 @@ impl World {
     /// The world of a trial.
     #[must_use]
     pub fn of_trial(trial: Trial, keeps_lines: bool) -> Self {
-        let disk = Disk::new(Random::new(trial.luck));
+        let mut world = Self::with(trial.seed, trial.luck, Mix::trial(), keeps_lines);
         if let Some((call, fault)) = trial.call {
-            disk.plan(call, fault);
+            world.nodes[0].disk.plan(call, fault);
         }
-        let mut world = Self::with(trial.seed, Mix::trial(), disk, keeps_lines);
         world.hanging_job = trial.hanging_job;
         // One death by kill, so that a replay is part of the history.
         world.plan_disturbance();
         world
     }
 
-    fn with(seed: u64, mix: Mix, disk: Disk, keeps_lines: bool) -> Self {
+    /// `luck` decides what members are like and what a power loss leaves.
+    fn with(seed: u64, luck: u64, mix: Mix, keeps_lines: bool) -> Self {
+        let founders: Vec<_> = (1..=u64::from(mix.members)).map(MemberId).collect();
         let root = Random::new(seed);
+        let luck = Random::new(luck);
+        let node = |id: &MemberId| Node::new(*id, &root, &luck, false);
+        let nodes = founders.iter().map(node).collect();
         let mut traffic = root.split("traffic");
         let mut history = History::default();
         let watch_clients = (0..mix.watch_clients)
@@ -177,20 +237,23 @@ impl World {
             now: Moment::default(),
             events: BTreeMap::new(),
             planned: 0,
-            disk,
-            process: None,
+            nodes,
+            founders,
+            cuts: BTreeMap::new(),
+            agreed: Agreed::default(),
+            operator: Operator::default(),
             boots: 0,
             streams: 0,
             clients: (0..mix.clients).map(Client::new).collect(),
             watch_clients,
             is_resting: false,
-            hang: None,
             jobs: 0,
             disk_work: (0, 0),
             hanging_job: None,
             schedule: root.split("schedule"),
             traffic,
             weather: root.split("weather"),
+            network: root.split("network"),
             log: EventLog::new(keeps_lines),
             history,
             counts: Counts::new(),
@@ -239,15 +302,22 @@ impl World {
     #[must_use]
     pub fn counts(&self) -> Counts {
         let mut counts = self.counts.clone();
-        let disk = self.disk.counts();
+        for node in &self.nodes {
+            let disk = node.disk.counts();
+            let more = [
+                ("power losses", disk.crashes),
+                ("disk calls failed", disk.failures),
+                ("disk calls refused by a full disk", disk.full),
+                ("sectors lost", disk.sectors_lost),
+                ("sectors kept", disk.sectors_kept),
+                ("files torn", disk.files_torn),
+                ("names lost", disk.names_lost),
+            ];
+            for (what, times) in more {
+                *counts.entry(what).or_default() += times;
+            }
+        }
         let more = [
-            ("power losses", disk.crashes),
-            ("disk calls failed", disk.failures),
-            ("disk calls refused by a full disk", disk.full),
-            ("sectors lost", disk.sectors_lost),
-            ("sectors kept", disk.sectors_kept),
-            ("files torn", disk.files_torn),
-            ("names lost", disk.names_lost),
             ("revisions", self.history.published.len() as u64),
             ("virtual seconds", self.now.0.as_secs()),
         ];
@@ -258,7 +328,13 @@ impl World {
     }
 
     fn begin(&mut self) {
-        self.plan(Duration::ZERO, Event::Start);
+        for place in 0..self.nodes.len() {
+            self.nodes[place].is_called = true;
+            self.plan(Duration::ZERO, Event::Start { place });
+        }
+        if self.mix.operates {
+            self.plan_operation();
+        }
         for client in 0..self.clients.len() {
             self.plan_act(client);
         }
@@ -275,18 +351,20 @@ impl World {
 
     /// One step of the scheduler.
     fn step(&mut self, end: Moment) {
-        let turns = self.turns();
         let is_due = self
             .events
             .first_key_value()
             .is_some_and(|((at, _), _)| *at <= self.now);
-        if !turns.is_empty() && (!is_due || self.schedule.chance(1, 2)) {
-            let turn = *self.schedule.pick(&turns);
-            self.now = self.now + Duration::from_micros(self.schedule.between(1, 60));
-            self.stall();
-            return self.take_turn(turn);
+        if (!is_due || self.schedule.chance(1, 2))
+            && let Some((place, turn)) = self.pick_turn()
+        {
+            // Members work side by side.
+            let micros = 60 / self.nodes.len() as u64;
+            self.now = self.now + Duration::from_micros(self.schedule.between(1, micros.max(1)));
+            self.stall(place);
+            return self.take_turn(place, turn);
         }
-        let deadline = self.process.as_ref().and_then(Process::deadline);
+        let deadline = self.deadline();
         let next = self.events.first_key_value().map(|((at, _), _)| *at);
         if let Some(deadline) = deadline.filter(|deadline| next.is_none_or(|at| *deadline < at)) {
             self.now = self.now.max(deadline);
@@ -301,16 +379,44 @@ impl World {
         }
     }
 
-    /// What has work at this moment.
-    fn turns(&self) -> Vec<Turn> {
-        let Some(process) = &self.process else {
-            return Vec::new();
+    /// When the next thing is due that only time brings.
+    fn deadline(&self) -> Option<Moment> {
+        let of_node = |node: &Node| {
+            let shown = node.process.as_ref().and_then(Process::deadline)?;
+            Some(node.clock.when(shown).max(node.paused_until))
         };
-        let mut turns: Vec<Turn> = process.core.ready(self.now).map(Turn::Machine).collect();
+        self.nodes.iter().filter_map(of_node).min()
+    }
+
+    /// Something that has work at this moment, on any member.
+    fn pick_turn(&mut self) -> Option<(Place, Turn)> {
+        let count = self.nodes.len();
+        let first = self.schedule.below(count as u64) as usize;
+        let mut turns = Vec::new();
+        for step in 0..count {
+            let place = (first + step) % count;
+            self.turns(place, &mut turns);
+            if !turns.is_empty() {
+                return Some((place, *self.schedule.pick(&turns)));
+            }
+        }
+        None
+    }
+
+    /// What has work at this moment on one member.
+    fn turns(&self, place: Place, turns: &mut Vec<Turn>) {
+        let node = &self.nodes[place];
+        let Some(process) = node
+            .process
+            .as_ref()
+            .filter(|_| node.paused_until <= self.now)
+        else {
+            return;
+        };
+        let now = node.clock.shows(self.now);
+        turns.extend(process.core.ready(now).map(Turn::Machine));
         if let Some(hub) = &process.hub {
-            let ticks = hub
-                .next_deadline()
-                .is_some_and(|deadline| deadline <= self.now);
+            let ticks = hub.next_deadline().is_some_and(|deadline| deadline <= now);
             if ticks || !process.hub_inputs.is_empty() {
                 turns.push(Turn::Hub);
             }
@@ -318,16 +424,42 @@ impl World {
                 turns.push(Turn::HubPoll);
             }
         }
-        turns
+    }
+
+    /// The member that an event is for, if it takes part in it.
+    fn taker(&self, event: &Event) -> Option<Place> {
+        match event {
+            Event::Tick { boot }
+            | Event::RunJob { boot, .. }
+            | Event::JobDone { boot, .. }
+            | Event::Arrive { boot, .. }
+            | Event::Read { boot, .. }
+            | Event::ToHub { boot, .. }
+            | Event::Unreachable { boot, .. }
+            | Event::Closed { boot, .. }
+            | Event::SnapshotSent { boot, .. } => self.place_of_boot(*boot),
+            Event::Deliver { to, .. } | Event::SnapshotArrives { to, .. } => Some(*to),
+            _ => None,
+        }
     }
 
     fn happen(&mut self, event: Event) {
+        let until = self.taker(&event).map(|place| &self.nodes[place]);
+        if let Some(until) = until.map(|node| node.paused_until)
+            && until > self.now
+        {
+            return self.plan_at(until, event);
+        }
         match event {
             Event::Tick { boot } => self.tick(boot),
             Event::RunJob { boot, lane } => self.run_job(boot, lane),
             Event::JobDone { boot, lane, job } => self.job_done(boot, lane, job),
             Event::Act { client } => self.act(client),
-            Event::Arrive { boot, operation } => self.arrive(boot, operation),
+            Event::Arrive {
+                boot,
+                operation,
+                forwarded,
+            } => self.arrive(boot, operation, forwarded),
             Event::Read { boot, operation } => self.read(boot, operation),
             Event::Answer { operation, result } => self.answered(operation, result),
             Event::GiveUp { operation } => self.give_up(operation),
@@ -335,11 +467,36 @@ impl World {
             Event::ToHub { boot, request } => self.reach_hub(boot, request),
             Event::Message { client, message } => self.message(client, &message),
             Event::Disturb => self.disturb(),
-            Event::Start => self.start(),
-            Event::FreeDisk => {
-                self.disk.set_capacity(u64::MAX);
-                self.log.line(self.now, || "disk: room again".to_owned());
+            Event::Flap { link, left } => self.flap(link, left),
+            Event::Start { place } => self.start(place),
+            Event::FreeDisk { place } => {
+                self.nodes[place].disk.set_capacity(u64::MAX);
+                self.log.line(self.now, || {
+                    format!("member {place}: room on the disk again")
+                });
             }
+            Event::Operate => self.operate(),
+            Event::Deliver { to, message } => self.deliver(to, message),
+            Event::Unreachable { boot, peer } => self.tell(boot, Input::Unreachable(peer)),
+            Event::Closed { boot, peer } => self.tell(boot, Input::Closed(peer)),
+            Event::SnapshotArrives { to, boot, message } => {
+                self.snapshot_arrives(to, boot, message);
+            }
+            Event::SnapshotSent {
+                boot,
+                peer,
+                received,
+            } => {
+                let to = peer;
+                self.tell(boot, Input::SnapshotSent { to, received });
+            }
+            Event::TurnedAway { place } => self.retire(place),
+        }
+    }
+
+    fn tell(&mut self, boot: u64, input: Input) {
+        if let Some(process) = self.process_of(boot) {
+            process.core.input(input);
         }
     }
 
@@ -354,7 +511,16 @@ impl World {
 
     /// The living process of that life.
     fn process_of(&mut self, boot: u64) -> Option<&mut Process> {
-        self.process.as_mut().filter(|process| process.boot == boot)
+        let place = self.place_of_boot(boot)?;
+        self.nodes[place].process.as_mut()
+    }
+
+    /// Where the process of that life runs.
+    fn place_of_boot(&self, boot: u64) -> Option<Place> {
+        let is_it = |process: &Process| process.boot == boot;
+        self.nodes
+            .iter()
+            .position(|node| node.process.as_ref().is_some_and(is_it))
     }
 
     fn count(&mut self, what: &'static str) {

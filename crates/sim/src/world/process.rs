@@ -4,24 +4,24 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::time::Duration;
 
-use kvorum_member::apply::{Apply, Local, ReadView};
+use kvorum_member::apply::{self, Apply, Local, ReadView};
 use kvorum_member::cluster;
 use kvorum_member::consensus::{self, InitialMember};
 use kvorum_member::core::Core;
 use kvorum_member::lease::Deadlines;
 use kvorum_mvcc::watch::{self, WatchHub};
-use kvorum_proto::ids::{ClusterId, MemberId, RequestId};
+use kvorum_proto::ids::{ClusterId, LogIndex, MemberId, RequestId};
 use kvorum_storage::wal::{
     self, BackgroundExecutor, Executor, Job, Lane, Metadata, Options, WalError,
 };
 
+use super::mix::Mix;
 use super::wire::ELECTION_TIMEOUT;
 use crate::disk::Disk;
 
 /// Where the log lies on the simulated disk.
 pub const LOG_DIRECTORY: &str = "/wal";
 
-const MEMBER: MemberId = MemberId(0x8e9e);
 const CLUSTER: ClusterId = ClusterId(0xc1);
 /// Each start numbers its requests from here, times the number of the start.
 const REQUESTS_PER_BOOT: u64 = 1 << 24;
@@ -29,10 +29,18 @@ const REQUESTS_PER_BOOT: u64 = 1 << 24;
 /// A request of a client: its place in the history.
 pub(super) type OperationId = usize;
 
+/// Who waits for the answer to a proposal.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Waiter {
+    Client(OperationId),
+    Operator,
+}
+
 /// One life of the member, from its start to its end.
 pub(super) struct Process {
-    /// Which life; the first has 1.
+    /// Which life, counted over all members; the first has 1.
     pub(super) boot: u64,
+    member: MemberId,
     pub(super) core: Core,
     executor: Executor<Disk>,
     background: BackgroundExecutor<Disk>,
@@ -47,7 +55,7 @@ pub(super) struct Process {
     /// The newest revision that this life has published.
     pub(super) published: i64,
     /// Requests that wait for their entry to be applied.
-    pub(super) proposed: BTreeMap<RequestId, OperationId>,
+    pub(super) proposed: BTreeMap<RequestId, Waiter>,
     /// Reads and questions about leases, by token.
     pub(super) asked: BTreeMap<u64, OperationId>,
     next_request: u64,
@@ -77,60 +85,74 @@ impl From<WalError> for StartError {
 /// What a start found on the disk.
 pub(super) struct Found {
     pub(super) entries: usize,
+    /// Where the log begins.
+    pub(super) snapshot: LogIndex,
     /// Whether a torn tail was cut.
     pub(super) repaired: bool,
 }
 
+/// What a start needs to know.
+pub(super) struct Start<'a> {
+    pub(super) member: MemberId,
+    pub(super) boot: u64,
+    pub(super) seed: u64,
+    pub(super) mix: &'a Mix,
+    /// The members that found the cluster.
+    pub(super) founders: &'a [MemberId],
+    /// Whether this one joins it later.
+    pub(super) joins: bool,
+}
+
 impl Process {
-    /// Starts the member as the server does: a new log where there is none, else the old one.
+    /// Starts a member as the server does: a new log where there is none, else the old one. `state_at` has the state
+    /// of a snapshot that the log begins with.
     pub(super) fn start(
         disk: &Disk,
-        boot: u64,
-        seed: u64,
-        options: Options,
+        start: &Start<'_>,
+        state_at: impl FnOnce(LogIndex) -> Option<Apply>,
     ) -> Result<(Self, Found), StartError> {
-        let directory = Path::new(LOG_DIRECTORY);
-        let opened = if wal::exists(disk, directory)? {
-            wal::open(disk, directory, options)?
-        } else {
-            wal::create(
-                disk,
-                directory,
-                Metadata {
-                    node: MEMBER,
-                    cluster: CLUSTER,
-                },
-                options,
-            )?
-        };
+        let (member, boot) = (start.member, start.boot);
         let wal::Opened {
             recovered,
             repair,
             log,
             executor,
             background,
-        } = opened;
+        } = open_log(disk, member, start.mix.log)?;
         let found = Found {
             entries: recovered.entries.len(),
+            snapshot: LogIndex(recovered.snapshot.index()),
             repaired: repair.is_some(),
         };
-        let next_request = (MEMBER.0 << 48) + boot * REQUESTS_PER_BOOT;
-        let apply = Apply::new(Local {
-            member: MEMBER,
+        let next_request = (member.0 << 48) + boot * REQUESTS_PER_BOOT;
+        let mut apply = Apply::new(Local {
+            member,
             first_request: RequestId(next_request),
         });
+        if found.snapshot > LogIndex(0) {
+            let missing = || StartError::Restore(format!("no state at {}", found.snapshot.0));
+            let state = state_at(found.snapshot).ok_or_else(missing)?;
+            apply.input(apply::Input::Install(Box::new(state)));
+            while apply.take_effect().is_some() {}
+        }
         let view = apply.read_view();
         let lease = Deadlines::new(ELECTION_TIMEOUT);
-        let config = consensus::Config::new(MEMBER, seed, boot);
-        // A log whose bootstrap was not finished: nothing was promised to anybody.
-        let core = if recovered.hard_state.term() == 0 {
-            Core::bootstrap(config, &initial_members(), log, apply, lease)
-        } else {
-            Core::restore(config, recovered, log, apply, lease)
+        let mut config = consensus::Config::new(member, start.seed, boot);
+        config.snapshot_count = start.mix.snapshot_count;
+        config.catch_up_entries = start.mix.catch_up_entries;
+        // A log whose first write was not finished: nothing was promised to anybody.
+        let core = match (recovered.hard_state.term(), start.joins) {
+            (0, true) => Core::join(config, log, apply, lease),
+            (0, false) => {
+                let members = initial_members(start.founders);
+                Core::bootstrap(config, &members, log, apply, lease)
+            }
+            _ => Core::restore(config, recovered, log, apply, lease),
         };
         let core = core.map_err(|error| StartError::Restore(error.to_string()))?;
         let process = Self {
             boot,
+            member,
             core,
             executor,
             background,
@@ -153,7 +175,7 @@ impl Process {
         if opens {
             let config = watch::Config {
                 cluster: CLUSTER,
-                member: MEMBER,
+                member: self.member,
                 max_request_bytes: 1 << 20,
                 progress_interval: Duration::from_secs(2),
                 leaderless_max: 3 * ELECTION_TIMEOUT,
@@ -189,10 +211,31 @@ impl Process {
     }
 }
 
-fn initial_members() -> Vec<InitialMember> {
-    let member = cluster::Member::new(MEMBER, vec!["http://localhost:2380".to_owned()], false);
-    vec![InitialMember {
-        id: MEMBER,
-        context: member.context().into(),
-    }]
+fn open_log(
+    disk: &Disk,
+    member: MemberId,
+    options: Options,
+) -> Result<wal::Opened<Disk>, WalError> {
+    let directory = Path::new(LOG_DIRECTORY);
+    if wal::exists(disk, directory)? {
+        return wal::open(disk, directory, options);
+    }
+    let metadata = Metadata {
+        node: member,
+        cluster: CLUSTER,
+    };
+    wal::create(disk, directory, metadata, options)
+}
+
+/// A member as the roster has it.
+pub(super) fn described(id: MemberId, is_learner: bool) -> cluster::Member {
+    cluster::Member::new(id, vec![format!("http://member-{id}:2380")], is_learner)
+}
+
+fn initial_members(founders: &[MemberId]) -> Vec<InitialMember> {
+    let member = |id: &MemberId| InitialMember {
+        id: *id,
+        context: described(*id, false).context().into(),
+    };
+    founders.iter().map(member).collect()
 }

@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kvorum_mvcc::HashKv;
+use kvorum_proto::ids::LogIndex;
 use kvorum_storage::wal::{self, WalError};
 
+use super::node::Place;
+use super::process::Process;
 use super::{LOG_DIRECTORY, World, client};
 use crate::history::Outcome;
 
@@ -16,23 +19,33 @@ const RESTART: Duration = Duration::from_secs(8);
 /// How many single bits are flipped in copies of the log.
 const FLIPS: u64 = 3;
 
+/// How long the cluster may take until it serves again when faults have ended.
+const RECOVERY_MAX: Duration = Duration::from_secs(15);
+
 impl World {
     pub(super) fn rest(&mut self) {
         self.is_resting = true;
-        self.disk_work = (self.disk.calls(), self.jobs);
-        self.hang = None;
-        self.disk.forget_plan();
-        self.disk.set_capacity(u64::MAX);
+        self.disk_work = (self.nodes[0].disk.calls(), self.jobs);
+        self.cuts.clear();
+        for node in &mut self.nodes {
+            node.hang = None;
+            node.slow_until = self.now;
+            node.disk.forget_plan();
+            node.disk.set_capacity(u64::MAX);
+        }
         self.log.line(self.now, || "rest".to_owned());
+        self.recover();
         self.run_until(self.now + REST);
         let Some(before) = self.rested() else { return };
         self.history.rested_at = Some(before.0);
-        // A trial ends with what shows the most.
-        if self.mix.disturbs && self.schedule.chance(1, 2) {
-            self.kill_for("killed at rest");
-        } else {
-            self.disk.crash();
-            self.lose_power();
+        for place in self.present() {
+            // A trial ends with what shows the most.
+            if self.mix.disturbs && self.schedule.chance(1, 2) {
+                self.kill_for(place, "killed at rest");
+            } else {
+                self.nodes[place].disk.crash();
+                self.lose_power(place);
+            }
         }
         self.run_until(self.now + RESTART);
         let after = self.rested();
@@ -43,42 +56,118 @@ impl World {
             );
         }
         self.read_back();
-        self.kill();
+        for place in self.present() {
+            self.kill(place);
+        }
         for _ in 0..FLIPS {
             self.flip_a_bit();
         }
     }
 
-    /// Revision and hash of the store, when the member leads and all that has an end has ended.
+    /// Somebody leads again within bounded time.
+    fn recover(&mut self) {
+        let from = self.now;
+        while self.violations.is_empty() && !self.is_led() {
+            if self.now.since(from) > RECOVERY_MAX {
+                let story = format!("no leader {RECOVERY_MAX:?} after the last fault");
+                return self.violated("the cluster serves again when faults end", story);
+            }
+            self.run_until(self.now + Duration::from_millis(100));
+        }
+        let millis = self.now.since(from).as_millis() as u64;
+        *self
+            .counts
+            .entry("milliseconds to recover, over all seeds")
+            .or_default() += millis;
+    }
+
+    fn is_led(&self) -> bool {
+        let term = self.agreed.newest_term;
+        let leads = |process: &Process| {
+            let leadership = process.core.status().leadership;
+            leadership.settled && leadership.term == term
+        };
+        self.nodes
+            .iter()
+            .any(|node| node.process.as_ref().is_some_and(leads))
+    }
+
+    /// The members that are in the cluster as far as they know, running or not.
+    fn present(&self) -> Vec<Place> {
+        (0..self.nodes.len())
+            .filter(|place| self.nodes[*place].is_called && !self.nodes[*place].is_gone)
+            .collect()
+    }
+
+    /// Revision and hash of the store, when everybody has it and all that has an end has ended.
     fn rested(&mut self) -> Option<(i64, HashKv)> {
         if !self.violations.is_empty() {
             return None;
         }
-        let story = match &self.process {
-            None => "it is down".to_owned(),
-            Some(process) if !process.core.status().leadership.settled => {
-                "it does not lead".to_owned()
-            }
-            Some(process) if process.view.applied < process.core.status().last => {
-                "it has not applied its log".to_owned()
-            }
-            Some(process) if !process.core.apply().grants().is_empty() => {
-                "leases have not ended".to_owned()
-            }
-            Some(process) => {
-                let view = &process.view.keys;
-                match view.hash_kv(0) {
-                    Ok(hash) => return Some((view.current_revision(), hash)),
-                    Err(error) => error.to_string(),
+        let present = self.present();
+        let last = present
+            .iter()
+            .filter_map(|place| self.nodes[*place].process.as_ref())
+            .map(|process| process.core.status().last)
+            .max();
+        let mut states = Vec::new();
+        for place in &present {
+            match self.rested_one(*place, last) {
+                Ok(state) => states.push(state),
+                Err(story) => {
+                    let story = format!("member {place}: {story}");
+                    self.violated("the member recovers when faults end", story);
+                    return None;
                 }
             }
+        }
+        if !self.is_led() {
+            let story = "nobody leads".to_owned();
+            self.violated("the member recovers when faults end", story);
+            return None;
+        }
+        for place in present {
+            self.compare_states(place);
+        }
+        let first = states.first().copied();
+        if states.iter().any(|state| Some(state) != first.as_ref()) {
+            self.violated("the same store on all members", format!("{states:?}"));
+            return None;
+        }
+        first
+    }
+
+    fn rested_one(&self, place: Place, last: Option<LogIndex>) -> Result<(i64, HashKv), String> {
+        let Some(process) = &self.nodes[place].process else {
+            return Err("it is down".to_owned());
         };
-        self.violated("the member recovers when faults end", story);
-        None
+        if Some(process.view.applied) < last {
+            let status = process.core.status();
+            return Err(format!(
+                "it has not applied the log up to {last:?}: {status:?}"
+            ));
+        }
+        if !process.core.apply().grants().is_empty() {
+            return Err("leases have not ended".to_owned());
+        }
+        let roster = &process.view.cluster.roster;
+        let state = process.core.conf_state();
+        let voters: Vec<u64> = roster.voters().map(|member| member.id().0).collect();
+        if state.voters != voters {
+            return Err(format!("{voters:?} vote by the roster, by raft {state:?}"));
+        }
+        let view = &process.view.keys;
+        match view.hash_kv(0) {
+            Ok(hash) => Ok((view.current_revision(), hash)),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     fn read_back(&mut self) {
-        let Some(boot) = self.serving() else { return };
+        let reader = self.present().first().copied();
+        let Some(boot) = reader.and_then(|place| self.serving(place)) else {
+            return;
+        };
         let operation = self.send(0, boot, client::read_all());
         self.run_until(self.now + RESTART);
         let read = &self.history.operations[operation];
@@ -90,26 +179,28 @@ impl World {
 
     /// Damages a copy of the log at rest.
     fn flip_a_bit(&mut self) {
-        if let Some((file, byte)) = self.pick_a_byte() {
+        let present = self.present();
+        let place = *self.weather.pick(&present);
+        if let Some((file, byte)) = self.pick_a_byte(place) {
             let bit = self.weather.below(8) as u8;
-            self.judge_flip(&file, byte, bit);
+            self.judge_flip(place, &file, byte, bit);
         }
     }
 
     /// Damages one bit in each byte of the log, each in a copy of its own. For a world that has run.
     pub fn damage_every_byte(&mut self) {
-        for (file, bytes) in self.log_files() {
+        for (file, bytes) in self.log_files(0) {
             for byte in 0..bytes {
                 let bit = self.weather.below(8) as u8;
-                self.judge_flip(&file, byte, bit);
+                self.judge_flip(0, &file, byte, bit);
             }
         }
     }
 
     /// Damage is refused with the file's name, or nothing is missing.
-    fn judge_flip(&mut self, file: &Path, byte: u64, bit: u8) {
+    fn judge_flip(&mut self, place: Place, file: &Path, byte: u64, bit: u8) {
         let directory = Path::new(LOG_DIRECTORY);
-        let disk = self.disk.copy();
+        let disk = self.nodes[place].disk.copy();
         let whole = match wal::read(&disk, directory) {
             Ok(recovered) => recovered,
             Err(error) => return self.violated("the log at rest is whole", error.to_string()),
@@ -136,8 +227,8 @@ impl World {
         }
     }
 
-    fn pick_a_byte(&mut self) -> Option<(PathBuf, u64)> {
-        let files = self.log_files();
+    fn pick_a_byte(&mut self, place: Place) -> Option<(PathBuf, u64)> {
+        let files = self.log_files(place);
         if files.is_empty() {
             return None;
         }
@@ -146,9 +237,9 @@ impl World {
     }
 
     /// The files of the log with their lengths.
-    fn log_files(&self) -> Vec<(PathBuf, u64)> {
+    fn log_files(&self, place: Place) -> Vec<(PathBuf, u64)> {
         let is_log = |path: &Path| path.extension().is_some_and(|ending| ending == "wal");
-        let files = self.disk.files().into_iter();
+        let files = self.nodes[place].disk.files().into_iter();
         files
             .filter(|(path, bytes)| *bytes > 0 && is_log(path))
             .collect()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kvorum_member::apply::{RequestError, Response};
 use kvorum_member::check;
-use kvorum_member::consensus::ReadToken;
+use kvorum_member::consensus::{Proposal, ReadToken, Role};
 use kvorum_member::core::Input;
 use kvorum_member::lease;
 use kvorum_mvcc::watch::{self, Room, StreamId};
@@ -12,7 +12,8 @@ use kvorum_proto::etcdserverpb::{RangeResponse, ResponseHeader, WatchCreateReque
 use kvorum_proto::ids::LeaseId;
 use prost::Message as _;
 
-use super::process::OperationId;
+use super::node::Place;
+use super::process::{OperationId, Waiter};
 use super::watcher::Stream;
 use super::{Event, World, client, wire};
 use crate::history::{Outcome, Refusal, Reply, Request};
@@ -43,17 +44,23 @@ impl World {
         if self.is_resting || self.clients[client].waits_for.is_some() {
             return;
         }
-        let Some(boot) = self.serving() else {
+        let Some(boot) = self.serving(self.clients[client].member) else {
+            self.clients[client].member = self.any_member();
             return self.plan(RETRY, Event::Act { client });
         };
         let request = self.clients[client].choose(&mut self.traffic, &self.mix);
         self.send(client, boot, request);
     }
 
-    /// The life of the member that takes requests now.
-    pub(super) fn serving(&self) -> Option<u64> {
-        let process = self.process.as_ref()?;
+    /// The life of this member, if it takes requests now.
+    pub(super) fn serving(&self, place: Place) -> Option<u64> {
+        let process = self.nodes.get(place)?.process.as_ref()?;
         process.hub.as_ref().map(|_| process.boot)
+    }
+
+    /// A member to talk to next; it may be down.
+    pub(super) fn any_member(&mut self) -> Place {
+        self.traffic.below(self.nodes.len() as u64) as Place
     }
 
     pub(super) fn send(&mut self, client: usize, boot: u64, request: Request) -> OperationId {
@@ -66,16 +73,30 @@ impl World {
             .operations
             .push(client::sent(client as u32, self.now, request));
         self.clients[client].waits_for = Some(operation);
+        self.clients[client].boot = boot;
         let delay = self.network_delay();
-        self.plan(delay, Event::Arrive { boot, operation });
+        self.plan(
+            delay,
+            Event::Arrive {
+                boot,
+                operation,
+                forwarded: false,
+            },
+        );
         self.plan(REQUEST_TIMEOUT, Event::GiveUp { operation });
         operation
     }
 
-    pub(super) fn arrive(&mut self, boot: u64, operation: OperationId) {
+    pub(super) fn arrive(&mut self, boot: u64, operation: OperationId, forwarded: bool) {
         let request = self.history.operations[operation].request.clone();
-        let Some(process) = self.process_of(boot) else {
+        let Some(place) = self.place_of_boot(boot) else {
             return self.give_up(operation);
+        };
+        if !forwarded && matches!(request, Request::KeepAlive { .. }) && !self.leads(place) {
+            return self.forward(place, operation);
+        }
+        let Some(process) = &mut self.nodes[place].process else {
+            return;
         };
         match &request {
             Request::Range {
@@ -100,14 +121,42 @@ impl World {
                     id: LeaseId(*lease),
                 });
             }
-            _ => self.arrive_for_the_log(operation, &request),
+            _ => self.arrive_for_the_log(place, operation, &request),
         }
     }
 
-    fn arrive_for_the_log(&mut self, operation: OperationId, request: &Request) {
+    fn leads(&self, place: Place) -> bool {
+        let process = self.nodes[place].process.as_ref();
+        process.is_some_and(|it| it.core.status().leadership.role == Role::Leader)
+    }
+
+    /// What only a leader can answer goes to it, as the server's transport does it.
+    fn forward(&mut self, place: Place, operation: OperationId) {
+        let known = self.nodes[place].process.as_ref();
+        let leader = known.map(|process| process.core.status().leadership.leader);
+        let to = leader.and_then(|leader| self.place_of(leader));
+        let reached = to.filter(|to| !self.is_cut(place, *to) && !self.is_cut(*to, place));
+        match reached.and_then(|to| self.serving(to)) {
+            Some(boot) => {
+                self.count("keep-alives forwarded to a leader");
+                let delay = self.network_delay();
+                self.plan(
+                    delay,
+                    Event::Arrive {
+                        boot,
+                        operation,
+                        forwarded: true,
+                    },
+                );
+            }
+            None => self.answer(operation, Err(Refusal::Other("no leader".to_owned()))),
+        }
+    }
+
+    fn arrive_for_the_log(&mut self, place: Place, operation: OperationId, request: &Request) {
         let physical = self.traffic.chance(1, 2);
         let proposal = wire::proposal(request, physical);
-        let Some(process) = &mut self.process else {
+        let Some(process) = &mut self.nodes[place].process else {
             return;
         };
         let id = process.next_request();
@@ -117,15 +166,16 @@ impl World {
         });
         match checked {
             Ok(data) => {
-                process.proposed.insert(id, operation);
-                self.propose(id, data);
+                process.proposed.insert(id, Waiter::Client(operation));
+                let proposal = Proposal { id, data };
+                process.core.input(Input::Propose(vec![proposal]));
             }
             Err(error) => self.answer(operation, Err(wire::refusal(&error))),
         }
     }
 
-    pub(super) fn read_ready(&mut self, token: u64) {
-        let Some(process) = &mut self.process else {
+    pub(super) fn read_ready(&mut self, place: Place, token: u64) {
+        let Some(process) = &mut self.nodes[place].process else {
             return;
         };
         let boot = process.boot;
@@ -147,7 +197,8 @@ impl World {
             return;
         };
         let request = wire::range(keys, *revision, *serializable);
-        let Some(process) = self.process.as_ref().filter(|process| process.boot == boot) else {
+        let place = self.place_of_boot(boot);
+        let Some(process) = place.and_then(|place| self.nodes[place].process.as_ref()) else {
             return self.give_up(operation);
         };
         let view = &process.view.keys;
@@ -216,6 +267,9 @@ impl World {
         self.clients[client].waits_for = None;
         self.clients[client].learn(&self.history.operations[operation]);
         self.count(counted);
+        if counted == "refusals" && self.traffic.chance(1, 2) {
+            self.clients[client].member = self.any_member();
+        }
         self.plan_act(client);
     }
 
@@ -225,6 +279,7 @@ impl World {
             self.log
                 .line(self.now, || format!("client {client} gives {operation} up"));
             self.clients[client].waits_for = None;
+            self.clients[client].member = self.any_member();
             self.count("requests without an answer");
             self.plan_act(client);
         }
@@ -236,7 +291,10 @@ impl World {
     pub(super) fn watch_act(&mut self, client: usize) {
         let pause = Duration::from_millis(self.traffic.between(50, 1_500));
         self.plan(pause, Event::WatchAct { client });
-        let Some(boot) = self.serving() else { return };
+        let member = self.any_member();
+        let Some(boot) = self.serving(member) else {
+            return;
+        };
         match &self.watch_clients[client].stream {
             None => self.open_stream(client, boot),
             Some(stream) => {
@@ -273,7 +331,7 @@ impl World {
             watch::Input::StreamOpened {
                 stream,
                 window,
-                requires_leader: false,
+                requires_leader: self.watch_clients[client].requires_leader,
             },
         );
         for request in self.watch_clients[client].begin() {
@@ -367,12 +425,29 @@ impl World {
         }
     }
 
-    /// Every stream broke.
-    pub(super) fn break_streams(&mut self) {
+    /// Every stream to this life of a member broke.
+    pub(super) fn break_streams(&mut self, boot: u64) {
         let mut broken = 0;
         for client in &mut self.watch_clients {
-            broken += u64::from(client.stream.take().is_some());
+            if client
+                .stream
+                .take_if(|stream| stream.boot == boot)
+                .is_some()
+            {
+                broken += 1;
+            }
         }
         *self.counts.entry("watch streams lost").or_default() += broken;
+    }
+
+    /// The member ends a stream because there is no leader; the client comes again, to whomever.
+    pub(super) fn cancel_stream(&mut self, id: StreamId) {
+        self.count("watch streams ended without a leader");
+        for client in &mut self.watch_clients {
+            let asked = client.requires_leader;
+            if client.stream.take_if(|stream| stream.id == id).is_some() && !asked {
+                return self.violated("streams that need no leader go on", format!("stream {id}"));
+            }
+        }
     }
 }

@@ -16,6 +16,8 @@ const WHOLE_STREAM: i64 = -1;
 
 /// One client with its stream.
 pub(super) struct WatchClient {
+    /// Whether its streams are to end when there is no leader.
+    pub(super) requires_leader: bool,
     pub(super) stream: Option<Stream>,
     pub(super) watchers: Vec<Watcher>,
 }
@@ -47,27 +49,30 @@ pub(super) struct Watcher {
 impl WatchClient {
     /// Draws what is watched: by half from the beginning, by half from when the stream is there.
     pub(super) fn draw(random: &mut Random, history: &mut History) -> Self {
-        let watchers = (1..=random.between(1, 3) as i64).map(|id| {
-            let keys = some_keys(random);
-            let next = random.chance(1, 2).then_some(1);
-            let place = history.watchers.len();
-            history.watchers.push(Watched {
-                keys: Some(keys.clone()),
-                start_revision: next.unwrap_or_default(),
-                messages: Vec::new(),
-            });
-            Watcher {
-                id,
-                place,
-                keys,
-                notify: random.chance(1, 3),
-                next,
-                created: false,
-            }
-        });
+        let watchers: Vec<_> = (1..=random.between(1, 3) as i64)
+            .map(|id| {
+                let keys = some_keys(random);
+                let next = random.chance(1, 2).then_some(1);
+                let place = history.watchers.len();
+                history.watchers.push(Watched {
+                    keys: Some(keys.clone()),
+                    start_revision: next.unwrap_or_default(),
+                    messages: Vec::new(),
+                });
+                Watcher {
+                    id,
+                    place,
+                    keys,
+                    notify: random.chance(1, 3),
+                    next,
+                    created: false,
+                }
+            })
+            .collect();
         Self {
+            requires_leader: random.chance(1, 3),
             stream: None,
-            watchers: watchers.collect(),
+            watchers,
         }
     }
 

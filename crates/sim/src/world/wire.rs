@@ -14,6 +14,8 @@ use kvorum_proto::etcdserverpb::{
     LeaseRevokeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, RequestHeader,
     RequestOp, ResponseHeader, TxnRequest, TxnResponse, request_op, response_op,
 };
+use kvorum_proto::ids::MemberId;
+use kvorum_proto::membershippb::{Attributes, ClusterMemberAttrSetRequest};
 use kvorum_proto::mvccpb::{self, KeyValue, event::EventType};
 use prost::Message as _;
 
@@ -100,6 +102,19 @@ pub(super) fn entry(id: u64, payload: Payload) -> Bytes {
     }
     .encode_to_vec()
     .into()
+}
+
+/// A log entry in which a member says how it is called.
+pub(super) fn publish(id: u64, member: MemberId) -> Bytes {
+    let attributes = Attributes {
+        name: format!("member-{member}"),
+        client_urls: vec![format!("http://member-{member}:2379")],
+    };
+    let request = ClusterMemberAttrSetRequest {
+        member_id: member.0,
+        member_attributes: Some(attributes),
+    };
+    entry(id, Payload::ClusterMemberAttrSet(request))
 }
 
 fn put(key: &Bytes, value: &Bytes, lease: i64) -> PutRequest {

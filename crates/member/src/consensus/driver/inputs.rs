@@ -1,5 +1,6 @@
 //! What each input does to the driver.
 
+use bytes::Bytes;
 use kvorum_proto::ids::{LogIndex, MemberId, RequestId, Term};
 use kvorum_proto::raftpb;
 use kvorum_storage::wal::Ticket;
@@ -46,6 +47,16 @@ impl Consensus {
         }
     }
 
+    pub(super) fn intend(&mut self, data: Bytes) {
+        if self.is_leading() {
+            let entry = eraftpb::Entry {
+                data,
+                ..Default::default()
+            };
+            self.hold_for(RequestId(0), entry, Some(self.node.raft.term));
+        }
+    }
+
     pub(super) fn propose_conf_change(&mut self, change: &raftpb::ConfChange) {
         let id = RequestId(change.id());
         let entry = convert::entry_in(raftpb::Entry {
@@ -62,9 +73,13 @@ impl Consensus {
         }
     }
 
-    /// Queues a proposal for the next poll, unless too much is under way.
     pub(super) fn hold(&mut self, id: RequestId, entry: eraftpb::Entry) {
-        let held = Held { id, entry };
+        self.hold_for(id, entry, None);
+    }
+
+    /// Queues a proposal for the next poll, unless too much is under way.
+    fn hold_for(&mut self, id: RequestId, entry: eraftpb::Entry, only_in: Option<u64>) {
+        let held = Held { id, only_in, entry };
         let log = &self.node.raft.raft_log;
         let behind = log.committed - log.applied > PENDING_APPLY_ENTRIES_MAX;
         let full = self.held.len() >= HELD_PROPOSALS_MAX || self.held_bytes >= HELD_BYTES_MAX;
@@ -98,7 +113,7 @@ impl Consensus {
         self.flow.confirm(index);
         self.node.mut_store().applied(index.0);
         let keep = self.config.catch_up_entries;
-        let held = index.0 - self.node.store().trimmed();
+        let held = index.0.saturating_sub(self.node.store().trimmed());
         if held >= self.config.snapshot_count.max(keep).saturating_add(keep) {
             self.node.mut_store().trim(index.0 - keep);
         }

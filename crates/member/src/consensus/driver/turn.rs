@@ -27,8 +27,12 @@ impl Consensus {
             let mut ids = Vec::new();
             let mut entries = Vec::new();
             let mut bytes = 0;
+            let leads_in = self.is_leading().then_some(self.node.raft.term);
             while let Some((_, held)) = self.held.pop_front() {
                 bytes += held.bytes();
+                if held.only_in.is_some() && held.only_in != leads_in {
+                    continue;
+                }
                 ids.push(held.id);
                 entries.push(held.entry);
                 if bytes as u64 >= MESSAGE_BYTES_MAX {
@@ -36,6 +40,9 @@ impl Consensus {
                 }
             }
             self.held_bytes -= bytes;
+            if entries.is_empty() {
+                continue;
+            }
             if let Err(reason) = self.step_proposals(entries, bytes) {
                 ids.into_iter().for_each(|id| self.refuse(id, reason));
             }

@@ -1,0 +1,257 @@
+//! Somebody who adds, promotes, removes and replaces members and moves the lead, and asks before each step what the
+//! server asks.
+//!
+//! An answer may get lost, so nobody relies on it: from time to time the operator looks at the roster of the member that
+//! has applied the most, starts who is new in it and stops who is no longer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kvorum_member::apply::{RequestError, Response};
+use kvorum_member::cluster::{self, Change, Roster};
+use kvorum_member::consensus::Proposal;
+use kvorum_member::core::Input;
+use kvorum_proto::ids::MemberId;
+
+use super::node::{Node, Place};
+use super::process::{Process, Waiter, described};
+use super::{Event, World, wire};
+use crate::random::Random;
+
+/// So many members are there at most, those that are gone not counted.
+const MEMBERS_MAX: usize = 7;
+/// So many members there are in a run at most.
+const NODES_MAX: usize = 14;
+/// A learner may vote when it has at least so much of the leader's log, in a hundred.
+/// Source: etcd 3.7.1 `server/etcdserver/server.go`, `readyPercentThreshold`.
+const READY_PERCENT: u64 = 90;
+
+/// What the operator has in mind.
+#[derive(Default)]
+pub(super) struct Operator {
+    /// A member whose disk is lost and that is to be removed.
+    wiped: Option<MemberId>,
+}
+
+impl World {
+    pub(super) fn plan_operation(&mut self) {
+        let delay = Duration::from_millis(self.weather.between(300, 4_000));
+        self.plan(delay, Event::Operate);
+    }
+
+    pub(super) fn operate(&mut self) {
+        self.plan_operation();
+        let Some(roster) = self.newest_roster() else {
+            return;
+        };
+        self.reconcile(&roster);
+        self.publish_names(&roster);
+        let Some(place) = self.one_that_serves() else {
+            return;
+        };
+        if let Some(wiped) = self.operator.wiped {
+            match roster.member(wiped) {
+                Some(_) => return self.remove(place, &roster, wiped),
+                None => self.operator.wiped = None,
+            }
+        }
+        if self.is_resting {
+            return;
+        }
+        match self.weather.below(10) {
+            0..3 => self.add(place, &roster),
+            3..5 => self.promote(place, &roster),
+            5 => {
+                let members: Vec<_> = roster.members().map(cluster::Member::id).collect();
+                let id = *self.weather.pick(&members);
+                self.remove(place, &roster, id);
+            }
+            6 => self.update(place, &roster),
+            7 => self.wipe(&roster),
+            _ => self.move_lead(&roster),
+        }
+    }
+
+    /// The roster of whoever has applied the most.
+    fn newest_roster(&self) -> Option<Roster> {
+        let views = self.nodes.iter().filter_map(|node| node.process.as_ref());
+        let newest = views.max_by_key(|process| process.view.applied)?;
+        Some(newest.view.cluster.roster.clone())
+    }
+
+    /// Starts who is new, and stops who was removed and does not know.
+    fn reconcile(&mut self, roster: &Roster) {
+        for place in 0..self.nodes.len() {
+            let node = &self.nodes[place];
+            if roster.member(node.id).is_some() && !node.is_called {
+                self.nodes[place].is_called = true;
+                let delay = Duration::from_millis(self.weather.between(1, 500));
+                self.plan(delay, Event::Start { place });
+            }
+            let forgotten = roster.is_removed(self.nodes[place].id) && self.weather.chance(1, 20);
+            if forgotten || (self.is_resting && roster.is_removed(self.nodes[place].id)) {
+                self.retire(place);
+            }
+        }
+    }
+
+    /// Members that have started say how they are called, each through itself.
+    fn publish_names(&mut self, roster: &Roster) {
+        let nameless: Vec<MemberId> = roster
+            .members()
+            .filter(|member| !member.is_started())
+            .map(cluster::Member::id)
+            .collect();
+        for id in nameless {
+            let Some(place) = self.place_of(id).filter(|it| self.serving(*it).is_some()) else {
+                continue;
+            };
+            if let Some(process) = &mut self.nodes[place].process {
+                let request = process.next_request();
+                process.proposed.insert(request, Waiter::Operator);
+                let data = wire::publish(request.0, id);
+                let proposal = Proposal { id: request, data };
+                process.core.input(Input::Propose(vec![proposal]));
+            }
+        }
+    }
+
+    /// A member that takes requests, and is part of the cluster as far as it knows.
+    fn one_that_serves(&mut self) -> Option<Place> {
+        let serving: Vec<Place> = (0..self.nodes.len())
+            .filter(|place| self.serving(*place).is_some())
+            .collect();
+        (!serving.is_empty()).then(|| *self.weather.pick(&serving))
+    }
+
+    fn propose_change(&mut self, place: Place, change: &Change, counted: &'static str) {
+        let Some(process) = &mut self.nodes[place].process else {
+            return;
+        };
+        let cluster = Arc::clone(&process.view.cluster);
+        if cluster.roster.check(change).is_err() {
+            return;
+        }
+        let id = process.next_request();
+        let wire = change.to_wire(id.0, &cluster.roster);
+        process.proposed.insert(id, Waiter::Operator);
+        process.core.input(Input::ProposeConfChange(wire));
+        self.log.line(self.now, || {
+            format!("operator asks member {place}: {change:?}")
+        });
+        self.count(counted);
+    }
+
+    fn add(&mut self, place: Place, roster: &Roster) {
+        let is_learner = self.weather.chance(2, 3);
+        let is_safe = is_learner || cluster::ready_to_add_voter(roster);
+        let pending = self.nodes.iter().any(|node| !node.is_called);
+        let is_full = roster.members().count() >= MEMBERS_MAX || self.nodes.len() >= NODES_MAX;
+        let one_learner = is_learner && roster.check_learners(2).is_err();
+        if !is_safe || pending || is_full || one_learner {
+            return;
+        }
+        let id = MemberId(self.nodes.len() as u64 + 1);
+        let root = Random::new(self.seed);
+        self.nodes.push(Node::new(id, &root, &root, true));
+        let change = Change::Add(described(id, is_learner));
+        let counted = match is_learner {
+            true => "learners added",
+            false => "voters added",
+        };
+        self.propose_change(place, &change, counted);
+    }
+
+    fn promote(&mut self, place: Place, roster: &Roster) {
+        let Some(learner) = roster.members().find(|member| member.is_learner) else {
+            return;
+        };
+        let id = learner.id();
+        let processes = self.nodes.iter().filter_map(|node| node.process.as_ref());
+        let progress: Vec<_> = processes
+            .flat_map(|process| process.core.progress())
+            .collect();
+        let last = progress.iter().map(|peer| peer.matched.0).max();
+        let own = progress
+            .iter()
+            .find(|peer| peer.member == id)
+            .map(|peer| peer.matched.0);
+        let in_sync = own
+            .zip(last)
+            .is_some_and(|(own, last)| own * 100 >= last * READY_PERCENT);
+        if in_sync && cluster::ready_to_promote(roster, id) {
+            self.propose_change(place, &Change::Promote(id), "learners promoted");
+        }
+    }
+
+    fn remove(&mut self, place: Place, roster: &Roster, id: MemberId) {
+        let is_learner = roster.member(id).is_some_and(|member| member.is_learner);
+        let enough = roster.voters().count() > 2 && cluster::ready_to_remove_voter(roster, id);
+        if is_learner || (enough && self.may_do_without(roster, id)) {
+            self.propose_change(place, &Change::Remove(id), "members removed");
+        }
+    }
+
+    fn update(&mut self, place: Place, roster: &Roster) {
+        let members: Vec<_> = roster.members().collect();
+        let mut member = (*self.weather.pick(&members)).clone();
+        member.peer_urls = vec![format!("http://moved-{}:2380", self.planned)];
+        self.propose_change(place, &Change::Update(member), "addresses changed");
+    }
+
+    /// A member loses its disk. The rest must be able to go on without it, and one is lost at a time.
+    fn wipe(&mut self, roster: &Roster) {
+        let voters: Vec<_> = roster.voters().map(cluster::Member::id).collect();
+        let id = *self.weather.pick(&voters);
+        let Some(place) = self.place_of(id) else {
+            return;
+        };
+        if voters.len() < 3 || !self.may_do_without(roster, id) || self.operator.wiped.is_some() {
+            return;
+        }
+        self.log
+            .line(self.now, || format!("member {place} loses its disk"));
+        self.count("members wiped");
+        self.operator.wiped = Some(id);
+        self.nodes[place].is_gone = true;
+        self.kill(place);
+    }
+
+    /// Whether the voters that run now are a quorum of those that remain, this one taken away.
+    fn may_do_without(&self, roster: &Roster, id: MemberId) -> bool {
+        let remaining = roster.voters().filter(|member| member.id() != id);
+        let (mut running, mut all) = (0, 0);
+        for member in remaining {
+            all += 1;
+            let place = self.place_of(member.id());
+            let is_up = place.is_some_and(|place| !self.nodes[place].is_impaired(self.now));
+            running += usize::from(is_up);
+        }
+        running > all / 2
+    }
+
+    fn move_lead(&mut self, roster: &Roster) {
+        let voters: Vec<_> = roster.voters().map(cluster::Member::id).collect();
+        let to = *self.weather.pick(&voters);
+        let leads = |process: &Process| process.core.status().leadership.settled;
+        let leader = self
+            .nodes
+            .iter_mut()
+            .find_map(|node| node.process.as_mut().filter(|process| leads(process)));
+        if let Some(process) = leader {
+            process.core.input(Input::TransferLeader(to));
+            self.log
+                .line(self.now, || format!("operator moves the lead to {to}"));
+            self.count("leads moved");
+        }
+    }
+
+    pub(super) fn operator_hears(&mut self, result: Result<Response, RequestError>) {
+        self.log
+            .line(self.now, || format!("operator hears {result:?}"));
+        self.count(match result {
+            Ok(_) => "membership changes made",
+            Err(_) => "membership changes refused",
+        });
+    }
+}
