@@ -51,6 +51,7 @@ use crate::consensus::{
     Status,
 };
 use crate::lease::{self, Deadlines};
+pub use crate::router::REMOVED;
 use crate::router::{self, CONFIRM_TOKENS, Delivery, LogInput, Router};
 
 /// How many records one background step of a compaction visits when nothing else is said: well

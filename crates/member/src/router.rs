@@ -29,7 +29,7 @@ use crate::lease;
 
 /// Why a member that was removed stops.
 /// Source: etcd 3.7.1 `server/etcdserver/server.go`, `applyAll`.
-const REMOVED: &str = "the member has been permanently removed from the cluster";
+pub const REMOVED: &str = "the member has been permanently removed from the cluster";
 
 /// An output on its way to where it belongs.
 #[derive(Debug)]

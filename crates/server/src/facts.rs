@@ -34,7 +34,7 @@ impl HealthFacts for MemberFacts {
     }
 
     fn is_learner(&self) -> bool {
-        false
+        self.0.is_learner()
     }
 
     fn probe(&self, read: ProbeRead, done: ProbeSink) {

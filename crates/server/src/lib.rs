@@ -6,6 +6,7 @@ pub mod config;
 mod facts;
 pub mod log;
 pub mod metrics;
+mod peer;
 mod ports;
 pub mod process;
 pub mod runtime;

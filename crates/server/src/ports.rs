@@ -11,9 +11,12 @@ use crate::api::v3::Services;
 use crate::config::{Config, Url};
 use crate::facts::MemberFacts;
 use crate::metrics::Metrics;
+use crate::peer::{PeerPort, Peers};
 use crate::process::version;
 use crate::runtime::{Identity, Member};
-use crate::transport::{Address, HttpHandler, Listener, ListenerConfig, Server, Service, Settings};
+use crate::transport::{
+    Address, HttpHandler, Listener, ListenerConfig, Server, Service, Settings, Side,
+};
 
 /// What a socket offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +29,7 @@ enum Offer {
     Http,
     /// Health and metrics.
     Metrics,
-    /// What peers ask; a lone member has none, but its address is taken.
+    /// What peers ask.
     Peers,
 }
 
@@ -87,6 +90,36 @@ fn cannot_listen(url: &Url, error: &io::Error) -> String {
     format!("listen {network} {}: {reason}", url.address())
 }
 
+/// Begins to accept peers, whose answers a member needs before it can serve clients.
+pub(crate) fn open_to_peers(
+    config: &Config,
+    bound: &mut Bound,
+    peers: &Peers,
+    metrics: &Arc<Metrics>,
+) -> Server {
+    let facts = Arc::new(MemberFacts(peers.local().member.clone()));
+    let common = HttpPort::new(
+        Paths::Peers,
+        http_options(config),
+        facts,
+        Arc::clone(metrics),
+    );
+    let port: Arc<dyn HttpHandler> = Arc::new(PeerPort::new(peers.clone(), Arc::new(common)));
+    let (ours, others): (Vec<_>, Vec<_>) = std::mem::take(&mut bound.listeners)
+        .into_iter()
+        .partition(|(offer, _)| *offer == Offer::Peers);
+    bound.listeners = others;
+    let listeners = ours.into_iter().map(|(_, mut listener)| {
+        listener.offer(None, Some(Arc::clone(&port)));
+        listener
+    });
+    let settings = Settings {
+        side: Side::Peer,
+        ..settings(config, Arc::clone(metrics), None)
+    };
+    Server::start(listeners.collect(), settings)
+}
+
 /// Open ports.
 pub(crate) struct Open {
     server: Server,
@@ -137,7 +170,7 @@ pub(crate) fn open(
             Offer::Grpc => (Some(grpc()), None),
             Offer::Http => (None, Some(http(Paths::Client))),
             Offer::Metrics => (None, Some(http(Paths::Metrics))),
-            Offer::Peers => (None, None),
+            Offer::Peers => continue,
         };
         listener.offer(service, handler);
         listeners.push(listener);

@@ -23,7 +23,10 @@ use crate::ports;
 use crate::process::data_directory::{self, DataDirectory};
 use crate::process::signals::{Signals, StopSignal};
 use crate::process::{limits, service};
-use crate::runtime::{Member, Requests, Running, Settings, Start, StopReason};
+use crate::runtime::{
+    Member, MemberSettings, PeerSettings, Requests, Running, Settings, Start, StopReason, handover,
+    versions,
+};
 use crate::transport::Server;
 
 /// Runs the server with these arguments and this environment until it ends.
@@ -92,12 +95,12 @@ fn serve(config: &Config) -> anyhow::Result<End> {
     // Ports are taken first: an address in use is told before anything is written.
     let bound = runtime.block_on(async { ports::bind(config) })?;
     let mut requests = None;
-    let booted = bootstrap::boot(config, &directory, |member| {
+    let booted = bootstrap::boot(config, &directory, runtime.handle(), |member| {
         requests.insert(Requests::new(member)).first()
     })?;
     directory.mark_format()?;
     let requests = requests.unwrap_or_else(|| Requests::new(booted.identity.member));
-    let running = start(config, booted, requests, &metrics)?;
+    let running = start(config, booted, requests, &metrics, runtime.handle())?;
     runtime.block_on(live(config, running, bound, metrics, connections_max))
 }
 
@@ -106,6 +109,7 @@ fn start(
     booted: Booted,
     requests: Requests,
     metrics: &Arc<Metrics>,
+    runtime: &tokio::runtime::Handle,
 ) -> anyhow::Result<Running> {
     let election_timeout = bootstrap::election_timeout(config);
     let identity = booted.identity;
@@ -117,7 +121,6 @@ fn start(
             compaction_step_records: config.compaction_step_records(),
             warning_apply_duration: config.warning_apply_duration.to_duration(),
         },
-        quota: Quota::from_flag(config.quota_backend_bytes),
         watch: watch::Config {
             cluster: identity.cluster,
             member: identity.member,
@@ -125,6 +128,21 @@ fn start(
             progress_interval: config.watch_progress_notify_interval.to_duration(),
             leaderless_max: 3 * election_timeout,
             seed: identity.member.0,
+        },
+        member: MemberSettings {
+            quota: Quota::from_flag(config.quota_backend_bytes),
+            request_timeout: bootstrap::request_timeout(config),
+            strict_reconfig_check: config.strict_reconfig_check,
+            learners_max: usize::try_from(config.max_learners).unwrap_or(usize::MAX),
+        },
+        peers: PeerSettings {
+            urls: config
+                .initial_advertise_peer_urls
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            read_timeout: config.raft_read_timeout.to_duration(),
+            runtime: runtime.clone(),
         },
         metrics: Arc::clone(metrics),
     };
@@ -136,15 +154,24 @@ fn start(
 async fn live(
     config: &Config,
     mut running: Running,
-    bound: ports::Bound,
+    mut bound: ports::Bound,
     metrics: Arc<Metrics>,
     connections_max: Option<u64>,
 ) -> anyhow::Result<End> {
     let mut signals = Signals::take_over()?;
     let member = running.member.clone();
+    let peer_server = member
+        .peers()
+        .map(|peers| ports::open_to_peers(config, &mut bound, peers, &metrics));
+    tokio::spawn(versions::monitor(member.clone()));
+    if config.initial_election_tick_advance {
+        tokio::spawn(handover::advance_election(member.clone()));
+    }
     let stopped = tokio::select! {
         published = publish(config, &member) => published.err(),
-        signal = signals.next() => return Ok(End::Signal(end(signal, running, None).await)),
+        signal = signals.next() => {
+            return Ok(End::Signal(end(signal, running, None, peer_server).await));
+        }
         reason = running.ended() => Some(reason),
     };
     if let Some(reason) = stopped {
@@ -167,14 +194,30 @@ async fn live(
     }
     service::notify_ready();
     tokio::select! {
-        signal = signals.next() => Ok(End::Signal(end(signal, running, Some(server.into_server())).await)),
+        signal = signals.next() => {
+            let server = Some(server.into_server());
+            Ok(End::Signal(end(signal, running, server, peer_server).await))
+        }
         reason = running.ended() => Ok(End::Stopped(reason)),
     }
 }
 
 /// Stops accepting, lets calls in flight end for a bounded time, then stops the member.
-async fn end(signal: StopSignal, running: Running, server: Option<Server>) -> StopSignal {
+async fn end(
+    signal: StopSignal,
+    running: Running,
+    server: Option<Server>,
+    peer_server: Option<Server>,
+) -> StopSignal {
+    handover::hand_over(&running.member).await;
     if let Some(server) = server {
+        server.shutdown().await;
+    }
+    if let Some(peers) = running.member.peers() {
+        // What peers read ends, so their port has nothing left to wait for.
+        peers.stop();
+    }
+    if let Some(server) = peer_server {
         server.shutdown().await;
     }
     let stopped = tokio::task::spawn_blocking(move || running.stop()).await;
@@ -216,7 +259,10 @@ async fn publish(config: &Config, member: &Member) -> Result<(), StopReason> {
         local_member_attributes = ?urls,
         "published local member to cluster through raft"
     );
-    if member.read_view().cluster.version.is_none() {
+    let cluster = member.read_view().cluster;
+    // Several members find out what they have in common; a lone one knows.
+    let alone = cluster.roster.members().count() <= 1;
+    if alone && cluster.version.is_none() {
         let version = ClusterVersionSetRequest {
             ver: CLUSTER_VERSION.to_string(),
         };

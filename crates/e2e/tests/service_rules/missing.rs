@@ -8,16 +8,11 @@ use kvorum_proto::etcdserverpb::{MemberListRequest, MemberListResponse};
 
 use crate::{answer, begin, connect, put, refused};
 
-const CLUSTERS: &str = "clusters of several members are not supported by this release";
 const AUTH: &str = "authentication is not supported by this release";
 
 #[test]
 fn missing_calls_are_refused_by_name() {
     let unimplemented = [
-        ("etcdserverpb.Cluster/MemberAdd", CLUSTERS),
-        ("etcdserverpb.Cluster/MemberRemove", CLUSTERS),
-        ("etcdserverpb.Cluster/MemberUpdate", CLUSTERS),
-        ("etcdserverpb.Cluster/MemberPromote", CLUSTERS),
         ("etcdserverpb.Auth/AuthEnable", AUTH),
         ("etcdserverpb.Auth/AuthDisable", AUTH),
         ("etcdserverpb.Auth/Authenticate", AUTH),

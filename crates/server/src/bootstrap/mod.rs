@@ -1,21 +1,26 @@
-//! From a configuration to the machines of a member: a new cluster, or what its log remembers.
+//! From a configuration to the machines of a member: a new cluster, one that runs already, or what its log remembers.
 //!
 //! A log that is there wins over every bootstrap flag, as in etcd. Two directories are refused rather than guessed
 //! about: one whose state an official server keeps outside the log, and one of a format this release does not know.
 
+mod birth;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use kvorum_member::apply::{Apply, Local};
-use kvorum_member::cluster::Member as RosterMember;
-use kvorum_member::cluster::identity::{cluster_id, initial_member_id};
 use kvorum_member::consensus::{self, InitialMember, RestoreError};
 use kvorum_member::core::Core;
 use kvorum_member::lease::Deadlines;
 use kvorum_proto::ids::{MemberId, RequestId};
 use kvorum_storage::vfs::{OsVfs, SyncMode};
 use kvorum_storage::wal::{self, BackgroundExecutor, Executor, Metadata, WalError};
+use tokio::runtime::Handle;
 use tracing::{info, warn};
+
+pub use birth::BirthError;
+use birth::{Birth, Way};
 
 use crate::config::{BootstrapError, Config};
 use crate::process::data_directory::DataDirectory;
@@ -29,9 +34,12 @@ const LOCK_TRIES_PER_LINE: u32 = 100;
 /// Why a member cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The flags do not found a cluster of one member.
+    /// The flags do not found a cluster.
     #[error(transparent)]
     Flags(#[from] BootstrapError),
+    /// The other members do not let this one in.
+    #[error(transparent)]
+    Birth(#[from] BirthError),
     /// The log cannot be used.
     #[error(transparent)]
     Log(#[from] WalError),
@@ -73,6 +81,8 @@ pub struct Booted {
     pub core: Core,
     /// Who it is.
     pub identity: Identity,
+    /// Members of a running cluster with their peer URLs, known before the log tells of them.
+    pub introduced: BTreeMap<MemberId, Vec<String>>,
     /// Does the log's urgent jobs.
     pub executor: Executor<OsVfs>,
     /// Does the log's other jobs.
@@ -105,6 +115,7 @@ fn vfs(config: &Config) -> OsVfs {
 pub fn boot(
     config: &Config,
     directory: &DataDirectory,
+    runtime: &Handle,
     first_request: impl FnOnce(MemberId) -> RequestId,
 ) -> Result<Booted, StartError> {
     if directory.has_official_backend() {
@@ -116,9 +127,9 @@ pub fn boot(
         });
     }
     if is_initialized(config)? {
-        restart(config, first_request)
+        restart(config, runtime, first_request)
     } else {
-        found(config, first_request)
+        found(config, runtime, first_request)
     }
 }
 
@@ -133,34 +144,20 @@ fn options(config: &Config) -> wal::Options {
     }
 }
 
-/// The one member that the flags name.
-fn founder(config: &Config) -> Result<RosterMember, StartError> {
-    let cluster = config.founding_members()?;
-    let urls = cluster.get(&config.name).into_iter().flatten();
-    let urls: Vec<String> = urls.map(ToString::to_string).collect();
-    let id = initial_member_id(&urls, &config.initial_cluster_token);
-    let mut member = RosterMember::new(id, urls, false);
-    member.name.clone_from(&config.name);
-    Ok(member)
-}
-
 fn found(
     config: &Config,
+    runtime: &Handle,
     first_request: impl FnOnce(MemberId) -> RequestId,
 ) -> Result<Booted, StartError> {
-    let member = founder(config)?;
-    let id = member.id();
-    let identity = Identity {
-        cluster: cluster_id([id]),
-        member: id,
-    };
+    let birth = runtime.block_on(birth::find(config))?;
+    let identity = birth.identity;
     info!(
         cluster_id = %identity.cluster,
-        local_member_id = %id,
+        local_member_id = %identity.member,
         "starting local member"
     );
     let metadata = Metadata {
-        node: id,
+        node: identity.member,
         cluster: identity.cluster,
     };
     let opened = wal::create(
@@ -169,30 +166,39 @@ fn found(
         metadata,
         options(config),
     )?;
-    let founder = InitialMember {
-        id,
-        context: member.context().into(),
-    };
-    let core = Core::bootstrap(
-        consensus_config(config, id),
-        &[founder],
-        opened.log,
-        Apply::new(Local {
-            member: id,
-            first_request: first_request(id),
-        }),
-        deadlines(config),
-    )?;
+    let apply = Apply::new(Local {
+        member: identity.member,
+        first_request: first_request(identity.member),
+    });
+    let core = begin(config, &birth, opened.log, apply)?;
     Ok(Booted {
         core,
         identity,
+        introduced: birth.introduced(),
         executor: opened.executor,
         background: opened.background,
     })
 }
 
+/// The machines of a member whose log is empty.
+fn begin(config: &Config, birth: &Birth, log: wal::Log, apply: Apply) -> Result<Core, StartError> {
+    let settings = consensus_config(config, birth.identity.member);
+    Ok(match &birth.way {
+        Way::Found(members) => {
+            let initial = members.iter().map(|member| InitialMember {
+                id: member.id(),
+                context: member.context().into(),
+            });
+            let initial: Vec<_> = initial.collect();
+            Core::bootstrap(settings, &initial, log, apply, deadlines(config))?
+        }
+        Way::Join(_) => Core::join(settings, log, apply, deadlines(config))?,
+    })
+}
+
 fn restart(
     config: &Config,
+    runtime: &Handle,
     first_request: impl FnOnce(MemberId) -> RequestId,
 ) -> Result<Booted, StartError> {
     let opened = open_waiting(config)?;
@@ -227,21 +233,22 @@ fn restart(
         member: node,
         first_request: first_request(node),
     });
-    let settings = consensus_config(config, node);
-    let core = if recovered.entries.is_empty() && recovered.hard_state.term() == 0 {
+    let unfinished = recovered.entries.is_empty() && recovered.hard_state.term() == 0;
+    let (core, introduced) = if unfinished {
         // The first start ended before anything was durable: it is begun again on the same log.
-        let founder = founder(config)?;
-        let founder = InitialMember {
-            id: node,
-            context: founder.context().into(),
-        };
-        Core::bootstrap(settings, &[founder], opened.log, apply, deadlines(config))?
+        let mut birth = runtime.block_on(birth::find(config))?;
+        birth.identity = identity;
+        let core = begin(config, &birth, opened.log, apply)?;
+        (core, birth.introduced())
     } else {
-        Core::restore(settings, recovered, opened.log, apply, deadlines(config))?
+        let settings = consensus_config(config, node);
+        let core = Core::restore(settings, recovered, opened.log, apply, deadlines(config))?;
+        (core, BTreeMap::new())
     };
     Ok(Booted {
         core,
         identity,
+        introduced,
         executor: opened.executor,
         background: opened.background,
     })

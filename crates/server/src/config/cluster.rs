@@ -1,7 +1,7 @@
 //! The founding members of a cluster, as `--initial-cluster` lists them.
 //!
 //! The list counts only where a member has no log yet: a member that was started before knows its
-//! cluster from its log, whatever the flags say. This release founds clusters of one member.
+//! cluster from its log, whatever the flags say.
 //!
 //! Source: v3.7.1 `client/pkg/types/urlsmap.go` (`NewURLsMap`), `server/config/config.go`
 //! (`VerifyBootstrap`, `advertiseMatchesCluster`).
@@ -43,18 +43,6 @@ pub enum BootstrapError {
     /// Two members share a URL.
     #[error("initial cluster {0} has duplicate url")]
     Duplicate(String),
-    /// More members than this release can found.
-    #[error(
-        "clusters of several members are not supported by this release: --initial-cluster names \
-         {0}"
-    )]
-    SeveralMembers(usize),
-    /// Joining a cluster that runs already.
-    #[error(
-        "joining a cluster is not supported by this release: --initial-cluster-state is \
-         \"existing\" and there is no log to restart from"
-    )]
-    Existing,
 }
 
 /// Reads a list such as `a=http://h1:2380,b=http://h2:2380`; a name may repeat.
@@ -88,22 +76,22 @@ pub fn print_initial_cluster(cluster: &InitialCluster) -> String {
 }
 
 impl Config {
-    /// The founding members, checked: this member alone. To be asked only when there is no log.
+    /// The founding members, checked. To be asked only when there is no log.
     ///
     /// Names of hosts may be looked up, when the URLs of the list and the advertised ones differ
     /// in their text.
     ///
     /// # Errors
-    /// The flags contradict each other or ask for more than this release can do.
+    /// The flags contradict each other.
     pub fn founding_members(&self) -> Result<InitialCluster, BootstrapError> {
         let cluster = parse_initial_cluster(&self.initial_cluster)?;
         let listed = cluster
             .get(&self.name)
             .ok_or_else(|| BootstrapError::NotListed(self.name.clone()))?;
-        if self.initial_cluster_state == "existing" {
-            return Err(BootstrapError::Existing);
+        // Who joins takes what the running cluster says of it.
+        if self.initial_cluster_state != "existing" {
+            self.check_advertised(listed)?;
         }
-        self.check_advertised(listed)?;
         let mut seen = BTreeSet::new();
         if !cluster
             .values()
@@ -111,9 +99,6 @@ impl Config {
             .all(|url| seen.insert(url.to_string()))
         {
             return Err(BootstrapError::Duplicate(print_initial_cluster(&cluster)));
-        }
-        if cluster.len() > 1 {
-            return Err(BootstrapError::SeveralMembers(cluster.len()));
         }
         Ok(cluster)
     }
@@ -145,7 +130,7 @@ impl Config {
 }
 
 /// The addresses behind URLs, IPv4 before IPv6; a URL that cannot be looked up stays text.
-fn resolve(urls: &[Url]) -> BTreeSet<String> {
+pub(crate) fn resolve(urls: &[Url]) -> BTreeSet<String> {
     let look_up = |url: &Url| {
         let mut addresses: Vec<_> = url.address().to_socket_addrs().ok()?.collect();
         addresses.sort_by_key(SocketAddr::is_ipv6);
@@ -222,13 +207,6 @@ mod tests {
         );
         check_refused(
             "a",
-            "a=http://127.0.0.1:1,b=http://127.0.0.1:2",
-            url,
-            "clusters of several members are not supported by this release: --initial-cluster \
-             names 2",
-        );
-        check_refused(
-            "a",
             "a=127.0.0.1:1",
             url,
             "error setting up initial cluster: parse \"127.0.0.1:1\": first path segment in URL \
@@ -237,13 +215,17 @@ mod tests {
     }
 
     #[test]
-    fn joining_is_refused() {
-        let mut config = config("a", "a=http://127.0.0.1:1", "http://127.0.0.1:1");
+    fn several_members_found_a_cluster() {
+        let list = "a=http://127.0.0.1:1,b=http://127.0.0.1:2,b=http://127.0.0.1:3";
+        let members = config("a", list, "http://127.0.0.1:1").founding_members();
+        let members = members.expect("two members");
+        assert_eq!(members.values().map(Vec::len).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn who_joins_need_not_advertise_what_is_listed() {
+        let mut config = config("a", "a=http://127.0.0.1:1", "http://127.0.0.1:9");
         config.initial_cluster_state = "existing".to_owned();
-        let error = config.founding_members().unwrap_err().to_string();
-        assert!(
-            error.starts_with("joining a cluster is not supported"),
-            "{error}"
-        );
+        assert!(config.founding_members().is_ok());
     }
 }

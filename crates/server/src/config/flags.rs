@@ -112,7 +112,8 @@ impl Config {
     }
 }
 
-const LONE: &str = "it concerns the other members, and a lone member has none";
+const MIXED: &str = "checks of the members against each other are not there yet";
+const NO_WRITES: &str = "nothing waits for a write to a peer: what it does not take is dropped";
 const NO_SNAPSHOTS: &str = "files of raft snapshots are not made yet";
 const WHOLE_LOG: &str =
     "no file of the write-ahead log is given up yet: all of it is kept and replayed";
@@ -148,7 +149,7 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
             "Milliseconds without a leader before an election; at least five heartbeats."),
         flag("initial-election-tick-advance",
             Bool(|c| &mut c.initial_election_tick_advance),
-            "true", NoEffect(LONE),
+            "true", Works,
             "Shorten the wait for the first election after a start."),
         flag("listen-peer-urls", Urls(|c| &mut c.listen_peer_urls), "http://localhost:2380", Works,
             "URLs to listen on for peers."),
@@ -200,9 +201,9 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
             "Set SO_REUSEPORT on listeners.").file_key("socket-options.reuse-port"),
         flag("socket-reuse-address", Bool(|c| &mut c.socket_reuse_address), "false", Works,
             "Set SO_REUSEADDR on listeners.").file_key("socket-options.reuse-address"),
-        flag("raft-read-timeout", Span(|c| &mut c.raft_read_timeout), "5s", NoEffect(LONE),
+        flag("raft-read-timeout", Span(|c| &mut c.raft_read_timeout), "5s", Works,
             "Read time-out of connections between peers, at least 5s.").not_in_file(),
-        flag("raft-write-timeout", Span(|c| &mut c.raft_write_timeout), "5s", NoEffect(LONE),
+        flag("raft-write-timeout", Span(|c| &mut c.raft_write_timeout), "5s", NoEffect(NO_WRITES),
             "Write time-out of connections between peers, at least 5s.").not_in_file(),
     ]),
     ("Clustering", &[
@@ -281,7 +282,7 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
             "What to do when the cluster is full; only 'exit' is left.").not_in_file(),
         flag("strict-reconfig-check",
             Bool(|c| &mut c.strict_reconfig_check),
-            "true", NoEffect(LONE),
+            "true", Works,
             "Refuse member changes that would cost the quorum."),
         flag("pre-vote", Bool(|c| &mut c.pre_vote), "true", Works,
             "Ask for a pre-vote before an election."),
@@ -435,11 +436,11 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
     ("Features and maintenance", &[
         flag("feature-gates", Gates, "", Works,
             "Features to switch, as 'Name=true,Other=false':"),
-        flag("corrupt-check-time", Span(|c| &mut c.corrupt_check_time), "0s", NoEffect(LONE),
+        flag("corrupt-check-time", Span(|c| &mut c.corrupt_check_time), "0s", NoEffect(MIXED),
             "Time between two comparisons of hashes with the peers, 0 for never."),
         flag("compact-hash-check-time",
             Span(|c| &mut c.compact_hash_check_time),
-            "1m", NoEffect(LONE),
+            "1m", NoEffect(MIXED),
             "Time between two comparisons of compaction hashes."),
         flag("compaction-batch-limit",
             Number(|c| &mut c.compaction_batch_limit),
@@ -453,7 +454,7 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
             Span(|c| &mut c.watch_progress_notify_interval),
             "10m", Works,
             "Time between two progress notices of a watcher; 0 for 10m."),
-        flag("downgrade-check-time", Span(|c| &mut c.downgrade_check_time), "5s", NoEffect(LONE),
+        flag("downgrade-check-time", Span(|c| &mut c.downgrade_check_time), "5s", NoEffect(MIXED),
             "Time between two looks at a running downgrade."),
         flag("warning-apply-duration", Span(|c| &mut c.warning_apply_duration), "100ms", Works,
             "Log requests that take longer to apply."),
@@ -465,7 +466,7 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
             Count(|c| &mut c.bootstrap_defrag_threshold_megabytes),
             "0", NoEffect("space is given back while the member runs"),
             "Defragment at start if it frees so many megabytes, 0 for never."),
-        flag("max-learners", Number(|c| &mut c.max_learners), "1", NoEffect(LONE),
+        flag("max-learners", Number(|c| &mut c.max_learners), "1", Works,
             "Learners allowed in the cluster."),
     ]),
     ("Unsafe", &[

@@ -41,6 +41,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+pub(crate) use cluster::resolve;
 pub use cluster::{BootstrapError, InitialCluster, parse_initial_cluster, print_initial_cluster};
 pub use duration::Span;
 pub use exit::{Exit, STATUS_FAILED, STATUS_OK, STATUS_USAGE};

@@ -529,8 +529,8 @@ fn flags_without_effect_are_named_when_they_are_changed() {
             "--backend-batch-limit=5",
             "--max-wals=5",
             "--auto-compaction-mode=revision",
-            "--max-learners=2",
-            "--strict-reconfig-check=false",
+            "--corrupt-check-time=2s",
+            "--raft-write-timeout=9s",
             "--feature-gates=AllBeta=false",
         ],
         &[],
@@ -544,9 +544,9 @@ fn flags_without_effect_are_named_when_they_are_changed() {
         named("flag"),
         [
             "backend-batch-limit",
-            "strict-reconfig-check",
+            "raft-write-timeout",
             "auto-compaction-mode",
-            "max-learners",
+            "corrupt-check-time",
         ]
     );
     assert_eq!(

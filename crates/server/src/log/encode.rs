@@ -97,7 +97,7 @@ fn push_text(out: &mut String, text: &str) {
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 
 /// A time since 1970 as `2006-01-02T15:04:05.000000Z`.
-fn timestamp(since_epoch: Duration) -> String {
+pub(super) fn timestamp(since_epoch: Duration) -> String {
     let seconds = since_epoch.as_secs();
     let (year, month, day) = civil_date(seconds / DAY_SECONDS);
     let of_day = seconds % DAY_SECONDS;

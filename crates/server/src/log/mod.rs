@@ -183,6 +183,12 @@ fn open_outputs(names: &BTreeSet<String>) -> Result<Vec<Output>, LogError> {
     Ok(outputs)
 }
 
+/// The present as log lines write it.
+pub(crate) fn timestamp() -> String {
+    let now = SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    encode::timestamp(now.unwrap_or_default())
+}
+
 /// A panic is a broken invariant: it is logged with its place and stack, and the process ends at
 /// once, before another thread can act on what the panicking one left behind.
 fn end_with_panic(info: &PanicHookInfo<'_>) {

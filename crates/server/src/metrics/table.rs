@@ -1,7 +1,7 @@
 //! Every metric of a member in one table: field, name, kind, meaning.
 //!
-//! Names, kinds, labels and buckets are those of etcd 3.7.1 for a member without peers; series about peers come
-//! with the peers. Names that look wrong (gauges ending in `_total`, counters without it) are the official ones.
+//! Names, kinds, labels and buckets are those of etcd 3.7.1 ; series about peers
+//! appear with the peers. Names that look wrong (gauges ending in `_total`, counters without it) are the official ones.
 
 use super::family::Family;
 use super::text::TextWriter;
@@ -115,6 +115,22 @@ metrics! {
     health_success: Counter => "etcd_server_health_success", "Good answers of /health.";
     healthcheck: Gauge["name", "type"] => "etcd_server_healthcheck", "Last result of a livez or readyz check, 1 is good.";
     healthchecks: Counter["name", "status", "type"] => "etcd_server_healthchecks_total", "Checks of livez and readyz by result.";
+    active_peers: Gauge["Local", "Remote"] => "etcd_network_active_peers", "1 for each peer that is reached.";
+    disconnected_peers: Counter["Local", "Remote"] => "etcd_network_disconnected_peers_total", "Connections to peers that were lost.";
+    known_peers: Gauge["Local", "Remote"] => "etcd_network_known_peers", "1 for each peer that is known.";
+    peer_received_bytes: Counter["From"] => "etcd_network_peer_received_bytes_total", "Bytes received from peers.";
+    peer_received_failures: Counter["From"] => "etcd_network_peer_received_failures_total", "Requests of peers that failed.";
+    peer_round_trip: Histogram["To"] in exponential(0.0001, 2.0, 16) => "etcd_network_peer_round_trip_time_seconds", "Time of a question to a peer and its answer.";
+    peer_sent_bytes: Counter["To"] => "etcd_network_peer_sent_bytes_total", "Bytes sent to peers.";
+    peer_sent_failures: Counter["To"] => "etcd_network_peer_sent_failures_total", "Messages to peers that were lost.";
+    snapshot_receive_failures: Counter["From"] => "etcd_network_snapshot_receive_failures", "Snapshots of peers that were not received.";
+    snapshot_receive_inflights: Gauge["From"] => "etcd_network_snapshot_receive_inflights_total", "Snapshots of peers being received.";
+    snapshot_receive_success: Counter["From"] => "etcd_network_snapshot_receive_success", "Snapshots of peers received.";
+    snapshot_receive_duration: Histogram["From"] in exponential(0.1, 2.0, 10) => "etcd_network_snapshot_receive_total_duration_seconds", "Time to receive a snapshot of a peer.";
+    snapshot_send_failures: Counter["To"] => "etcd_network_snapshot_send_failures", "Snapshots to peers that failed.";
+    snapshot_send_inflights: Gauge["To"] => "etcd_network_snapshot_send_inflights_total", "Snapshots being sent to peers.";
+    snapshot_send_success: Counter["To"] => "etcd_network_snapshot_send_success", "Snapshots sent to peers.";
+    snapshot_send_duration: Histogram["To"] in exponential(0.1, 2.0, 10) => "etcd_network_snapshot_send_total_duration_seconds", "Time to send a snapshot to a peer.";
     heartbeat_failures: Counter => "etcd_server_heartbeat_send_failures_total", "Heartbeats that the leader sent late.";
     id: Gauge["server_id"] => "etcd_server_id", "1, with the id of the member in hex.";
     is_leader: Gauge => "etcd_server_is_leader", "1 if this member leads.";

@@ -5,7 +5,7 @@
 //! is being synced the next one gathers in the log machine, so a slow disk makes larger groups, not a longer queue
 //! of syncs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,9 @@ use kvorum_member::consensus::{Leadership, Proposal, ReadToken, Role, Status};
 use kvorum_member::core::{self, Core, Machine};
 use kvorum_member::lease;
 use kvorum_proto::ids::{MemberId, Moment, RequestId};
+use kvorum_proto::raftpb;
 use kvorum_storage::wal::{Job, JobId};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{error, info, warn};
 
 use super::disk::DiskThreads;
@@ -23,6 +25,10 @@ use super::waiters::{Proposed, ReadWaiter, Waiter, Waiters};
 use super::{Clock, Member, measure};
 use crate::api::v3::status;
 use crate::config::Span;
+
+/// How long a member that was removed still talks to its peers.
+/// Source: etcd v3.7.1 `server/etcdserver/server.go`, `applyEntryNormal` and `stopWithDelay`.
+const REMOVED_STOP_DELAY: Duration = Duration::from_secs(1);
 
 /// Commands taken in one turn.
 const BATCH_COMMANDS_MAX: usize = 4096;
@@ -41,6 +47,26 @@ pub(super) enum Command {
         /// Who waits for its result.
         proposed: Proposed,
     },
+    /// Change the membership.
+    ProposeChange {
+        /// The id of the request that waits.
+        id: RequestId,
+        /// The change, with that id in it.
+        change: raftpb::ConfChange,
+        /// Who waits for its result.
+        proposed: Proposed,
+    },
+    /// A message of a peer.
+    Message {
+        /// The message.
+        message: Box<raftpb::Message>,
+        /// Given back when the machines have the message.
+        room: Option<OwnedSemaphorePermit>,
+    },
+    /// News about peers.
+    Peer(core::Input),
+    /// A peer says that this member was removed.
+    Removed,
     /// Confirm a linearizable read.
     Read(ReadWaiter),
     /// Ask the lease deadlines.
@@ -72,10 +98,15 @@ impl Command {
     /// Answers whoever waits: the member is stopping.
     pub(super) fn refuse(self) {
         match self {
-            Self::Propose { proposed, .. } => refuse(proposed.waiter, RequestError::Stopped),
+            Self::Propose { proposed, .. } | Self::ProposeChange { proposed, .. } => {
+                refuse(proposed.waiter, RequestError::Stopped);
+            }
             Self::Read(then) => then(Err(RequestError::Stopped)),
             Self::Lease { then, .. } => then(Err(RequestError::Stopped)),
             Self::Inspect(_)
+            | Self::Message { .. }
+            | Self::Peer(_)
+            | Self::Removed
             | Self::Defragment(_)
             | Self::JobDone(_)
             | Self::Failed(_)
@@ -134,6 +165,11 @@ pub(super) struct CoreThread {
     /// When the compaction that is going on had its first step.
     compacting_since: Option<Instant>,
     stop: Option<StopReason>,
+    /// When a member that was removed ends.
+    removed_at: Option<Moment>,
+    roster_changed: bool,
+    /// Peers that lost a message in this turn.
+    unreachable: BTreeSet<MemberId>,
 }
 
 impl CoreThread {
@@ -165,6 +201,9 @@ impl CoreThread {
             baseline: None,
             compacting_since: None,
             stop: None,
+            removed_at: None,
+            roster_changed: true,
+            unreachable: BTreeSet::new(),
         }
     }
 
@@ -206,6 +245,7 @@ impl CoreThread {
             compaction,
             self.waiters.next_end(),
             self.reads.next_end(),
+            self.removed_at,
         ];
         for end in ends.into_iter().flatten() {
             next = next.min(end);
@@ -223,6 +263,21 @@ impl CoreThread {
                 );
                 self.proposals.push(Proposal { id, data });
             }
+            Command::ProposeChange {
+                id,
+                change,
+                proposed,
+            } => {
+                let end = self.clock.now() + self.settings.request_timeout;
+                self.waiters.add(id, proposed, end);
+                self.core.input(core::Input::ProposeConfChange(change));
+            }
+            Command::Message { message, room } => {
+                self.core.input(core::Input::Message(message));
+                drop(room);
+            }
+            Command::Peer(news) => self.core.input(news),
+            Command::Removed => self.removed(),
             Command::Read(then) => {
                 let token = ReadToken(self.token());
                 self.reads.add(
@@ -274,7 +329,9 @@ impl CoreThread {
                 self.next_compaction = now + self.settings.compaction_pause;
             }
         }
+        self.follow_roster();
         self.expire(now);
+        self.end_if_removed(now);
         self.measure();
     }
 
@@ -332,12 +389,18 @@ impl CoreThread {
                         then(Ok(answer));
                     }
                 }
-                // A lone member has no peers to send to.
-                core::Output::Send(_)
-                | core::Output::SendSnapshot { .. }
-                | core::Output::SnapshotDone { .. } => {}
+                core::Output::Send(message) => self.send(message),
+                core::Output::SendSnapshot { message, .. } => {
+                    let to = MemberId(message.to());
+                    self.core.input(core::Input::SnapshotSent {
+                        to,
+                        received: false,
+                    });
+                }
+                core::Output::SnapshotDone { .. } => {}
                 core::Output::Leadership(leadership) => self.leadership(leadership),
                 core::Output::Notice(effect) => self.notice(&effect),
+                core::Output::Stop { reason } if reason == core::REMOVED => self.removed(),
                 core::Output::Stop { reason } => self.broken(reason),
             }
         }
@@ -410,6 +473,7 @@ impl CoreThread {
     fn notice(&mut self, effect: &Effect) {
         measure::notice(self.member.metrics(), effect);
         match effect {
+            Effect::RosterChanged => self.roster_changed = true,
             Effect::AlarmsChanged => {
                 let alarms = &self.member.read_view().cluster.alarms;
                 measure::alarms(self.member.metrics(), alarms);
@@ -460,6 +524,51 @@ impl CoreThread {
         for then in self.reads.expired(now) {
             self.member.metrics().slow_read_indexes.increment();
             then(Err(RequestError::Timeout));
+        }
+    }
+
+    /// Ends the member for good, a moment later: what is on its way to peers shall arrive.
+    fn removed(&mut self) {
+        if self.removed_at.is_none() {
+            self.removed_at = Some(self.clock.now() + REMOVED_STOP_DELAY);
+        }
+    }
+
+    fn end_if_removed(&mut self, now: Moment) {
+        if self.removed_at.is_some_and(|end| end <= now) && self.stop.is_none() {
+            warn!(
+                error = "the member has been permanently removed from the cluster",
+                "server error"
+            );
+            warn!("data-dir used by this member must be removed");
+            self.stop = Some(StopReason::Removed);
+        }
+    }
+
+    /// Hands a message to its peer. Consensus hears once per turn that a peer loses messages.
+    fn send(&mut self, message: Box<raftpb::Message>) {
+        let to = MemberId(message.to());
+        let sent = self.member.peers().is_some_and(|peers| peers.send(message));
+        if !sent && self.unreachable.insert(to) {
+            self.core.input(core::Input::Unreachable(to));
+        }
+    }
+
+    /// Lets the peers follow the roster. A replay runs through rosters of the past, which nobody needs links to.
+    fn follow_roster(&mut self) {
+        self.unreachable.clear();
+        if !self.roster_changed || self.core.replay().is_some() {
+            return;
+        }
+        self.roster_changed = false;
+        let view = self.member.read_view();
+        let learner = self.member.is_learner();
+        self.member
+            .metrics()
+            .is_learner
+            .set(f64::from(u8::from(learner)));
+        if let Some(peers) = self.member.peers() {
+            peers.follow(&view.cluster.roster);
         }
     }
 

@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kvorum_member::apply::{ReadView, RequestError, Response};
 use kvorum_member::check;
+use kvorum_member::cluster::Change;
 use kvorum_member::consensus::{Leadership, Status as ConsensusStatus};
 use kvorum_member::core::{self, Core};
 use kvorum_member::lease;
@@ -15,8 +16,9 @@ use kvorum_mvcc::View;
 use kvorum_proto::etcdserverpb::internal_raft_request::Payload;
 use kvorum_proto::etcdserverpb::{AlarmType, InternalRaftRequest, RequestHeader, ResponseHeader};
 use kvorum_proto::ids::{ClusterId, LeaseId, MemberId, RequestId};
+use kvorum_proto::raftpb;
 use prost::Message;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::core_thread::Command;
 use super::measure;
@@ -25,6 +27,7 @@ use super::waiters::{Proposed, Waiter};
 use super::watch_thread::WatchHandle;
 use crate::api::v3::status;
 use crate::metrics::Metrics;
+use crate::peer::Peers;
 use crate::transport::{Body, ReplySink};
 
 /// Who this member is.
@@ -36,6 +39,19 @@ pub struct Identity {
     pub member: MemberId,
 }
 
+/// What the flags say about requests and members.
+#[derive(Clone, Copy, Debug)]
+pub struct MemberSettings {
+    /// How much may be stored.
+    pub quota: Quota,
+    /// How long a request may take: 5 s and two election timeouts.
+    pub request_timeout: Duration,
+    /// Refuse membership changes that endanger the quorum (`--strict-reconfig-check`).
+    pub strict_reconfig_check: bool,
+    /// Most learners that there may be (`--max-learners`).
+    pub learners_max: usize,
+}
+
 /// A handle to the running member; clones are the same member.
 #[derive(Clone)]
 pub struct Member(Arc<Shared>);
@@ -43,9 +59,11 @@ pub struct Member(Arc<Shared>);
 pub(super) struct Shared {
     pub(super) identity: Identity,
     pub(super) metrics: Arc<Metrics>,
-    quota: Quota,
     commands: Arc<OnceLock<Sender<Command>>>,
     watch: WatchHandle,
+    /// Set once, before the core thread starts; peers hold their member.
+    peers: OnceLock<Peers>,
+    settings: MemberSettings,
     request_ids: RequestIds,
     view: RwLock<ReadView>,
     /// Term and leader as of the last step of the core thread, for headers.
@@ -60,19 +78,20 @@ impl Member {
     /// A member whose core thread is yet to start.
     pub(super) fn new(
         identity: Identity,
-        quota: Quota,
         view: ReadView,
         watch: WatchHandle,
         metrics: Arc<Metrics>,
         commands: Arc<OnceLock<Sender<Command>>>,
         request_ids: RequestIds,
+        settings: MemberSettings,
     ) -> Self {
         Self(Arc::new(Shared {
             identity,
             metrics,
-            quota,
             commands,
             watch,
+            peers: OnceLock::new(),
+            settings,
             request_ids,
             view: RwLock::new(view),
             term: AtomicU64::new(0),
@@ -100,10 +119,41 @@ impl Member {
         &self.0.watch
     }
 
+    /// The other members, once there is a way to them.
+    #[must_use]
+    pub(crate) fn peers(&self) -> Option<&Peers> {
+        self.0.peers.get()
+    }
+
+    pub(super) fn set_peers(&self, peers: Peers) {
+        // Called once.
+        let _ = self.0.peers.set(peers);
+    }
+
+    /// What the flags say about requests and members.
+    #[must_use]
+    pub fn settings(&self) -> MemberSettings {
+        self.0.settings
+    }
+
+    /// Whether this member leads.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.leader() == self.0.identity.member
+    }
+
+    /// Whether this member has no vote.
+    #[must_use]
+    pub fn is_learner(&self) -> bool {
+        let view = self.read_view();
+        let member = view.cluster.roster.member(self.0.identity.member);
+        member.is_some_and(|member| member.is_learner)
+    }
+
     /// The quota in force.
     #[must_use]
     pub fn quota(&self) -> Quota {
-        self.0.quota
+        self.0.settings.quota
     }
 
     /// The newest published state of the store.
@@ -146,6 +196,12 @@ impl Member {
     #[must_use]
     pub fn leader(&self) -> MemberId {
         MemberId(self.0.leader.load(Ordering::Relaxed))
+    }
+
+    /// Whether the member is about to end.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::Relaxed)
     }
 
     /// Whether a leader is known.
@@ -196,7 +252,7 @@ impl Member {
 
     fn submit(&self, payload: Payload, bytes_max: usize, waiter: Waiter) {
         let stored = self.view().sizes().total_bytes;
-        if let Err(full) = quota::check(stored, self.0.quota, quota::cost(&payload)) {
+        if let Err(full) = quota::check(stored, self.0.settings.quota, quota::cost(&payload)) {
             self.raise_no_space();
             return answer(waiter, full);
         }
@@ -291,6 +347,88 @@ impl Member {
     /// Returns freed space of the store, then calls `then`.
     pub fn defragment(&self, then: impl FnOnce() + Send + 'static) {
         self.send(Command::Defragment(Box::new(then)));
+    }
+
+    /// Takes in a message of a peer; `room` is given back when the machines have it.
+    pub(crate) fn peer_message(
+        &self,
+        message: Box<raftpb::Message>,
+        room: Option<OwnedSemaphorePermit>,
+    ) {
+        self.send(Command::Message { message, room });
+    }
+
+    /// Messages to a peer do not get through.
+    pub(crate) fn peer_unreachable(&self, peer: MemberId) {
+        self.peer_news(core::Input::Unreachable(peer));
+    }
+
+    /// A peer has closed its connections.
+    pub(crate) fn peer_closed(&self, peer: MemberId) {
+        self.peer_news(core::Input::Closed(peer));
+    }
+
+    /// Any other news about peers for the machines.
+    pub(crate) fn peer_news(&self, news: core::Input) {
+        self.send(Command::Peer(news));
+    }
+
+    /// A peer says that this member was removed.
+    pub(crate) fn removed_by_peers(&self) {
+        self.send(Command::Removed);
+    }
+
+    /// Proposes a membership change. Its outcome is the list of members after it.
+    ///
+    /// # Errors
+    ///
+    /// Why it was refused, or that nobody knows what became of it.
+    pub(crate) async fn propose_change(&self, change: Change) -> Result<Response, RequestError> {
+        let id = self.0.request_ids.next();
+        let change = change.to_wire(id.0, &self.read_view().cluster.roster);
+        let (sender, receiver) = oneshot::channel();
+        let then = move |outcome| _ = sender.send(outcome);
+        let proposed = Proposed {
+            waiter: Waiter::Inside(Box::new(then)),
+            kind: "ConfChange",
+            since: Instant::now(),
+        };
+        self.send(Command::ProposeChange {
+            id,
+            change,
+            proposed,
+        });
+        receiver.await.unwrap_or(Err(RequestError::Stopped))
+    }
+
+    /// Begins to hand the leadership over. Whether it went shows in [`leader`](Self::leader).
+    pub(crate) fn transfer_leader(&self, to: MemberId) {
+        self.peer_news(core::Input::TransferLeader(to));
+    }
+
+    /// Asks the lease deadlines of this member and waits for the answer.
+    ///
+    /// # Errors
+    ///
+    /// The member is stopping.
+    pub(crate) async fn lease_answer(
+        &self,
+        ask: impl FnOnce(lease::Token) -> core::Input + Send + 'static,
+    ) -> Result<lease::Output, RequestError> {
+        let (sender, receiver) = oneshot::channel();
+        self.ask_lease(ask, move |answer| _ = sender.send(answer));
+        receiver.await.unwrap_or(Err(RequestError::Stopped))
+    }
+
+    /// The keys that hang on a lease.
+    pub(crate) async fn lease_keys(&self, id: LeaseId) -> Vec<bytes::Bytes> {
+        let (sender, receiver) = oneshot::channel();
+        self.inspect(move |core, _| {
+            let grant = core.apply().grants().lease(id);
+            let keys = grant.map(|grant| grant.keys().cloned().collect());
+            let _ = sender.send(keys.unwrap_or_default());
+        });
+        receiver.await.unwrap_or_default()
     }
 
     /// Lets the core thread end.

@@ -16,16 +16,20 @@
 mod clock;
 mod core_thread;
 mod disk;
+pub(crate) mod handover;
+pub(crate) mod leader;
 mod measure;
 mod member;
+pub(crate) mod reconfigure;
 mod request_ids;
 mod running;
+pub(crate) mod versions;
 mod waiters;
 mod watch_thread;
 
 pub use clock::Clock;
 pub use core_thread::{Settings, StopReason};
 pub(crate) use measure::requested;
-pub use member::{Identity, Member};
-pub use running::{Requests, Running, Start};
+pub use member::{Identity, Member, MemberSettings};
+pub use running::{PeerSettings, Requests, Running, Start};
 pub use watch_thread::{Target, WatchHandle};

@@ -4,17 +4,19 @@ use std::io;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use kvorum_member::quota::Quota;
 use kvorum_mvcc::watch;
+use kvorum_proto::ids::MemberId;
 use tokio::sync::oneshot;
 
 use super::core_thread::{CoreThread, Settings, StopReason};
 use super::disk::DiskThreads;
 use super::request_ids::RequestIds;
-use super::{Clock, Member, watch_thread};
+use super::{Clock, Member, MemberSettings, watch_thread};
 use crate::bootstrap::Booted;
 use crate::metrics::Metrics;
+use crate::peer::{Local, Peers};
 
 /// The ids that requests of this run will have; made before the machines, which must know the first.
 pub struct Requests(RequestIds);
@@ -22,7 +24,7 @@ pub struct Requests(RequestIds);
 impl Requests {
     /// For a member whose run begins now.
     #[must_use]
-    pub fn new(member: kvorum_proto::ids::MemberId) -> Self {
+    pub fn new(member: MemberId) -> Self {
         Self(RequestIds::new(member))
     }
 
@@ -37,12 +39,24 @@ impl Requests {
 pub struct Start {
     /// Times of the core thread.
     pub settings: Settings,
-    /// How much it may store.
-    pub quota: Quota,
     /// The watch hub's part.
     pub watch: watch::Config,
+    /// What services ask about.
+    pub member: MemberSettings,
+    /// What the links to peers need.
+    pub peers: PeerSettings,
     /// Where everything is counted.
     pub metrics: Arc<Metrics>,
+}
+
+/// What the links to peers need.
+pub struct PeerSettings {
+    /// Where this member says that peers reach it.
+    pub urls: Vec<String>,
+    /// `--raft-read-timeout`.
+    pub read_timeout: Duration,
+    /// Where the tasks of the links run.
+    pub runtime: tokio::runtime::Handle,
 }
 
 /// A member whose threads run.
@@ -63,6 +77,7 @@ impl Running {
         let Booted {
             core,
             identity,
+            introduced,
             executor,
             background,
         } = booted;
@@ -79,13 +94,21 @@ impl Running {
         let disks = DiskThreads::start(executor, background, &commands, &start.metrics)?;
         let member = Member::new(
             identity,
-            start.quota,
             view,
             door,
             start.metrics,
             Arc::clone(&commands),
             requests.0,
+            start.member,
         );
+        let local = Local {
+            member: member.clone(),
+            identity,
+            peer_urls: start.peers.urls,
+            read_timeout: start.peers.read_timeout,
+            runtime: start.peers.runtime,
+        };
+        member.set_peers(Peers::start(local, introduced));
         let (sender, receiver) = channel();
         // Nobody has set it: the cell was made above.
         let _ = commands.set(sender);
@@ -113,6 +136,9 @@ impl Running {
     /// Stops the member and waits for its threads.
     pub fn stop(self) {
         self.member.stop();
+        if let Some(peers) = self.member.peers() {
+            peers.stop();
+        }
         for thread in self.threads {
             // A thread that panicked has written why.
             let _ = thread.join();

@@ -52,8 +52,30 @@ pub struct Settings {
     pub max_connections: usize,
     /// Unary calls that take longer are logged (`--warning-unary-request-duration`). Zero: none is.
     pub warning_unary_duration: Duration,
+    /// Who connects, for the log.
+    pub side: Side,
     /// Where calls and bytes are counted.
     pub metrics: Arc<Metrics>,
+}
+
+/// Who connects to a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Clients.
+    Client,
+    /// Other members.
+    Peer,
+}
+
+impl Side {
+    /// The word in log lines.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Peer => "peer",
+        }
+    }
 }
 
 /// Room above `--max-request-bytes` that a gRPC message may take. Source: v3.7.1
@@ -82,6 +104,7 @@ impl Settings {
             drain_timeout: Duration::from_millis(500),
             max_connections: usize::MAX,
             warning_unary_duration: Duration::from_millis(300),
+            side: Side::Client,
             metrics,
         }
     }

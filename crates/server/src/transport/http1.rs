@@ -5,17 +5,16 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::Version;
 use http::header::HOST;
-use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::watch;
 
+use super::http_body::OutgoingBody;
 use super::server::stopped;
 use super::socket::Rewound;
-use super::{HttpHandler, HttpRequest, HttpResponse};
+use super::{HttpAnswer, HttpBody, HttpHandler, HttpRequest, HttpResponse};
 
 /// Largest head of a request, in bytes. Larger ones are answered with 431.
 /// Source: Go `net/http`, `DefaultMaxHeaderBytes` and what `initialReadLimitSize` adds.
@@ -32,9 +31,11 @@ pub(super) async fn serve(
     mut shutdown: watch::Receiver<bool>,
 ) {
     let answer = service_fn(move |request| {
+        let (head, body) = request.into_parts();
+        let request = http::Request::from_parts(head, ());
         let reply = match check_host(&request) {
-            Ok(()) => handler.handle(into_request(&request)),
-            Err(refusal) => Box::pin(ready(refusal)),
+            Ok(()) => handler.exchange(into_request(&request), HttpBody::new(body)),
+            Err(refusal) => Box::pin(ready(refusal.into())),
         };
         async move { Ok::<_, Infallible>(into_response(reply.await)) }
     });
@@ -100,8 +101,8 @@ fn into_request<B>(request: &http::Request<B>) -> HttpRequest {
     }
 }
 
-fn into_response(reply: HttpResponse) -> http::Response<Full<Bytes>> {
-    let mut response = http::Response::new(Full::new(reply.body));
+fn into_response(reply: HttpAnswer) -> http::Response<OutgoingBody> {
+    let mut response = http::Response::new(OutgoingBody::new(reply.body));
     *response.status_mut() =
         http::StatusCode::from_u16(reply.status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     for (name, value) in reply.headers {

@@ -25,12 +25,14 @@ mod body;
 mod completion;
 mod config;
 mod connection;
+mod dial;
 mod frames;
 mod framing;
 mod head;
 mod hpack;
 mod http1;
 mod http2;
+mod http_body;
 mod http_handler;
 mod keepalive;
 mod listener;
@@ -50,8 +52,15 @@ mod tests;
 mod unary;
 
 pub use body::Body;
-pub use config::{Address, GRPC_OVERHEAD_BYTES, ListenerConfig, RESERVED_DESCRIPTORS, Settings};
-pub use http_handler::{HttpHandler, HttpReply, HttpRequest, HttpResponse};
+pub use config::{
+    Address, GRPC_OVERHEAD_BYTES, ListenerConfig, RESERVED_DESCRIPTORS, Settings, Side,
+};
+pub use dial::{HttpConnection, IncomingResponse, OutgoingRequest};
+pub use http_body::{BodyError, HttpBody};
+pub use http_handler::{
+    AnswerBody, BodyPieces, HttpAnswer, HttpExchange, HttpHandler, HttpReply, HttpRequest,
+    HttpResponse,
+};
 pub use listener::Listener;
 pub use metadata::Metadata;
 pub use reply::ReplySink;

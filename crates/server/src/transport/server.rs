@@ -13,7 +13,7 @@ use super::connection::{Connection, Shared};
 use super::routes::Routes;
 use super::sniff::{self, Protocol};
 use super::socket::{Rewound, Socket};
-use super::{HttpHandler, Listener, Peer, Settings, http1};
+use super::{HttpHandler, Listener, Peer, Settings, Side, http1};
 
 /// Pause after a failed accept, so that a lack of file descriptors does not turn into a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -128,6 +128,7 @@ pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
 /// Finds out what a connection speaks and serves it.
 async fn serve(mut socket: Socket, address: String, endpoint: &Endpoint) {
     let mut stop = endpoint.stop.clone();
+    let side = endpoint.settings.side;
     let sniffed = tokio::select! {
         sniffed = tokio::time::timeout(endpoint.settings.sniff_timeout, sniff::sniff(&mut socket)) => sniffed,
         () = stopped(&mut stop) => return,
@@ -136,7 +137,7 @@ async fn serve(mut socket: Socket, address: String, endpoint: &Endpoint) {
         Ok(Ok(Some(sniffed))) => sniffed,
         // Load balancers look whether a port is open in just this way: no reason for a log line.
         Ok(Ok(None) | Err(_)) => return,
-        Err(_) => return reject(&address, "no request arrived in time"),
+        Err(_) => return reject(side, &address, "no request arrived in time"),
     };
     match (protocol, &endpoint.grpc, &endpoint.http) {
         (Protocol::Http2, Some(shared), _) => {
@@ -164,18 +165,19 @@ async fn serve(mut socket: Socket, address: String, endpoint: &Endpoint) {
             ))
             .await;
         }
-        (Protocol::Http2, None, _) => reject(&address, "gRPC is not served here"),
-        (Protocol::Http1, _, None) => reject(&address, "HTTP/1 is not served here"),
-        (Protocol::Tls, ..) => reject(&address, "TLS handshake on a port without TLS"),
-        (Protocol::Unknown, ..) => reject(&address, "neither HTTP/1 nor HTTP/2"),
+        (Protocol::Http2, None, _) => reject(side, &address, "gRPC is not served here"),
+        (Protocol::Http1, _, None) => reject(side, &address, "HTTP/1 is not served here"),
+        (Protocol::Tls, ..) => reject(side, &address, "TLS handshake on a port without TLS"),
+        (Protocol::Unknown, ..) => reject(side, &address, "neither HTTP/1 nor HTTP/2"),
     }
 }
 
-fn reject(address: &str, error: &str) {
+fn reject(side: Side, address: &str, error: &str) {
     tracing::warn!(
         "remote-addr" = address,
         error,
-        "rejected connection on client endpoint"
+        "rejected connection on {} endpoint",
+        side.name()
     );
 }
 

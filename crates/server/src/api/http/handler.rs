@@ -17,6 +17,8 @@ pub enum Paths {
     Client,
     /// Health and metrics alone, without those checks: `--listen-metrics-urls`.
     Metrics,
+    /// The version alone: `--listen-peer-urls`.
+    Peers,
 }
 
 /// What the flags say about HTTP.
@@ -74,7 +76,7 @@ impl HttpHandler for HttpPort {
 
 impl Inner {
     async fn answer(&self, request: &HttpRequest) -> HttpResponse {
-        if self.paths == Paths::Metrics {
+        if self.paths != Paths::Client {
             return self.route(request).await;
         }
         let host = host_name(request.header("host").unwrap_or(""));
@@ -119,12 +121,16 @@ impl Inner {
 
     async fn route(&self, request: &HttpRequest) -> HttpResponse {
         let path = request.path.as_str();
+        if self.paths == Paths::Peers && path != "/version" {
+            return reply::not_found();
+        }
         let checks = Group::at(path);
         let client = self.paths == Paths::Client;
         let known = match path {
             "/metrics" => return reply::ok(metrics::CONTENT_TYPE, self.metrics.render()),
             "/health" => true,
-            "/version" | "/debug/vars" => client,
+            "/version" => self.paths != Paths::Metrics,
+            "/debug/vars" => client,
             _ => checks.is_some(),
         };
         if !known {

@@ -5,7 +5,7 @@ mod facts;
 mod handler;
 mod health;
 mod query;
-mod reply;
+pub(crate) mod reply;
 #[cfg(test)]
 mod tests;
 

@@ -7,7 +7,7 @@ use crate::transport::HttpResponse;
 const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 
 /// A 200 answer.
-pub(super) fn ok(content_type: &str, body: impl Into<Bytes>) -> HttpResponse {
+pub(crate) fn ok(content_type: &str, body: impl Into<Bytes>) -> HttpResponse {
     HttpResponse {
         status: 200,
         headers: vec![("Content-Type", content_type.to_owned())],
@@ -16,12 +16,12 @@ pub(super) fn ok(content_type: &str, body: impl Into<Bytes>) -> HttpResponse {
 }
 
 /// A 200 answer of text.
-pub(super) fn text(body: impl Into<Bytes>) -> HttpResponse {
+pub(crate) fn text(body: impl Into<Bytes>) -> HttpResponse {
     ok(PLAIN_TEXT, body)
 }
 
 /// A failure: text, a line feed, and a header that forbids guessing.
-pub(super) fn error(status: u16, message: &str) -> HttpResponse {
+pub(crate) fn error(status: u16, message: &str) -> HttpResponse {
     HttpResponse {
         status,
         headers: vec![
@@ -33,19 +33,19 @@ pub(super) fn error(status: u16, message: &str) -> HttpResponse {
 }
 
 /// The answer for a path that is not there.
-pub(super) fn not_found() -> HttpResponse {
+pub(crate) fn not_found() -> HttpResponse {
     error(404, "404 page not found")
 }
 
 /// The answer for a method that is not taken.
-pub(super) fn method_not_allowed(allowed: &str) -> HttpResponse {
+pub(crate) fn method_not_allowed(allowed: &str) -> HttpResponse {
     let mut reply = error(405, "Method Not Allowed");
     reply.headers.push(("Allow", allowed.to_owned()));
     reply
 }
 
 /// A string as JSON.
-pub(super) fn json_string(text: &str) -> String {
+pub(crate) fn json_string(text: &str) -> String {
     let mut json = String::with_capacity(text.len() + 2);
     json.push('"');
     for character in text.chars() {

@@ -63,6 +63,11 @@ fn measure_range(member: &Member, started: Instant, succeeded: bool) {
         .observe_duration(started.elapsed());
 }
 
+/// Whether a range asks for no more than the state of this member.
+pub(super) fn is_serializable(message: &Bytes) -> bool {
+    RangeRequest::decode(message.clone()).is_ok_and(|request| request.serializable)
+}
+
 pub(super) fn put(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
     let request: PutRequest = decode_or_answer!(message, reply);
     match check::put(&request) {

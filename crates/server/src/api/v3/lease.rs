@@ -16,6 +16,7 @@ use kvorum_proto::etcdserverpb::{
 use kvorum_proto::ids::LeaseId;
 
 use super::{Api, body, decode, decode_or_answer, status};
+use crate::runtime::leader;
 use crate::transport::{Body, Credit, ReplySink, RequestStream, Status, StreamSink};
 
 pub(super) fn grant(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
@@ -45,6 +46,9 @@ pub(super) fn revoke(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
 pub(super) fn time_to_live(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
     let request: LeaseTimeToLiveRequest = decode_or_answer!(message, reply);
     let id = LeaseId(request.id);
+    if !api.member.is_leader() {
+        return time_to_live_there(api, request, reply);
+    }
     let member = api.member.clone();
     let answer = move |ttl: Result<lease::Output, RequestError>, keys: Vec<Bytes>| {
         let (ttl, granted) = match ttl {
@@ -77,6 +81,18 @@ pub(super) fn time_to_live(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
                 .unwrap_or_default();
             reply.send(answer(ttl, keys));
         });
+    });
+}
+
+/// Only the leader knows: it is asked by this member, whoever it is by then.
+fn time_to_live_there(api: &Arc<Api>, request: LeaseTimeToLiveRequest, reply: ReplySink) {
+    let member = api.member.clone();
+    api.answer_by_task(reply, async move {
+        let mut found = leader::time_to_live(&member, request)
+            .await
+            .map_err(status)?;
+        found.header = Some(member.header(member.view().current_revision()));
+        body(&found)
     });
 }
 
@@ -152,6 +168,20 @@ impl Shared {
         state.asking = true;
         drop(state);
         let shared = Arc::clone(self);
+        if !self.api.member.is_leader() {
+            // Answers stay in order: the next question waits for this one.
+            let asked = async move {
+                let answer = leader::keep_alive(&shared.api.member, id).await;
+                drop(credit);
+                shared.answer(answer.map(|ttl_seconds| lease::Output::KeptAlive {
+                    token: lease::Token(0),
+                    id,
+                    ttl_seconds,
+                }));
+            };
+            self.api.runtime.spawn(asked);
+            return;
+        }
         let ask = move |token| Input::KeepAlive { token, id };
         self.api.member.ask_lease(ask, move |answer| {
             drop(credit);

@@ -19,7 +19,8 @@ use kvorum_proto::membershippb::DowngradeInfoSetRequest;
 
 use super::{Api, body, decode_or_answer, status as to_status};
 use crate::process::version;
-use crate::transport::{Code, ReplySink, Status};
+use crate::runtime::handover;
+use crate::transport::ReplySink;
 
 pub(super) fn alarm(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
     let request: AlarmRequest = decode_or_answer!(message, reply);
@@ -56,7 +57,7 @@ pub(super) fn status(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
             raft_applied_index: view.applied.0,
             errors: no_leader.into_iter().chain(alarms).collect(),
             db_size_in_use: sizes.in_use_bytes as i64,
-            is_learner: false,
+            is_learner: member.is_learner(),
             storage_version: STORAGE_VERSION.to_string(),
             db_size_quota: member.quota().shown(),
             downgrade_info: Some(view.cluster.downgrade.to_wire()),
@@ -122,8 +123,15 @@ pub(super) fn move_leader(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
     match cluster::move_leader(roster, this, member.leader(), MemberId(request.target_id)) {
         Ok(true) => reply.send(body(&MoveLeaderResponse { header: None })),
         Ok(false) => {
-            let text = "leadership cannot be handed over by this release";
-            reply.send(Err(Status::new(Code::Unimplemented, text)));
+            let member = member.clone();
+            api.answer_by_task(reply, async move {
+                let limit = member.settings().request_timeout;
+                let moved = handover::transfer(&member, MemberId(request.target_id));
+                if tokio::time::timeout(limit, moved).await.is_err() {
+                    return Err(to_status(RequestError::TimeoutLeaderTransfer));
+                }
+                body(&MoveLeaderResponse { header: None })
+            });
         }
         Err(error) => reply.send(Err(to_status(error))),
     }

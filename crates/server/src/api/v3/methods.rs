@@ -17,6 +17,10 @@ pub(super) enum Rpc {
     LeaseKeepAlive,
     LeaseTimeToLive,
     LeaseLeases,
+    MemberAdd,
+    MemberRemove,
+    MemberUpdate,
+    MemberPromote,
     MemberList,
     Alarm,
     Status,
@@ -41,8 +45,6 @@ pub(super) enum Rpc {
     Missing(&'static str),
 }
 
-/// What a member with peers will be asked for.
-const CLUSTERS: &str = "clusters of several members are not supported by this release";
 /// What needs users and roles.
 const AUTH: &str = "authentication is not supported by this release";
 
@@ -77,11 +79,11 @@ methods! {
         "LeaseLeases" Unary Rpc::LeaseLeases;
     }
     "etcdserverpb.Cluster" {
-        "MemberAdd" Unary Rpc::Missing(CLUSTERS);
-        "MemberRemove" Unary Rpc::Missing(CLUSTERS);
-        "MemberUpdate" Unary Rpc::Missing(CLUSTERS);
+        "MemberAdd" Unary Rpc::MemberAdd;
+        "MemberRemove" Unary Rpc::MemberRemove;
+        "MemberUpdate" Unary Rpc::MemberUpdate;
         "MemberList" Unary Rpc::MemberList;
-        "MemberPromote" Unary Rpc::Missing(CLUSTERS);
+        "MemberPromote" Unary Rpc::MemberPromote;
     }
     "etcdserverpb.Maintenance" {
         "Alarm" Unary Rpc::Alarm;

@@ -90,7 +90,10 @@ impl Service for Services {
 
     fn unary(&self, call: Call, message: Bytes, reply: ReplySink) {
         let api = &self.0;
-        if let Err(refused) = api.admit(&call, "unary") {
+        let admitted = api
+            .admit(&call, "unary")
+            .and_then(|()| api.admit_to_learner(RPCS[call.index], Some(&message)));
+        if let Err(refused) = admitted {
             return reply.send(Err(refused));
         }
         match RPCS[call.index] {
@@ -103,6 +106,10 @@ impl Service for Services {
             Rpc::LeaseRevoke => lease::revoke(api, message, reply),
             Rpc::LeaseTimeToLive => lease::time_to_live(api, message, reply),
             Rpc::LeaseLeases => lease::leases(api, message, reply),
+            Rpc::MemberAdd => cluster::member_add(api, message, reply),
+            Rpc::MemberRemove => cluster::member_remove(api, message, reply),
+            Rpc::MemberUpdate => cluster::member_update(api, message, reply),
+            Rpc::MemberPromote => cluster::member_promote(api, message, reply),
             Rpc::MemberList => cluster::member_list(api, message, reply),
             Rpc::Alarm => maintenance::alarm(api, message, reply),
             Rpc::Status => maintenance::status(api, message, reply),
@@ -137,7 +144,10 @@ impl Service for Services {
 
     fn stream(&self, call: Call, replies: StreamSink) -> Box<dyn RequestStream> {
         let api = &self.0;
-        if let Err(refused) = api.admit(&call, "stream") {
+        let admitted = api
+            .admit(&call, "stream")
+            .and_then(|()| api.admit_to_learner(RPCS[call.index], None));
+        if let Err(refused) = admitted {
             replies.finish(Err(refused));
             return Box::new(Deaf);
         }
@@ -178,6 +188,22 @@ impl Api {
             return Err(status(kvorum_member::apply::RequestError::NoLeader));
         }
         Ok(())
+    }
+
+    /// Checks that a learner is asked for no more than it may answer: its status, a read of its own state, the state
+    /// as a file.
+    fn admit_to_learner(&self, rpc: Rpc, message: Option<&Bytes>) -> Result<(), Status> {
+        let allowed = match (rpc, message) {
+            (Rpc::Status | Rpc::Snapshot, _) => true,
+            (Rpc::Range, Some(message)) => kv::is_serializable(message),
+            _ => false,
+        };
+        if allowed || !self.member.is_learner() {
+            return Ok(());
+        }
+        Err(status(
+            kvorum_member::apply::RequestError::NotSupportedForLearner,
+        ))
     }
 
     /// Lets a task answer a call that has to wait. The task ends when its caller goes away.

@@ -1,0 +1,493 @@
+//! Several members on this machine, each a process of its own, ours and official ones mixed as the test wants.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::peers::{Subject, peer};
+use crate::process::{Outcome, Process, run};
+use crate::server::{free_port, new_folder};
+
+/// How long a start may take on a busy machine.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long a process may take to end after a signal.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+/// How long a command of etcdctl may take.
+const COMMAND_LIMIT: Duration = Duration::from_secs(30);
+/// Pause between two looks at something that only shows by asking.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// One member.
+struct Node {
+    subject: Subject,
+    binary: PathBuf,
+    name: String,
+    client_port: u16,
+    peer_port: u16,
+    /// Where peers are told to reach it: its own port, or something in between.
+    advertised_peer_port: u16,
+    flags: Vec<String>,
+    process: Option<Process>,
+    earlier: Vec<String>,
+}
+
+/// A cluster; killed and cleaned up at the end.
+pub struct Cluster {
+    etcdctl: PathBuf,
+    folder: PathBuf,
+    nodes: Vec<Node>,
+    flags: Vec<String>,
+}
+
+/// What a member says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Its id.
+    pub member: u64,
+    /// Who leads, as it knows; 0 for nobody.
+    pub leader: u64,
+    /// Its term.
+    pub term: u64,
+    /// The revision of its store.
+    pub revision: i64,
+    /// The last entry it applied.
+    pub applied: u64,
+    /// Whether it has no vote.
+    pub is_learner: bool,
+}
+
+impl Cluster {
+    /// Chooses ports and folders for these members without starting any. None when a binary is not to be had, which
+    /// is then on record as a skip.
+    pub fn prepare(subjects: &[Subject], flags: &[&str]) -> Option<Self> {
+        let mut cluster = Self {
+            etcdctl: peer("etcd-3.7.1", "etcdctl")?,
+            folder: new_folder(),
+            nodes: Vec::new(),
+            flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+        };
+        for &subject in subjects {
+            cluster.prepare_node(subject)?;
+        }
+        let list = cluster.list();
+        for node in &mut cluster.nodes {
+            node.flags = vec!["--initial-cluster".to_owned(), list.clone()];
+        }
+        Some(cluster)
+    }
+
+    /// Starts a new cluster of these members and waits until all serve.
+    ///
+    /// # Panics
+    /// When one does not become ready.
+    pub fn start(subjects: &[Subject], flags: &[&str]) -> Option<Self> {
+        let mut cluster = Self::prepare(subjects, flags)?;
+        for place in 0..cluster.nodes.len() {
+            cluster.launch(place);
+        }
+        for place in 0..cluster.nodes.len() {
+            cluster.wait_ready(place);
+        }
+        Some(cluster)
+    }
+
+    /// Chooses ports for one more member; its place.
+    fn prepare_node(&mut self, subject: Subject) -> Option<usize> {
+        let binary = subject.etcd()?;
+        let peer_port = free_port();
+        self.nodes.push(Node {
+            subject,
+            binary,
+            name: format!("n{}", self.nodes.len()),
+            client_port: free_port(),
+            peer_port,
+            advertised_peer_port: peer_port,
+            flags: Vec::new(),
+            process: None,
+            earlier: Vec::new(),
+        });
+        Some(self.nodes.len() - 1)
+    }
+
+    /// The list of all members, as flags give it.
+    pub fn list(&self) -> String {
+        let parts = self.nodes.iter().map(|node| {
+            format!(
+                "{}=http://127.0.0.1:{}",
+                node.name, node.advertised_peer_port
+            )
+        });
+        parts.collect::<Vec<_>>().join(",")
+    }
+
+    /// Adds a member with `etcdctl member add` and prepares its process; its place. `learner`: without a vote.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn add(&mut self, subject: Subject, learner: bool) -> Option<usize> {
+        let place = self.prepare_node(subject)?;
+        let (name, url) = (self.nodes[place].name.clone(), self.peer_url(place));
+        let mut command = vec!["member", "add", &name, "--peer-urls", &url];
+        if learner {
+            command.push("--learner");
+        }
+        self.must(&command);
+        let list = self.list();
+        self.nodes[place].flags = [
+            "--initial-cluster",
+            &list,
+            "--initial-cluster-state",
+            "existing",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        Some(place)
+    }
+
+    /// How many members there are, running or not.
+    pub fn size(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// URL of a member's peer port as peers know it.
+    pub fn peer_url(&self, place: usize) -> String {
+        format!(
+            "http://127.0.0.1:{}",
+            self.nodes[place].advertised_peer_port
+        )
+    }
+
+    /// A member's own peer port.
+    pub fn peer_port(&self, place: usize) -> u16 {
+        self.nodes[place].peer_port
+    }
+
+    /// Has peers reach a member at another port, which leads to its own. Before the first start.
+    pub fn advertise(&mut self, place: usize, port: u16) {
+        self.nodes[place].advertised_peer_port = port;
+        let list = self.list();
+        for node in &mut self.nodes {
+            node.flags = vec!["--initial-cluster".to_owned(), list.clone()];
+        }
+    }
+
+    /// More flags for one member.
+    pub fn add_flags(&mut self, place: usize, flags: &[&str]) {
+        let flags = flags.iter().map(|&flag| flag.to_owned());
+        self.nodes[place].flags.extend(flags);
+    }
+
+    /// URL of a member's client port.
+    pub fn endpoint(&self, place: usize) -> String {
+        format!("http://127.0.0.1:{}", self.nodes[place].client_port)
+    }
+
+    /// A member's client port.
+    pub fn client_port(&self, place: usize) -> u16 {
+        self.nodes[place].client_port
+    }
+
+    /// The client URLs of all members whose processes run.
+    pub fn endpoints(&self) -> Vec<String> {
+        let running = (0..self.nodes.len()).filter(|&place| self.nodes[place].process.is_some());
+        running.map(|place| self.endpoint(place)).collect()
+    }
+
+    /// Where a member keeps its data.
+    pub fn data_directory(&self, place: usize) -> PathBuf {
+        self.folder.join(&self.nodes[place].name)
+    }
+
+    /// Loses a member's data.
+    ///
+    /// # Panics
+    /// When it runs, or the files cannot be removed.
+    pub fn wipe(&mut self, place: usize) {
+        assert!(self.nodes[place].process.is_none(), "the member runs");
+        fs::remove_dir_all(self.data_directory(place)).expect("data to remove");
+    }
+
+    fn command(&self, place: usize) -> Command {
+        let node = &self.nodes[place];
+        let (client, peers) = (self.endpoint(place), self.peer_url(place));
+        let listen = format!("http://127.0.0.1:{}", node.peer_port);
+        let mut command = Command::new(&node.binary);
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .current_dir(&self.folder)
+            .arg("--data-dir")
+            .arg(self.data_directory(place))
+            .args(["--name", &node.name])
+            .args(["--listen-client-urls", &client])
+            .args(["--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &listen])
+            .args(["--initial-advertise-peer-urls", &peers])
+            .args(&node.flags)
+            .args(&self.flags);
+        if node.subject == Subject::Official3423 {
+            command.args(["--logger", "zap"]);
+        }
+        command
+    }
+
+    /// Starts a member's process and does not wait.
+    ///
+    /// # Panics
+    /// When it runs already.
+    pub fn launch(&mut self, place: usize) {
+        assert!(self.nodes[place].process.is_none(), "the member runs");
+        let process = Process::spawn(&mut self.command(place));
+        self.nodes[place].process = Some(process);
+    }
+
+    /// Waits until a member says that it serves.
+    ///
+    /// # Panics
+    /// When it ends or takes too long instead.
+    pub fn wait_ready(&self, place: usize) {
+        let line = self.nodes[place].subject.ready_line();
+        let ready = self.logs(place, line, START_LIMIT);
+        assert!(
+            ready,
+            "member {place} is not ready:\n{}",
+            self.log(place).join("\n")
+        );
+    }
+
+    /// Waits for a line of a member's running process that contains `text`.
+    pub fn logs(&self, place: usize, text: &str, limit: Duration) -> bool {
+        self.process(place).wait_for(text, 0, limit).is_some()
+    }
+
+    /// Everything that a member's processes wrote.
+    pub fn log(&self, place: usize) -> Vec<String> {
+        let node = &self.nodes[place];
+        let mut lines = node.earlier.clone();
+        lines.extend(node.process.iter().flat_map(Process::lines));
+        lines
+    }
+
+    fn process(&self, place: usize) -> &Process {
+        self.nodes[place].process.as_ref().expect("the member runs")
+    }
+
+    /// Ends a member with SIGKILL.
+    pub fn kill(&mut self, place: usize) {
+        let node = &mut self.nodes[place];
+        if let Some(mut process) = node.process.take() {
+            process.kill();
+            node.earlier.extend(process.lines());
+        }
+    }
+
+    /// Sends a member any signal.
+    pub fn signal(&self, place: usize, signal: Signal) {
+        self.process(place).signal(signal);
+    }
+
+    /// Ends a member with SIGTERM: how it ended and how long it took.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn terminate(&mut self, place: usize) -> (ExitStatus, Duration) {
+        self.process(place).terminate();
+        self.wait_exit(place)
+    }
+
+    /// Waits until a member ends.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn wait_exit(&mut self, place: usize) -> (ExitStatus, Duration) {
+        let node = &mut self.nodes[place];
+        let mut process = node.process.take().expect("the member runs");
+        let ended = process.wait_exit(STOP_LIMIT);
+        node.earlier.extend(process.lines());
+        ended.unwrap_or_else(|| panic!("still running:\n{}", node.earlier.join("\n")))
+    }
+
+    /// Starts a member again on its data and waits until it serves.
+    pub fn restart(&mut self, place: usize) {
+        self.kill(place);
+        self.launch(place);
+        self.wait_ready(place);
+    }
+
+    /// Runs the official etcdctl on all members that run.
+    pub fn etcdctl(&self, arguments: &[&str]) -> Outcome {
+        self.etcdctl_at(&self.endpoints().join(","), arguments)
+    }
+
+    /// Runs the official etcdctl on one member.
+    pub fn etcdctl_on(&self, place: usize, arguments: &[&str]) -> Outcome {
+        self.etcdctl_at(&self.endpoint(place), arguments)
+    }
+
+    fn etcdctl_at(&self, endpoints: &str, arguments: &[&str]) -> Outcome {
+        let mut command = Command::new(&self.etcdctl);
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .arg("--endpoints")
+            .arg(endpoints)
+            .args(["--command-timeout", "20s"])
+            .args(arguments);
+        run(&mut command, "", COMMAND_LIMIT)
+    }
+
+    /// Runs the official etcdctl on all members that run: what it printed.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn must(&self, arguments: &[&str]) -> String {
+        succeeded(self.etcdctl(arguments), arguments)
+    }
+
+    /// Puts until it is acknowledged: what is under way while a leader dies may be lost, and the client told so.
+    ///
+    /// # Panics
+    /// When it never is.
+    pub fn put(&self, key: &str, value: &str) {
+        self.wait("acknowledged put", || {
+            let outcome = self.etcdctl(&["put", key, value]);
+            (outcome.code == Some(0)).then_some(())
+        });
+    }
+
+    /// Runs the official etcdctl on one member: what it printed.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn must_on(&self, place: usize, arguments: &[&str]) -> String {
+        succeeded(self.etcdctl_on(place, arguments), arguments)
+    }
+
+    /// What a member says of itself; none when it does not answer.
+    pub fn standing(&self, place: usize) -> Option<Standing> {
+        let outcome = self.etcdctl_on(place, &["endpoint", "status", "-w", "json"]);
+        let parsed: serde_json::Value = serde_json::from_str(&outcome.stdout).ok()?;
+        let status = parsed.get(0)?.get("Status")?;
+        let header = status.get("header")?;
+        let number = |value: &serde_json::Value, name: &str| value.get(name)?.as_u64();
+        Some(Standing {
+            member: number(header, "member_id")?,
+            leader: number(status, "leader").unwrap_or_default(),
+            term: number(status, "raftTerm").unwrap_or_default(),
+            revision: header
+                .get("revision")
+                .and_then(|it| it.as_i64())
+                .unwrap_or_default(),
+            applied: number(status, "raftAppliedIndex").unwrap_or_default(),
+            is_learner: status
+                .get("isLearner")
+                .and_then(|it| it.as_bool())
+                .unwrap_or_default(),
+        })
+    }
+
+    /// Which member leads, once those that run agree.
+    ///
+    /// # Panics
+    /// When they do not agree in time.
+    pub fn leader(&self) -> usize {
+        self.wait("a leader", || {
+            let running: Vec<usize> = (0..self.size())
+                .filter(|&place| self.nodes[place].process.is_some())
+                .collect();
+            let told: Option<Vec<Standing>> =
+                running.iter().map(|&place| self.standing(place)).collect();
+            let told = told?;
+            let leader = told.first()?.leader;
+            let agree = leader != 0 && told.iter().all(|it| it.leader == leader);
+            let place = told.iter().position(|it| it.member == leader)?;
+            agree.then(|| running[place])
+        })
+    }
+
+    /// The id of a member, as etcdctl takes it.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub fn id(&self, place: usize) -> String {
+        let standing = self.standing(place).expect("the member answers");
+        format!("{:x}", standing.member)
+    }
+
+    /// Waits until `look` sees something.
+    ///
+    /// # Panics
+    /// When it sees nothing in time.
+    pub fn wait<T>(&self, what: &str, look: impl Fn() -> Option<T>) -> T {
+        let end = Instant::now() + START_LIMIT;
+        loop {
+            if let Some(seen) = look() {
+                return seen;
+            }
+            assert!(Instant::now() < end, "no {what}:\n{}", self.tails());
+            sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Waits until all members that run have the same hash of the same revision, and returns both.
+    ///
+    /// # Panics
+    /// When they do not agree in time.
+    pub fn same_hash(&self) -> (u64, i64) {
+        self.wait("agreement on the hash", || {
+            let text = self.must(&["endpoint", "hashkv", "-w", "json"]);
+            let parsed: serde_json::Value = serde_json::from_str(&text).ok()?;
+            let members = parsed.as_array()?;
+            let hash = |member: &serde_json::Value| {
+                let told = member.get("HashKV")?;
+                Some((
+                    told.get("hash")?.as_u64()?,
+                    told.get("header")?.get("revision")?.as_i64()?,
+                ))
+            };
+            let hashes: Option<Vec<_>> = members.iter().map(hash).collect();
+            let hashes = hashes?;
+            let first = *hashes.first()?;
+            let all = hashes.len() == self.endpoints().len();
+            (all && hashes.iter().all(|it| *it == first)).then_some(first)
+        })
+    }
+
+    fn tails(&self) -> String {
+        const SHOWN: usize = 25;
+        let mut text = String::new();
+        for (place, node) in self.nodes.iter().enumerate() {
+            let lines = self.log(place);
+            let tail = &lines[lines.len().saturating_sub(SHOWN)..];
+            text.push_str(&format!("--- {}\n{}\n", node.name, tail.join("\n")));
+        }
+        text
+    }
+
+    /// The folder of the whole cluster.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+fn succeeded(outcome: Outcome, arguments: &[&str]) -> String {
+    assert_eq!(outcome.code, Some(0), "{arguments:?}: {}", outcome.stderr);
+    outcome.stdout
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for place in 0..self.nodes.len() {
+            self.kill(place);
+        }
+        if std::thread::panicking() {
+            eprintln!("data: {}\n{}", self.folder.display(), self.tails());
+        } else {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! A cluster whose members stay the same: any minority may crash.
+
+use kvorum_e2e::cluster::Cluster;
+use kvorum_e2e::on_each_server;
+use kvorum_e2e::peers::Subject;
+
+on_each_server!(
+    three_members_serve_through_each_and_outlive_any_one,
+    leadership_moves_when_asked_and_when_the_leader_ends,
+    leases_are_kept_alive_and_asked_for_through_any_member,
+    a_minority_refuses_what_needs_a_quorum
+);
+
+fn three_members_serve_through_each_and_outlive_any_one(subject: Subject) {
+    let Some(mut cluster) = Cluster::start(&[subject; 3], &[]) else {
+        return;
+    };
+    for place in 0..3 {
+        let key = format!("by{place}");
+        cluster.must_on(place, &["put", &key, "first"]);
+        for reader in 0..3 {
+            let read = cluster.must_on(reader, &["get", &key, "--print-value-only"]);
+            assert_eq!(read, "first\n");
+        }
+    }
+    // Each in turn is killed, the leader among them; the others go on, and it catches up.
+    for place in 0..3 {
+        cluster.kill(place);
+        let key = format!("without{place}");
+        cluster.put(&key, "second");
+        cluster.restart(place);
+        let read = cluster.must_on(place, &["get", &key, "--print-value-only"]);
+        assert_eq!(read, "second\n");
+    }
+    cluster.same_hash();
+    // All at once: everything acknowledged is still there.
+    for place in 0..3 {
+        cluster.kill(place);
+    }
+    for place in 0..3 {
+        cluster.launch(place);
+    }
+    for place in 0..3 {
+        cluster.wait_ready(place);
+    }
+    let keys = cluster.must(&["get", "", "--from-key", "--keys-only"]);
+    let keys: Vec<&str> = keys.split_whitespace().collect();
+    let expected = ["by0", "by1", "by2", "without0", "without1", "without2"];
+    assert_eq!(keys, expected);
+}
+
+fn leadership_moves_when_asked_and_when_the_leader_ends(subject: Subject) {
+    let Some(mut cluster) = Cluster::start(&[subject; 3], &[]) else {
+        return;
+    };
+    let first = cluster.leader();
+    let before = cluster.standing(first).expect("it answers");
+    let next = (first + 1) % 3;
+    let target = cluster.id(next);
+    let refused = cluster.etcdctl_on(next, &["move-leader", &target]);
+    assert!(
+        refused.stderr.contains("no leader endpoint given"),
+        "{refused:?}"
+    );
+    let moved = cluster.must(&["move-leader", &target]);
+    assert!(moved.starts_with("Leadership transferred"), "{moved}");
+    assert_eq!(cluster.leader(), next);
+    let unknown = cluster.etcdctl(&["move-leader", "123"]);
+    let text = "etcdserver: bad leader transferee";
+    assert!(unknown.stderr.contains(text), "{unknown:?}");
+
+    let (_, took) = cluster.terminate(next);
+    let limit = if subject == Subject::Kvorum {
+        1.5
+    } else {
+        20.0
+    };
+    assert!(took.as_secs_f64() < limit, "{took:?}");
+    let last = cluster.leader();
+    assert_ne!(last, next);
+    let after = cluster.standing(last).expect("it answers");
+    assert_eq!(after.term, before.term + 2, "one term for each move");
+    cluster.must(&["put", "k", "after"]);
+    cluster.restart(next);
+    cluster.same_hash();
+}
+
+fn leases_are_kept_alive_and_asked_for_through_any_member(subject: Subject) {
+    let Some(mut cluster) = Cluster::start(&[subject; 3], &[]) else {
+        return;
+    };
+    let granted = cluster.must(&["lease", "grant", "300"]);
+    let id = granted.split_whitespace().nth(1).expect("an id").to_owned();
+    cluster.must(&["put", "leased", "v", "--lease", &id]);
+    for place in 0..3 {
+        let kept = cluster.must_on(place, &["lease", "keep-alive", "--once", &id]);
+        assert!(kept.contains("keepalived with TTL(300)"), "{place}: {kept}");
+        let told = cluster.must_on(place, &["lease", "timetolive", &id, "--keys"]);
+        assert!(told.contains("granted with TTL(300s)"), "{place}: {told}");
+        assert!(told.contains("attached keys([leased])"), "{place}: {told}");
+        let unknown = cluster.etcdctl_on(place, &["lease", "keep-alive", "--once", "1234"]);
+        let text = "etcdserver: requested lease not found";
+        assert!(unknown.stderr.contains(text), "{place}: {unknown:?}");
+    }
+    // The next leader counts on.
+    let leader = cluster.leader();
+    cluster.kill(leader);
+    let kept = cluster.must(&["lease", "keep-alive", "--once", &id]);
+    assert!(kept.contains("keepalived with TTL(300)"), "{kept}");
+    let short = cluster.must(&["lease", "grant", "2"]);
+    let short = short.split_whitespace().nth(1).expect("an id").to_owned();
+    cluster.must(&["put", "short", "v", "--lease", &short]);
+    cluster.wait("end of the lease", || {
+        let left = cluster.must(&["get", "short", "--print-value-only"]);
+        left.is_empty().then_some(())
+    });
+    let left = cluster.must(&["get", "leased", "--print-value-only"]);
+    assert_eq!(left, "v\n");
+}
+
+fn a_minority_refuses_what_needs_a_quorum(subject: Subject) {
+    let flags = ["--heartbeat-interval=20", "--election-timeout=100"];
+    let Some(mut cluster) = Cluster::start(&[subject; 3], &flags) else {
+        return;
+    };
+    cluster.must(&["put", "k", "v"]);
+    cluster.same_hash();
+    cluster.kill(1);
+    cluster.kill(2);
+    cluster.wait("loss of the leader", || {
+        cluster.standing(0).filter(|standing| standing.leader == 0)
+    });
+    let written = cluster.etcdctl_on(0, &["put", "k", "w", "--command-timeout=9s"]);
+    // What is proposed while there is no leader is dropped by official members: its caller waits to the end.
+    let told = ["etcdserver: request timed out", "context deadline exceeded"];
+    let told = told.iter().any(|text| written.stderr.contains(text));
+    assert!(told, "{written:?}");
+    let read = cluster.etcdctl_on(0, &["get", "k", "--command-timeout=9s"]);
+    assert_ne!(read.code, Some(0), "{read:?}");
+    let read = cluster.must_on(0, &["get", "k", "--consistency=s", "--print-value-only"]);
+    assert_eq!(read, "v\n");
+    let health = cluster.etcdctl_on(0, &["endpoint", "health"]);
+    assert!(health.stderr.contains("unhealthy"), "{health:?}");
+    cluster.restart(1);
+    cluster.put("k", "x");
+}

@@ -1,0 +1,322 @@
+//! How a member without a log begins: with others that the flags name, or in a cluster that runs already.
+//!
+//! Members of a new cluster are not asked for their consent: each computes the same ids from the same flags. But one
+//! that answers already and knows this member as started tells that this one had a log and lost it. It must not begin
+//! again under its old id, because it may have promised what it now forgets.
+//!
+//! Source: etcd v3.7.1 `server/etcdserver/bootstrap.go` (`bootstrapNewClusterNoWAL`,
+//! `bootstrapExistingClusterNoWAL`), `cluster_util.go` (`isMemberBootstrapped`, `getClusterFromRemotePeers`,
+//! `isCompatibleWithCluster`), `api/membership/cluster.go` (`ValidateClusterAndAssignIDs`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use kvorum_member::cluster::identity::{cluster_id, initial_member_id};
+use kvorum_member::cluster::{Member as RosterMember, SERVER_VERSION};
+use kvorum_proto::ids::{ClusterId, MemberId};
+use tracing::{info, warn};
+
+use super::{StartError, election_timeout};
+use crate::config::{Config, Url, resolve};
+use crate::peer::{MIN_CLUSTER_VERSION, ask};
+use crate::runtime::Identity;
+
+/// Why the other members do not let this one in.
+#[derive(Debug, thiserror::Error)]
+pub enum BirthError {
+    /// A running member knows this one as started.
+    #[error(
+        "member {0} has already been bootstrapped; its data directory was lost or is another one than before: remove the member from the cluster, add it again and start it with --initial-cluster-state=existing"
+    )]
+    Bootstrapped(MemberId),
+    /// No member of the running cluster answers.
+    #[error(
+        "cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs"
+    )]
+    NoAnswer,
+    /// The flags name other members than the running cluster has.
+    #[error("error validating peerURLs {cluster}: {reason}")]
+    Differs {
+        /// The running cluster.
+        cluster: String,
+        /// What differs.
+        reason: String,
+    },
+    /// The running cluster speaks a version that this release does not.
+    #[error("incompatible with current running cluster")]
+    Incompatible,
+}
+
+/// How a member begins.
+#[derive(Debug)]
+pub(super) struct Birth {
+    /// Who it will be.
+    pub(super) identity: Identity,
+    pub(super) way: Way,
+}
+
+#[derive(Debug)]
+pub(super) enum Way {
+    /// With these members, this one among them.
+    Found(Vec<RosterMember>),
+    /// In a cluster of these members, this one among them.
+    Join(Vec<RosterMember>),
+}
+
+impl Birth {
+    /// Members to be spoken to before the log tells of any.
+    pub(super) fn introduced(&self) -> BTreeMap<MemberId, Vec<String>> {
+        match &self.way {
+            Way::Found(_) => BTreeMap::new(),
+            Way::Join(members) => {
+                let others = members.iter();
+                let others = others.filter(|member| member.id() != self.identity.member);
+                others
+                    .map(|member| (member.id(), member.peer_urls.clone()))
+                    .collect()
+            }
+        }
+    }
+}
+
+/// Finds out how the member begins.
+///
+/// # Errors
+/// The flags contradict each other or what running members say.
+pub(super) async fn find(config: &Config) -> Result<Birth, StartError> {
+    let listed = config.founding_members()?;
+    let limit = Duration::from_secs(1) + election_timeout(config);
+    let members: Vec<RosterMember> = listed
+        .iter()
+        .map(|(name, urls)| named_member(name, urls, &config.initial_cluster_token))
+        .collect();
+    let others: BTreeSet<String> = members
+        .iter()
+        .filter(|member| member.name != config.name)
+        .flat_map(|member| member.peer_urls.clone())
+        .collect();
+    if config.initial_cluster_state == "existing" {
+        return Ok(join(config, &members, &others, limit).await?);
+    }
+    let own = members.iter().find(|member| member.name == config.name);
+    // Checked with the flags: the own name is in the list.
+    let own = own.map(RosterMember::id).unwrap_or_default();
+    if let Some((_, running)) = first_answer(&others, limit).await
+        && is_started(&running, own)
+    {
+        return Err(BirthError::Bootstrapped(own).into());
+    }
+    let cluster = cluster_id(members.iter().map(RosterMember::id));
+    let identity = Identity {
+        cluster,
+        member: own,
+    };
+    Ok(Birth {
+        identity,
+        way: Way::Found(members),
+    })
+}
+
+fn named_member(name: &str, urls: &[Url], token: &str) -> RosterMember {
+    let urls: Vec<String> = urls.iter().map(ToString::to_string).collect();
+    let id = initial_member_id(&urls, token);
+    let mut member = RosterMember::new(id, urls, false);
+    name.clone_into(&mut member.name);
+    member
+}
+
+/// Whether a member has published itself, which it does with a log in its hands.
+fn is_started(running: &[RosterMember], id: MemberId) -> bool {
+    let known = running.iter().find(|member| member.id() == id);
+    known.is_some_and(|member| !member.client_urls.is_empty())
+}
+
+/// What the first of the members that answers says of the cluster.
+async fn first_answer(
+    urls: &BTreeSet<String>,
+    limit: Duration,
+) -> Option<(ClusterId, Vec<RosterMember>)> {
+    for url in urls {
+        match ask::members(url, limit).await {
+            Ok(answer) => return Some(answer),
+            Err(error) => {
+                let address = format!("{url}/members");
+                warn!(address, %error, "failed to get cluster response");
+            }
+        }
+    }
+    None
+}
+
+async fn join(
+    config: &Config,
+    listed: &[RosterMember],
+    others: &BTreeSet<String>,
+    limit: Duration,
+) -> Result<Birth, BirthError> {
+    let (cluster, mut running) = first_answer(others, limit)
+        .await
+        .ok_or(BirthError::NoAnswer)?;
+    let names = match_members(listed, &running).map_err(|reason| BirthError::Differs {
+        cluster: print(cluster, &running),
+        reason,
+    })?;
+    let own = names.iter().find(|(_, name)| **name == config.name);
+    // Each listed name has found its member, and the own name is listed.
+    let own = own.map(|(id, _)| *id).unwrap_or_default();
+    if is_started(&running, own) {
+        return Err(BirthError::Bootstrapped(own));
+    }
+    check_versions(&running, own, limit).await?;
+    for member in &mut running {
+        if let Some(name) = names.get(&member.id()) {
+            member.name.clone_from(name);
+        }
+    }
+    info!(cluster_id = %cluster, members = running.len(), "joining a running cluster");
+    Ok(Birth {
+        identity: Identity {
+            cluster,
+            member: own,
+        },
+        way: Way::Join(running),
+    })
+}
+
+/// The listed name of each member: members are the same when their peer URLs are, literally or by address.
+fn match_members(
+    listed: &[RosterMember],
+    running: &[RosterMember],
+) -> Result<BTreeMap<MemberId, String>, String> {
+    if listed.len() != running.len() {
+        return Err("member count is unequal".to_owned());
+    }
+    let mut left: Vec<&RosterMember> = listed.iter().collect();
+    let mut names = BTreeMap::new();
+    for member in running {
+        let place = left
+            .iter()
+            .position(|other| same_urls(&member.peer_urls, &other.peer_urls));
+        let Some(place) = place else {
+            return Err(format!(
+                "PeerURLs: no match found for existing member ({}, [{}]), last resolver error (<nil>)",
+                member.id(),
+                member.peer_urls.join(" ")
+            ));
+        };
+        names.insert(member.id(), left.remove(place).name.clone());
+    }
+    Ok(names)
+}
+
+fn same_urls(one: &[String], other: &[String]) -> bool {
+    let sorted = |urls: &[String]| urls.iter().cloned().collect::<BTreeSet<_>>();
+    if sorted(one) == sorted(other) {
+        return true;
+    }
+    let parse = |urls: &[String]| -> Option<Vec<Url>> {
+        urls.iter().map(|url| Url::parse(url).ok()).collect()
+    };
+    match (parse(one), parse(other)) {
+        (Some(one), Some(other)) => resolve(&one) == resolve(&other),
+        _ => false,
+    }
+}
+
+/// Whether every member that answers can live with this release, and this release with the cluster.
+async fn check_versions(
+    running: &[RosterMember],
+    own: MemberId,
+    limit: Duration,
+) -> Result<(), BirthError> {
+    let mut answered = false;
+    for member in running.iter().filter(|member| member.id() != own) {
+        for url in &member.peer_urls {
+            let Ok(versions) = ask::versions(url, limit).await else {
+                continue;
+            };
+            let newer = versions
+                .cluster
+                .is_some_and(|cluster| cluster > SERVER_VERSION.of_cluster());
+            let least = MIN_CLUSTER_VERSION.parse();
+            if newer || least.is_ok_and(|least| versions.server < least) {
+                warn!(
+                    "remote-peer-id" = %member.id(),
+                    server = %versions.server,
+                    "the running cluster has another version"
+                );
+                return Err(BirthError::Incompatible);
+            }
+            answered = true;
+            break;
+        }
+    }
+    if answered || running.len() == 1 {
+        Ok(())
+    } else {
+        Err(BirthError::Incompatible)
+    }
+}
+
+/// A cluster as official servers print it in errors.
+fn print(cluster: ClusterId, members: &[RosterMember]) -> String {
+    let mut text = format!("{{ClusterID:{cluster} Members:[");
+    for (place, member) in members.iter().enumerate() {
+        let gap = if place == 0 { "" } else { " " };
+        // Writing to a string does not fail.
+        let _ = write!(
+            text,
+            "{gap}&{{ID:{} RaftAttributes:{{PeerURLs:[{}] IsLearner:{}}} Attributes:{{Name:{} ClientURLs:[{}]}}}}",
+            member.id(),
+            member.peer_urls.join(" "),
+            member.is_learner,
+            member.name,
+            member.client_urls.join(" "),
+        );
+    }
+    text.push_str("] RemovedMemberIDs:[]}");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use kvorum_member::cluster::Member;
+    use kvorum_proto::ids::MemberId;
+
+    use super::match_members;
+
+    fn member(id: u64, name: &str, url: &str) -> Member {
+        let mut member = Member::new(MemberId(id), vec![url.to_owned()], false);
+        name.clone_into(&mut member.name);
+        member
+    }
+
+    #[test]
+    fn members_are_the_same_when_their_urls_are() {
+        let listed = [
+            member(0, "a", "http://127.0.0.1:1"),
+            member(0, "b", "http://localhost:2"),
+        ];
+        let running = [
+            member(7, "", "http://127.0.0.1:2"),
+            member(8, "x", "http://127.0.0.1:1"),
+        ];
+        let names = match_members(&listed, &running).expect("the same members");
+        assert_eq!(names[&MemberId(7)], "b");
+        assert_eq!(names[&MemberId(8)], "a");
+    }
+
+    #[test]
+    fn other_members_are_told_with_the_texts_of_etcd() {
+        let one = [member(0, "a", "http://127.0.0.1:1")];
+        let check = |running: &[Member], text: &str| {
+            assert_eq!(match_members(&one, running).unwrap_err(), text);
+        };
+        check(&[], "member count is unequal");
+        check(
+            &[member(0x1f, "a", "http://127.0.0.1:3")],
+            "PeerURLs: no match found for existing member (1f, [http://127.0.0.1:3]), last resolver error (<nil>)",
+        );
+    }
+}
