@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 const WIDTH: f64 = 860.0;
 const TEXT: &str = "font-family=\"sans-serif\" font-size=\"12\"";
-const COLOURS: [&str; 8] = [
-    "#1f77b4", "#d62728", "#7fb3d9", "#eb9394", "#2ca02c", "#9467bd", "#8c564b", "#7f7f7f",
+const COLOURS: [&str; 6] = [
+    "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#7f7f7f",
 ];
 
 /// A ratio under a name; none where one of the two was not measured.
@@ -17,6 +17,10 @@ pub(super) struct Bar {
 /// Numbers over time under a name.
 pub(super) struct Line {
     pub(super) label: String,
+    /// The same number of both sides has the same colour.
+    pub(super) colour: usize,
+    /// Whose it is.
+    pub(super) is_dashed: bool,
     pub(super) points: Vec<(f64, f64)>,
 }
 
@@ -115,20 +119,26 @@ pub(super) fn lines(title: &str, unit: &str, lines: &[Line], is_logarithmic: boo
     }
     drawing.text(LEFT - 6.0, TOP - 14.0, "end", unit);
     for (place, line) in lines.iter().enumerate() {
-        let colour = COLOURS[place % COLOURS.len()];
+        let colour = COLOURS[line.colour % COLOURS.len()];
+        let dashes = match line.is_dashed {
+            true => " stroke-dasharray=\"5 4\"",
+            false => "",
+        };
         let mut path = String::new();
         for (at, number) in &line.points {
             // Writing to a string does not fail.
             let _ = write!(path, "{:.1},{:.1} ", x(*at), y(*number));
         }
         drawing.add(&format!(
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>",
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"{dashes}/>",
             path.trim_end()
         ));
         let legend = bottom + 36.0 + place as f64 * LEGEND_ROW;
         drawing.add(&format!(
-            "<rect x=\"{LEFT}\" y=\"{:.1}\" width=\"14\" height=\"4\" fill=\"{colour}\"/>",
-            legend - 6.0
+            "<line x1=\"{LEFT}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"{colour}\" stroke-width=\"2\"{dashes}/>",
+            legend - 4.0,
+            LEFT + 18.0,
+            legend - 4.0
         ));
         drawing.text(LEFT + 22.0, legend, "start", &line.label);
     }
@@ -200,6 +210,8 @@ mod tests {
     fn lines_stay_within_the_plot() {
         let line = Line {
             label: "p99".to_owned(),
+            colour: 0,
+            is_dashed: true,
             points: vec![(0.0, 100.0), (1.0, 0.0), (2.0, 90_000.0)],
         };
         for is_logarithmic in [false, true] {

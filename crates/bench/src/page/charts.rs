@@ -85,7 +85,7 @@ fn timelines(results: &Results) -> Vec<Chart> {
     let mut charts = Vec::new();
     for scenario in &results.scenarios {
         let mut found = Vec::new();
-        for phase in results.phases(&scenario.name) {
+        for (colour, phase) in results.phases(&scenario.name).into_iter().enumerate() {
             for (side, letter) in results.sides.iter().zip(results.letters()) {
                 let turn = results.turns(&scenario.name, *letter).next();
                 let phases = turn.into_iter().flat_map(|turn| &turn.phases);
@@ -99,7 +99,12 @@ fn timelines(results: &Results) -> Vec<Chart> {
                     .collect();
                 if !points.is_empty() {
                     let label = format!("{} {phase}", side.name);
-                    found.push(Line { label, points });
+                    found.push(Line {
+                        label,
+                        colour,
+                        is_dashed: *letter == 'b',
+                        points,
+                    });
                 }
             }
         }
@@ -124,13 +129,16 @@ fn series(results: &Results) -> Vec<Chart> {
         for (side, letter) in results.sides.iter().zip(results.letters()) {
             let turn = results.turns(&scenario.name, *letter).next();
             // A handful of numbers is a table's matter.
-            for series in turn.into_iter().flat_map(|turn| &turn.series) {
+            let all = turn.into_iter().flat_map(|turn| &turn.series);
+            for (colour, series) in all.enumerate() {
                 if series.points.len() < 8 {
                     continue;
                 }
                 unit = &series.unit;
                 found.push(Line {
                     label: format!("{}: {}", side.name, series.name),
+                    colour,
+                    is_dashed: *letter == 'b',
                     points: series.points.clone(),
                 });
             }
