@@ -21,6 +21,9 @@
 //! - Calls go round the endpoints; one that does not answer is left out for a while. What is tried
 //!   again, and what is not because it might happen twice, is said in `client.rs`.
 //! - A watch survives broken connections without gaps or repeats, see [`Watcher`].
+//! - [`Session`], [`Mutex`] and [`Election`] are etcd's recipes: both kinds of clients exclude each
+//!   other. [`Mirror`] copies keys and follows them, [`Namespace`] shows a part of the keys as if it
+//!   were all, [`discover`] asks the name service for endpoints.
 //! - Requests and responses are the messages of [`kvorum_proto`], with nothing between the caller
 //!   and what the API says.
 //! - Every future may be dropped at any time.

@@ -41,6 +41,8 @@ impl Session {
     /// # Errors
     /// What the server refuses.
     pub async fn open(client: &Client, ttl_seconds: i64) -> Result<Self, Error> {
+        // All that recipes write is bound to the session's own key and does the same twice as once.
+        let client = &client.with_repeated_writes();
         let lease = LeaseId(client.lease_grant(ttl_seconds).await?.id);
         let mut keeper = client.lease_keep_alive(lease);
         // The task ends with the lease; its end is the news.
@@ -85,6 +87,19 @@ impl Drop for Session {
 }
 
 /// A lock that is held.
+///
+/// ```no_run
+/// # use kvorum_client::{Client, Config, Error, Mutex, Session};
+/// # async fn example() -> Result<(), Error> {
+/// let client = Client::new(&Config::new(["127.0.0.1:2379"]))?;
+/// let session = Session::open(&client, 10).await?;
+/// let lock = Mutex::lock(&session, "jobs/backup").await?;
+/// // One process at a time comes here.
+/// lock.unlock().await?;
+/// session.close().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Mutex {
     client: Client,
     key: String,
@@ -181,6 +196,21 @@ impl Mutex {
 }
 
 /// A won election.
+///
+/// ```no_run
+/// # use kvorum_client::{Client, Config, Election, Error, Session};
+/// # async fn example() -> Result<(), Error> {
+/// let client = Client::new(&Config::new(["127.0.0.1:2379"]))?;
+/// let mut session = Session::open(&client, 10).await?;
+/// let leader = Election::campaign(&session, "scheduler", "host-1").await?;
+/// tokio::select! {
+///     () = work() => leader.resign().await?,
+///     () = session.expired() => eprintln!("somebody else may lead now"),
+/// }
+/// # Ok(())
+/// # }
+/// # async fn work() {}
+/// ```
 pub struct Election {
     client: Client,
     lease: LeaseId,

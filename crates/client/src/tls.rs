@@ -10,10 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 
 use crate::error::Error;
 
@@ -47,6 +51,25 @@ pub struct TlsOptions {
 }
 
 /// A checked set of [`TlsOptions`], its files read.
+///
+/// ```no_run
+/// # use kvorum_client::{Client, Config, Credentials, Error, Tls, TlsOptions};
+/// # fn example() -> Result<(), Error> {
+/// let mut config = Config::new(["https://etcd.example:2379"]);
+/// config.tls = Some(Tls::new(&TlsOptions {
+///     ca_file: Some("ca.pem".into()),
+///     cert_file: Some("client.pem".into()),
+///     key_file: Some("client.key".into()),
+///     ..TlsOptions::default()
+/// })?);
+/// config.credentials = Some(Credentials::Password {
+///     user: "worker".to_owned(),
+///     password: "secret".to_owned(),
+/// });
+/// let client = Client::new(&config)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Tls {
     config: Arc<ClientConfig>,
@@ -68,7 +91,11 @@ impl Tls {
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(TrustAll(provider)))
         } else {
-            builder.with_root_certificates(roots(options.ca_file.as_deref())?)
+            let trusted = trusted(options.ca_file.as_deref())?;
+            let verifier = Trusted::new(trusted, options.ca_file.is_some(), provider)?;
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(verifier))
         };
         let mut config = match (&options.cert_file, &options.key_file) {
             (None, None) => builder.with_no_client_auth(),
@@ -125,27 +152,112 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     Ok(certificates)
 }
 
-/// The certificates of this file, or those of the system. A system that trusts nobody is no error
-/// here: each handshake will say that the issuer is unknown.
-fn roots(file: Option<&Path>) -> Result<RootCertStore, Error> {
-    let mut roots = RootCertStore::empty();
+/// The certificates of this file, or those of the system, which may be none.
+fn trusted(file: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, Error> {
     if let Some(file) = file {
-        for certificate in certificates(file)? {
-            roots
-                .add(certificate)
-                .map_err(|error| bad_file(file, &error))?;
-        }
-        return Ok(roots);
+        return certificates(file);
     }
     let named = std::env::var_os(BUNDLE_VARIABLE).map(PathBuf::from);
     let bundles = SYSTEM_BUNDLES.iter().map(PathBuf::from);
-    let bundle = named
-        .into_iter()
-        .chain(bundles)
-        .find_map(|file| certificates(&file).ok());
-    // Old bundles have certificates that nobody can use any more; the others count.
-    roots.add_parsable_certificates(bundle.unwrap_or_default());
-    Ok(roots)
+    let mut all = named.into_iter().chain(bundles);
+    Ok(all
+        .find_map(|file| certificates(&file).ok())
+        .unwrap_or_default())
+}
+
+/// Takes certificates that lead to a trusted one, and a trusted one itself: who names a server's own
+/// certificate as CA file means that server, even where the certificate calls itself an authority.
+#[derive(Debug)]
+struct Trusted {
+    /// None on a system that trusts nobody.
+    by_issuer: Option<Arc<WebPkiServerVerifier>>,
+    /// Certificates that were named by the user.
+    named: Vec<CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Trusted {
+    fn new(
+        trusted: Vec<CertificateDer<'static>>,
+        is_named: bool,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, Error> {
+        let mut roots = RootCertStore::empty();
+        // Old bundles have certificates that nobody can use any more; the others count.
+        let (usable, _) = roots.add_parsable_certificates(trusted.clone());
+        if usable == 0 && is_named {
+            return Err(Error::Tls(
+                "no usable certificate in the CA file".to_owned(),
+            ));
+        }
+        let build = || {
+            let provider = Arc::clone(&provider);
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build()
+        };
+        let by_issuer = (usable > 0).then(build).transpose();
+        Ok(Self {
+            by_issuer: by_issuer.map_err(|error| Error::Tls(error.to_string()))?,
+            named: if is_named { trusted } else { Vec::new() },
+            provider,
+        })
+    }
+}
+
+impl ServerCertVerifier for Trusted {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let Some(by_issuer) = &self.by_issuer else {
+            return Err(CertificateError::UnknownIssuer.into());
+        };
+        let verified = by_issuer.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        match verified {
+            // Time is checked before this complaint, which is about what a certificate is for.
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_)))
+                if self.named.contains(end_entity) =>
+            {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
+    }
 }
 
 /// Takes every certificate, but not every signature: the server must hold the key of the

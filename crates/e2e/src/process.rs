@@ -29,13 +29,21 @@ impl Process {
     /// # Panics
     /// When it does not start.
     pub fn spawn(command: &mut Command) -> Self {
+        Self::start(command, Stdio::null())
+    }
+
+    /// The same with an input that stays open and empty until [`Process::close_input`].
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn spawn_with_input(command: &mut Command) -> Self {
+        Self::start(command, Stdio::piped())
+    }
+
+    fn start(command: &mut Command, input: Stdio) -> Self {
         let (reader, writer) = pipe().expect("a pipe");
         let second = writer.try_clone().expect("a second handle of the pipe");
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(writer)
-            .stderr(second)
-            .spawn();
+        let child = command.stdin(input).stdout(writer).stderr(second).spawn();
         let child = child.unwrap_or_else(|error| panic!("start {command:?}: {error}"));
         // The command keeps the writing ends; without them the pipe ends with the process.
         command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -48,6 +56,20 @@ impl Process {
     /// Process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Writes to the input.
+    ///
+    /// # Panics
+    /// When the process has no input or does not take it.
+    pub fn write(&mut self, text: &str) {
+        let input = self.child.stdin.as_mut().expect("an open input");
+        input.write_all(text.as_bytes()).expect("the process reads");
+    }
+
+    /// Ends the input.
+    pub fn close_input(&mut self) {
+        drop(self.child.stdin.take());
     }
 
     /// Everything written so far, line by line.

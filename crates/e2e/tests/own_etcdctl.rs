@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use kvorum_e2e::on_each_server;
 use kvorum_e2e::peers::{self, Subject, peer};
-use kvorum_e2e::process::{Outcome, run};
+use kvorum_e2e::process::{Outcome, Process, run};
 use kvorum_e2e::server::{Server, free_port};
 use kvorum_e2e::transcript::{Session, differences};
 
 on_each_server!(
     own_etcdctl_beside_official,
     own_etcdctl_as_others_beside_official,
-    own_etcdctl_authentication_beside_official
+    own_etcdctl_authentication_beside_official,
+    members_come_and_go_as_with_the_official_tool,
+    several_watches_are_read_from_lines
 );
 
 /// The release that our tool is.
@@ -63,6 +65,150 @@ fn compare(subject: Subject, name: &str, script: &'static str) {
         actual.len(),
         differing.join("\n")
     );
+}
+
+/// Commands about members. The number of a member follows from its URLs and the second: each
+/// addition has other URLs.
+const OF_MEMBERS: &str = "\
+member add m9 --peer-urls=http://HOST:1 --learner
+member add m8 --peer-urls=http://HOST:2 --learner
+member list
+member list -w json
+member list -w json --hex
+member list -w table
+member list -w fields
+member update ID --peer-urls=http://HOST:3,http://HOST:4
+member update ID --peer-urls=http://HOST:3 -w json
+member update ID --peer-urls=http://HOST:3 -w json --hex
+member update ID --peer-urls=http://HOST:3 -w fields
+member update ID --peer-urls=http://HOST:3 -w table
+member promote ID
+member promote ID -w json
+move-leader ID
+move-leader ID -w json
+member remove ID
+member add m9 --peer-urls=http://HOST:5 --learner -w json
+member remove ID -w json
+member add m9 --peer-urls=http://HOST:6 --learner -w json --hex
+member remove ID -w json --hex
+member add m9 --peer-urls=http://HOST:7 --learner -w fields
+member remove ID -w fields";
+
+/// Members are listed in the order of their numbers, which are chosen at random: the words are
+/// compared without their order.
+fn members_come_and_go_as_with_the_official_tool(subject: Subject) {
+    let (Some(official), Some(server)) =
+        (peer("etcd-3.7.1", "etcdctl"), Server::start(subject, &[]))
+    else {
+        return;
+    };
+    let run = |tool: &PathBuf, arguments: &[&str]| {
+        let mut command = Command::new(tool);
+        command.env("ETCDCTL_ENDPOINTS", server.endpoint());
+        run(command.args(arguments), "", Duration::from_secs(30))
+    };
+    // The number of the learner in hex and without a base, or what cannot be a number.
+    let learner = || {
+        let listed = run(&official, &["member", "list"]).stdout;
+        let line = listed.lines().find(|line| line.ends_with("true"));
+        let hex = line.and_then(|line| line.split(',').next()).unwrap_or("?");
+        let number = u64::from_str_radix(hex, 16);
+        (
+            hex.to_owned(),
+            number.map_or("?".to_owned(), |number| number.to_string()),
+        )
+    };
+    let own = peers::etcdctl();
+    let transcripts = [(&official, "127.0.0.1"), (&own, "127.0.0.2")].map(|(tool, host)| {
+        let step = |step: &str| {
+            let before = learner();
+            let line = step.replace("ID", &before.0).replace("HOST", host);
+            let arguments: Vec<&str> = line.split(' ').collect();
+            let outcome = run(tool, &arguments);
+            let mut text = outcome.stdout + &outcome.stderr;
+            for (hex, number) in [before, learner()] {
+                text = text.replace(&hex, "ID").replace(&number, "ID");
+            }
+            let text = text.replace(host, "127.0.0.1");
+            let is_log = |line: &&str| !line.starts_with("{\"level\"");
+            let lines: Vec<&str> = text.lines().filter(is_log).collect();
+            let lines = lines.join("\n");
+            let is_end = |letter: char| " ,\"{}[]\n│".contains(letter);
+            let mut words: Vec<String> = lines.split(is_end).map(str::to_owned).collect();
+            words.sort();
+            (step.to_owned(), outcome.code, words)
+        };
+        OF_MEMBERS.lines().map(step).collect::<Vec<_>>()
+    });
+    for (theirs, ours) in transcripts[0].iter().zip(&transcripts[1]) {
+        assert_eq!(ours, theirs);
+    }
+}
+
+/// Lines of an interactive session start watches that go on side by side.
+fn several_watches_are_read_from_lines(subject: Subject) {
+    let (Some(official), Some(server)) =
+        (peer("etcd-3.7.1", "etcdctl"), Server::start(subject, &[]))
+    else {
+        return;
+    };
+    let endpoint = server.endpoint();
+    let put = |key: &str| {
+        let mut command = Command::new(peers::etcdctl());
+        command.env("ETCDCTL_ENDPOINTS", &endpoint);
+        let outcome = run(
+            command.args(["put", key, "value"]),
+            "",
+            Duration::from_secs(30),
+        );
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    };
+    put("a");
+    for tool in [official, peers::etcdctl()] {
+        let mut command = Command::new(&tool);
+        command
+            .env("ETCDCTL_ENDPOINTS", &endpoint)
+            .args(["watch", "-i"]);
+        let mut watches = Process::spawn_with_input(&mut command);
+        let limit = Duration::from_secs(30);
+        watches.write("watch a --rev=1\nbogus\nwatch b --rev=1 -- echo ran\n");
+        watches.write("watch c --prefix --rev=1 --prev-kv\n");
+        for text in ["value", "Invalid command bogus (only support watch)"] {
+            assert!(
+                watches.wait_for(text, 0, limit).is_some(),
+                "{text}: {:?}",
+                watches.lines()
+            );
+        }
+        // A server does not answer before all watches have caught up.
+        let mut asked = 0;
+        while watches
+            .wait_for("progress notify: ", 0, Duration::from_secs(1))
+            .is_none()
+        {
+            asked += 1;
+            assert!(asked < 30, "{:?}", watches.lines());
+            watches.write("progress\n");
+        }
+        put("b");
+        put("c/1");
+        for text in ["ran", "c/1"] {
+            assert!(
+                watches.wait_for(text, 0, limit).is_some(),
+                "{text}: {:?}",
+                watches.lines()
+            );
+        }
+        watches.close_input();
+        let end = "error reading watch request line: EOF";
+        assert!(
+            watches.wait_for(end, 0, limit).is_some(),
+            "{:?}",
+            watches.lines()
+        );
+        let (status, _) = watches.wait_exit(limit).expect("it ends");
+        assert_eq!(status.code(), Some(3), "{:?}", watches.lines());
+    }
 }
 
 /// Runs our tool with this environment.

@@ -22,6 +22,7 @@ impl Certificates {
     /// | `server.pem`, `server.key` | by it, for `127.0.0.1` and `localhost` |
     /// | `elsewhere.pem`, `elsewhere.key` | by it, for another host |
     /// | `client.pem`, `client.key` | by it, for the user `worker` |
+    /// | `alone.pem`, `alone.key` | for `127.0.0.1`, an authority by itself, as simple recipes make it |
     /// | `other-ca.pem` | an authority that nobody trusts |
     /// | `other.pem`, `other.key` | a client by that one |
     pub(crate) fn new(folder: &Path) -> Self {
@@ -33,6 +34,7 @@ impl Certificates {
         made.leaf("elsewhere", &ca, &["node.elsewhere.example"]);
         made.leaf("client", &ca, &[]);
         made.leaf("other", &other, &[]);
+        made.alone();
         made
     }
 
@@ -55,6 +57,16 @@ impl Certificates {
         let issuer = CertifiedIssuer::self_signed(params, key).expect("a certificate");
         self.write(&format!("{name}.pem"), &issuer.pem());
         issuer
+    }
+
+    fn alone(&self) {
+        let hosts = vec!["127.0.0.1".to_owned()];
+        let mut params = CertificateParams::new(hosts).expect("names of hosts");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        self.write("alone.pem", &certificate.pem());
+        self.write("alone.key", &key.serialize_pem());
     }
 
     fn leaf(&self, name: &str, issuer: &CertifiedIssuer<'_, KeyPair>, hosts: &[&str]) {

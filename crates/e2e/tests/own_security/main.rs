@@ -178,6 +178,35 @@ fn a_certificate_for_another_host_is_refused() {
     });
 }
 
+/// Simple recipes make one certificate that is server and authority in one.
+#[test]
+fn a_server_may_be_its_own_authority() {
+    let folder = folder();
+    let files = Certificates::new(&folder.0);
+    let (cert, key) = (files.path("alone.pem"), files.path("alone.key"));
+    let flags = ["--cert-file", &cert, "--key-file", &key];
+    let (Some(official), Some(server)) = (
+        peer("etcd-3.7.1", "etcdctl"),
+        Server::start_secure(Subject::Official371, &flags),
+    ) else {
+        return;
+    };
+    let (own, elsewhere) = (format!("--cacert={cert}"), server.endpoint());
+    let elsewhere = elsewhere.replace("127.0.0.1", "localhost");
+    let limit = "--command-timeout=700ms";
+    for (endpoint, works) in [(server.endpoint(), true), (elsewhere, false)] {
+        for tool in [&official, &peers::etcdctl()] {
+            let outcome = etcdctl(tool, &endpoint, &[&own, "get", "a", limit]);
+            assert_eq!(
+                outcome.code == Some(0),
+                works,
+                "{tool:?} {}",
+                outcome.stderr
+            );
+        }
+    }
+}
+
 #[test]
 fn files_that_cannot_be_used_end_the_tool_at_once() {
     let folder = folder();
