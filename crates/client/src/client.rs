@@ -315,6 +315,16 @@ impl Client {
         method: &Method<Q, A>,
         first: &Q,
     ) -> Result<Call, Error> {
+        self.start(method, first, false).await
+    }
+
+    /// The same; with `last` no request follows.
+    async fn start<Q: Message, A>(
+        &self,
+        method: &Method<Q, A>,
+        first: &Q,
+        last: bool,
+    ) -> Result<Call, Error> {
         let token = self.token().await?;
         let headers = self.headers(token.as_ref());
         let mut reason = None;
@@ -329,7 +339,7 @@ impl Client {
                 }
                 Err(failure) => return Err(failure.into()),
             };
-            call.send(first)?;
+            call.send_frame(first, last)?;
             call.token = token;
             return Ok(call);
         }
@@ -344,8 +354,7 @@ impl Client {
     ) -> Result<(Call, Option<A>), Error> {
         let mut new_tokens = 0;
         loop {
-            let mut call = self.open(method, request).await?;
-            call.finish()?;
+            let mut call = self.start(method, request, true).await?;
             let status = match call.receive::<A>().await {
                 Ok(first) => return Ok((call, first)),
                 Err(failure) => failure.into_status(),

@@ -291,13 +291,8 @@ impl Call {
         self.send_frame(message, false)
     }
 
-    /// Says that no request follows.
-    pub(crate) fn finish(&mut self) -> Result<(), Failure> {
-        let sent = self.send.send_data(Bytes::new(), true);
-        sent.map_err(|error| self.connection.broken(&error))
-    }
-
-    fn send_frame(&mut self, message: &impl Message, last: bool) -> Result<(), Failure> {
+    /// Sends one message; after the last one the stream takes no more.
+    pub(crate) fn send_frame(&mut self, message: &impl Message, last: bool) -> Result<(), Failure> {
         let length = message.encoded_len();
         let limit = self.connection.limits.request_bytes_max;
         if length > limit {

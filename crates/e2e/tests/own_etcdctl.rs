@@ -134,7 +134,9 @@ fn members_come_and_go_as_with_the_official_tool(subject: Subject) {
             let lines: Vec<&str> = text.lines().filter(is_log).collect();
             let lines = lines.join("\n");
             let is_end = |letter: char| " ,\"{}[]\n│".contains(letter);
-            let mut words: Vec<String> = lines.split(is_end).map(str::to_owned).collect();
+            // A number that begins with a zero is filled up with a blank.
+            let words = lines.split(is_end).filter(|word| !word.is_empty());
+            let mut words: Vec<String> = words.map(str::to_owned).collect();
             words.sort();
             (step.to_owned(), outcome.code, words)
         };
