@@ -5,16 +5,18 @@
 //! exactly at C (`History::keeps`). Everything that looks at changes asks that question, so nothing
 //! visible depends on when they are taken out of the index, and later out of the files.
 //!
-//! The taking out is a *pass* in bounded steps, in two stages. The first makes the hash at C of
-//! everything up to C, while all of it is still there. The second visits what was written since the
-//! compaction before: each of these changes tells, through the index, which older change of its key
-//! dies with it; beside them only the tombstones exactly at the compaction before can die. So what
-//! lies still costs nothing. Passes run one after the other in the order of their compactions.
+//! The taking out is a *pass* in bounded steps. It visits what was written since the compaction
+//! before: each of these changes tells, through the index, which older change of its key dies with
+//! it; beside them only the tombstones exactly at the compaction before can die. So what lies still
+//! costs nothing. Before anything is removed, the hash at C is made of everything up to C. That
+//! would read all files; so the hash of a segment is kept from one compaction to the next, and a
+//! first walk over what was written marks the segments in which something is going to die. Passes
+//! run one after the other in the order of their compactions.
 //!
 //! Source: etcd v3.7.1, `server/storage/mvcc/key_index.go` (`compact`) and
 //! `server/storage/mvcc/kvstore_compaction.go`.
 
-use kvorum_storage::segment::Damage;
+use kvorum_storage::segment::{Damage, SegmentId};
 
 use crate::hash::Hasher;
 use crate::store::Store;
@@ -35,8 +37,15 @@ pub(crate) struct Pass {
 
 #[derive(Debug)]
 enum Stage {
-    /// Everything below `next` is in the hash.
-    Hash { hasher: Hasher, next: Revision },
+    /// Segments in which something dies by changes below `next` have no kept hash any more.
+    Mark { next: Revision },
+    /// Everything below `next` is in the hash. What is hashed apart began with the first record of
+    /// `section_of`, which the copier may have replaced since.
+    Hash {
+        hasher: Hasher,
+        next: Revision,
+        section_of: Option<SegmentId>,
+    },
     /// What dies by changes below `next` is removed.
     Remove { hash: HashKv, next: Revision },
 }
@@ -86,15 +95,15 @@ impl Store {
             });
         }
         self.free_bytes(revision)?;
-        let hasher = Hasher::new(revision, compacted, true);
-        self.view.hashes.begin(hasher.clone());
+        self.view
+            .hashes
+            .begin(Hasher::new(revision, compacted, true));
         self.view.compacted = revision;
         self.passes.push_back(Pass {
             previous: compacted,
             compacted: revision,
-            stage: Stage::Hash {
-                hasher,
-                next: Revision::default(),
+            stage: Stage::Mark {
+                next: Revision::start_of(compacted + 1),
             },
             removed: 0,
         });
@@ -112,14 +121,14 @@ impl Store {
         };
         let budget = budget.max(1);
         let removed_before = pass.removed;
-        let left = match pass.stage {
-            Stage::Hash { .. } => budget - self.hash_step(&mut pass, budget)?,
-            Stage::Remove { .. } => budget,
-        };
-        let done = match pass.stage {
-            Stage::Remove { .. } if left > 0 => self.remove_step(&mut pass, left)?,
-            _ => None,
-        };
+        let (mut left, mut done) = (budget, None);
+        while left > 0 && done.is_none() {
+            left -= match pass.stage {
+                Stage::Mark { .. } => self.mark_step(&mut pass, left)?,
+                Stage::Hash { .. } => self.hash_step(&mut pass, left)?,
+                Stage::Remove { .. } => self.remove_step(&mut pass, left, &mut done)?,
+            };
+        }
         let removed = pass.removed - removed_before;
         let finished = done.map(|hash| CompactFinished {
             revision: pass.compacted,
@@ -164,10 +173,98 @@ impl Store {
         self.view.sizes.defragment();
     }
 
-    /// Takes records into the hash of a pass, and begins to remove after the last of them. Returns
-    /// how many it visited.
+    /// Looks at the next changes since the compaction before; behind the last of them the hash
+    /// begins. Returns how many it visited.
+    fn mark_step(&mut self, pass: &mut Pass, budget: usize) -> Result<usize, Damage> {
+        let Stage::Mark { next } = &mut pass.stage else {
+            return Ok(0);
+        };
+        let visited = if self.segments.has_sections() {
+            visited(&self.view, *next, pass.compacted, budget)?
+        } else {
+            Vec::new()
+        };
+        for record in &visited {
+            let at = record.mod_revision();
+            let before = Revision {
+                sub: at.sub - 1,
+                ..at
+            };
+            let history = self.view.index.history(record.key());
+            let dies = history.and_then(|history| history.floor(before));
+            let run = dies.and_then(|dies| self.view.log.segment_of(dies.mod_revision()));
+            run.into_iter()
+                .for_each(|id| self.segments.forget_section(id));
+        }
+        match resume_after(&visited, budget) {
+            Some(resume) => *next = resume,
+            None => {
+                pass.stage = Stage::Hash {
+                    hasher: Hasher::new(pass.compacted, pass.previous, true),
+                    next: Revision::default(),
+                    section_of: None,
+                }
+            }
+        }
+        Ok(visited.len())
+    }
+
+    /// Takes records of one run into the hash of a pass, or a whole segment whose hash is kept; after
+    /// the last of all, the removal begins. Returns how many it visited, a kept hash counted as one.
     fn hash_step(&mut self, pass: &mut Pass, budget: usize) -> Result<usize, Damage> {
-        let Stage::Hash { hasher, next } = &mut pass.stage else {
+        let Stage::Hash {
+            hasher,
+            next,
+            section_of,
+        } = &mut pass.stage
+        else {
+            return Ok(0);
+        };
+        // Only what lies below the compaction before can be the same the next time.
+        let old = Revision::end_of(hasher.compacted());
+        let run = self.view.log.segment_from(*next);
+        let run = run.filter(|segment| Revision::from(segment.last()) <= old);
+        let Some((id, first, last)) = run.map(|s| (s.id(), s.first().into(), s.last().into()))
+        else {
+            return self.hash_the_rest(pass, budget);
+        };
+        let behind = resume_behind(last);
+        if *next <= first {
+            if let Some(section) = self.segments.section(id) {
+                hasher.take_section(section);
+                *next = behind;
+                return Ok(1);
+            }
+            hasher.begin_section();
+            *section_of = Some(id);
+        }
+        let records = self.view.log.from(*next);
+        let inside = |record: &Result<Record, Damage>| {
+            let at = record.as_ref().map(Record::mod_revision);
+            at.is_ok_and(|at| at <= last) || record.is_err()
+        };
+        let records = records.take_while(inside).take(budget);
+        let records: Vec<Record> = records.collect::<Result<_, _>>()?;
+        for record in &records {
+            hasher.offer(record, &self.view.index);
+        }
+        *next = match records.last() {
+            Some(record) if record.mod_revision() < last => resume_behind(record.mod_revision()),
+            _ => behind,
+        };
+        if *next == behind
+            && let Some(section) = hasher.end_section()
+            && *section_of == Some(id)
+        {
+            self.segments.keep_section(id, section);
+        }
+        self.view.hashes.advance(hasher, *next);
+        Ok(records.len())
+    }
+
+    /// Takes records that lie in no old segment into the hash of a pass.
+    fn hash_the_rest(&mut self, pass: &mut Pass, budget: usize) -> Result<usize, Damage> {
+        let Stage::Hash { hasher, next, .. } = &mut pass.stage else {
             return Ok(0);
         };
         let visited = visited(&self.view, *next, pass.compacted, budget)?;
@@ -177,7 +274,7 @@ impl Store {
         if let Some(resume) = resume_after(&visited, budget) {
             *next = resume;
             self.view.hashes.advance(hasher, resume);
-            return Ok(budget);
+            return Ok(visited.len());
         }
         let hash = hasher.clone().finish();
         self.view.hashes.finish(hash);
@@ -188,10 +285,16 @@ impl Store {
         Ok(visited.len())
     }
 
-    /// Removes what dies by the next records of a pass; returns its hash when it is through.
-    fn remove_step(&mut self, pass: &mut Pass, budget: usize) -> Result<Option<HashKv>, Damage> {
+    /// Removes what dies by the next records of a pass; `done` becomes its hash when it is through.
+    /// Returns how many it visited.
+    fn remove_step(
+        &mut self,
+        pass: &mut Pass,
+        budget: usize,
+        done: &mut Option<HashKv>,
+    ) -> Result<usize, Damage> {
         let Stage::Remove { hash, next } = &mut pass.stage else {
-            return Ok(None);
+            return Ok(0);
         };
         let visited = visited(&self.view, *next, pass.compacted, budget)?;
         for record in &visited {
@@ -199,9 +302,9 @@ impl Store {
         }
         match resume_after(&visited, budget) {
             Some(resume) => *next = resume,
-            None => return Ok(Some(*hash)),
+            None => *done = Some(*hash),
         }
-        Ok(None)
+        Ok(visited.len())
     }
 
     /// Forgets the changes that die by a record when `compacted` follows `previous`: those before
@@ -259,8 +362,15 @@ fn visited(
 /// step may have nothing behind it either; the next one finds out.
 fn resume_after(visited: &[Record], budget: usize) -> Option<Revision> {
     let last = visited.last().filter(|_| visited.len() == budget)?;
-    let Revision { main, sub } = last.mod_revision();
-    Some(Revision { main, sub: sub + 1 })
+    Some(resume_behind(last.mod_revision()))
+}
+
+/// The place behind a record.
+fn resume_behind(at: Revision) -> Revision {
+    Revision {
+        sub: at.sub + 1,
+        ..at
+    }
 }
 
 /// Bytes of the tombstones that a compaction at exactly their revision keeps.

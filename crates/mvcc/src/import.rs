@@ -74,7 +74,8 @@ impl Store {
             self.seal_when_due();
             self.view.current = at.main;
         }
-        self.take(record);
+        let before = self.newest(record.key());
+        self.take(record, before);
         Ok(())
     }
 

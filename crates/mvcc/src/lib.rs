@@ -43,6 +43,7 @@ mod btree;
 mod change;
 mod compaction;
 mod counts;
+mod crc;
 mod error;
 mod event;
 mod hash;

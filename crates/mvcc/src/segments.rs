@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use kvorum_storage::segment::{SEGMENT_BYTES, Segment, SegmentId};
 
 use crate::Change;
+use crate::hash::Section;
 use crate::segment_image::SegmentImage;
 use crate::store::Store;
 
@@ -102,6 +103,8 @@ pub(crate) struct Segments {
     pub(crate) active_live: Live,
     /// For each sealed run.
     pub(crate) live: BTreeMap<SegmentId, Live>,
+    /// What the last compaction hashed of a segment, while nothing in it dies.
+    sections: BTreeMap<SegmentId, Section>,
     unwritten: BTreeSet<SegmentId>,
     copy: Option<Copy>,
     /// Replaced files that a checkpoint may still list.
@@ -117,6 +120,7 @@ impl Default for Segments {
             active_bytes: 0,
             active_live: Live::default(),
             live: BTreeMap::new(),
+            sections: BTreeMap::new(),
             unwritten: BTreeSet::new(),
             copy: None,
             retired: BTreeSet::new(),
@@ -135,6 +139,38 @@ impl Segments {
     pub(crate) fn appended(&mut self, change: &Change, encoded_bytes: usize) {
         self.active_bytes += encoded_bytes as u64;
         self.active_live.add(change);
+    }
+
+    /// Whether the hash of any segment is kept.
+    pub(crate) fn has_sections(&self) -> bool {
+        !self.sections.is_empty()
+    }
+
+    /// The kept hash of a segment.
+    pub(crate) fn section(&self, id: SegmentId) -> Option<Section> {
+        self.sections.get(&id).copied()
+    }
+
+    /// Keeps the hash of a segment.
+    pub(crate) fn keep_section(&mut self, id: SegmentId, section: Section) {
+        self.sections.insert(id, section);
+    }
+
+    /// Something in a segment dies.
+    pub(crate) fn forget_section(&mut self, id: SegmentId) {
+        self.sections.remove(&id);
+    }
+
+    /// A segment with the same live records takes the place of others.
+    fn join_sections(&mut self, sources: &[SegmentId], id: SegmentId) {
+        let mut joined = Some(Section::default());
+        for source in sources {
+            let section = self.sections.remove(source);
+            joined = joined
+                .zip(section)
+                .map(|(front, back)| front.followed_by(&back));
+        }
+        self.sections.extend(joined.map(|section| (id, section)));
     }
 
     /// Whether the active run is large enough to be sealed.
@@ -201,8 +237,11 @@ impl Store {
             live.changes += gone.changes;
             live.bytes += gone.bytes;
         }
+        self.segments.join_sections(&copy.sources, id);
         if segment.is_some() {
             self.segments.live.insert(id, live);
+        } else {
+            self.segments.forget_section(id);
         }
         self.view.log.replace(&copy.sources, segment);
         self.segments.retired.extend(copy.sources);

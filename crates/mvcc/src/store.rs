@@ -69,15 +69,16 @@ impl Store {
         self.counts
     }
 
-    /// Takes a change into index, log and books. It follows all others.
-    pub(crate) fn take(&mut self, record: Record) {
+    /// The newest change of a key, maybe a tombstone.
+    pub(crate) fn newest(&self, key: &[u8]) -> Option<Change> {
+        self.view.index.history(key).map(History::newest).copied()
+    }
+
+    /// Takes a change into index, log and books. It follows all others; `before` is the newest of
+    /// its key so far, which the caller has looked up.
+    pub(crate) fn take(&mut self, record: Record, before: Option<Change>) {
         let change = Change::of(&record);
         let view = &mut self.view;
-        let before = view
-            .index
-            .history(record.key())
-            .map(History::newest)
-            .copied();
         match before {
             Some(_) => view.index.push(record.key(), change),
             None => view.index.insert(record.key(), change),

@@ -44,15 +44,18 @@ impl<'a> WriteTxn<'a> {
     /// Writes a pair; `lease` 0 hangs it on none. Returns the new pair.
     pub fn put(&mut self, key: &[u8], value: &[u8], lease: LeaseId) -> Record {
         let at = self.next_revision();
-        let (create, version) = match self.store.view.change(key) {
-            Some(before) => (before.create_revision(), before.version() + 1),
-            None => (at.main, 1),
+        let before = self.store.newest(key);
+        let (create, version) = match &before {
+            Some(before) if !before.is_tombstone() => {
+                (before.create_revision(), before.version() + 1)
+            }
+            _ => (at.main, 1),
         };
         let record = Record::put(key, value, lease, create, at, version);
         self.operations += 1;
         self.store.counts.puts += 1;
         self.store.counts.put_bytes += (key.len() + value.len()) as u64;
-        self.take(record.clone());
+        self.take(record.clone(), before);
         record
     }
 
@@ -65,9 +68,9 @@ impl<'a> WriteTxn<'a> {
         let deleted: Vec<_> = deleted
             .map(|(key, change)| (Arc::clone(key), *change))
             .collect();
-        for (key, _) in &deleted {
+        for (key, before) in &deleted {
             let tombstone = Record::tombstone(key, self.next_revision());
-            self.take(tombstone);
+            self.take(tombstone, Some(*before));
         }
         deleted
     }
@@ -109,8 +112,8 @@ impl<'a> WriteTxn<'a> {
         }
     }
 
-    fn take(&mut self, record: Record) {
-        self.store.take(record.clone());
+    fn take(&mut self, record: Record, before: Option<Change>) {
+        self.store.take(record.clone(), before);
         self.events.push(Event { record });
     }
 }

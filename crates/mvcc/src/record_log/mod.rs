@@ -118,6 +118,14 @@ impl RecordLog {
         self.sealed.get(self.run_at(at)).map(|sealed| sealed.id)
     }
 
+    /// The written segment that a walk from a place on reads first; `None` when it is not written.
+    pub(crate) fn segment_from(&self, start: Revision) -> Option<&Segment> {
+        match &self.sealed.get(self.run_at(start))?.held {
+            Held::Memory(_) => None,
+            Held::File(segment) => Some(segment),
+        }
+    }
+
     /// Whether the active run is empty.
     pub(crate) fn is_active_empty(&self) -> bool {
         self.active.is_empty()

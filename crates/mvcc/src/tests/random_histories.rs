@@ -475,3 +475,41 @@ proptest! {
         }
     }
 }
+
+fn wide_put() -> impl Strategy<Value = Op> {
+    (prop::collection::vec(b'a'..=b'h', 2), 0..2i64).prop_map(|(key, lease)| Op::Put {
+        key: key.into(),
+        value: Bytes::from_static(b"v"),
+        lease,
+    })
+}
+
+/// Many compactions over many keys, so that most segments live through some of them as they are.
+fn compacting_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => prop::collection::vec(wide_put(), 1..4).prop_map(Step::Txn),
+        1 => op().prop_map(|op| Step::Txn(vec![op])),
+        3 => (0..3i64).prop_map(Step::Compact),
+        12 => (1..40usize).prop_map(Step::Remove),
+        4 => (0..2usize).prop_map(Step::Work),
+        2 => Just(Step::Copy),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn kept_hashes_of_segments_give_the_hash_of_the_model(
+        segment_bytes in 60..300u64,
+        steps in prop::collection::vec(compacting_step(), 150..250),
+    ) {
+        let mut world = World::new(segment_bytes);
+        for step in &steps {
+            world.step(step);
+        }
+        while world.store.is_compacting() {
+            world.step(&Step::Remove(10));
+        }
+    }
+}

@@ -326,6 +326,40 @@ fn damage_stops_compactions_copies_and_the_hub() {
     assert!(steps.any(|step| step.is_err()));
 }
 
+/// Damage that nobody reads is not met: that is how it shows that a file is not read.
+#[test]
+fn a_compaction_reads_no_old_segment_in_which_nothing_dies() {
+    let mut disk = Disk::default();
+    let mut store = Store::new();
+    (0..KEYS).for_each(|key| put(&mut store, key, 0));
+    store.seal();
+    (0..KEYS).for_each(|key| put(&mut store, KEYS + key, 1));
+    disk.finish(&mut store);
+    // The first compaction after a segment was written has to read it.
+    for _ in 0..2 {
+        let newest = store.current_revision();
+        compact(&mut store, newest);
+        put(&mut store, KEYS, 2);
+    }
+    let [id] = store.image().expect("no hash is missing").segments[..1] else {
+        panic!("there is a segment");
+    };
+    let mut spoiled = BytesMut::from(disk.files[&id].clone());
+    spoiled[100] ^= 1;
+    let spoiled = super::disk::open(id, spoiled.freeze());
+    store.view.log.replace(&[id], Some(spoiled));
+    let newest = store.current_revision();
+    compact(&mut store, newest);
+
+    put(&mut store, 0, 3);
+    let newest = store.current_revision();
+    store.compact(newest).expect("reached");
+    assert!(
+        store.compact_step(1000).is_err(),
+        "something in the segment dies"
+    );
+}
+
 #[test]
 fn other_segments_than_the_listed_are_refused() {
     let mut disk = Disk::default();
