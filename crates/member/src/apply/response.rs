@@ -165,12 +165,11 @@ impl Response {
         self.write(&self.header(header), &mut wire::Bytes(out));
     }
 
-    fn header(&self, header: &ResponseHeader) -> Vec<u8> {
-        ResponseHeader {
+    fn header(&self, header: &ResponseHeader) -> Header {
+        Header::new(&ResponseHeader {
             revision: self.revision(),
             ..*header
-        }
-        .encode_to_vec()
+        })
     }
 
     fn write(&self, header: &[u8], out: &mut dyn Out) {
@@ -264,12 +263,40 @@ impl Operation {
     }
 }
 
-fn revision_header(revision: i64) -> Vec<u8> {
-    ResponseHeader {
+fn revision_header(revision: i64) -> Header {
+    Header::new(&ResponseHeader {
         revision,
         ..ResponseHeader::default()
+    })
+}
+
+/// Four numbers of at most ten bytes, each with a tag of one.
+const HEADER_BYTES_MAX: usize = 4 * 11;
+
+/// An encoded header. It is made for each response, so it costs no allocation.
+struct Header {
+    bytes: [u8; HEADER_BYTES_MAX],
+    length: usize,
+}
+
+impl Header {
+    fn new(header: &ResponseHeader) -> Self {
+        let mut bytes = [0; HEADER_BYTES_MAX];
+        let mut room = &mut bytes[..];
+        header
+            .encode(&mut room)
+            .expect("four numbers fit their most bytes");
+        let length = HEADER_BYTES_MAX - room.len();
+        Self { bytes, length }
     }
-    .encode_to_vec()
+}
+
+impl std::ops::Deref for Header {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
 }
 
 fn write_members(field: u32, members: &[Member], out: &mut dyn Out) {

@@ -5,7 +5,7 @@
 //! is being synced the next one gathers in the log machine, so a slow disk makes larger groups, not a longer queue
 //! of syncs.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::{error, info, warn};
 
 use super::disk::DiskThreads;
-use super::waiters::{Proposed, ReadWaiter, Waiter, Waiters};
+use super::waiters::{NumberMap, Proposed, ReadWaiter, Waiter, Waiters};
 use super::{Clock, Member, measure};
 use crate::api::v3::status;
 use crate::config::Span;
@@ -151,7 +151,7 @@ pub(super) struct CoreThread {
     proposals: Vec<Proposal>,
     waiters: Waiters<RequestId, Proposed>,
     reads: Waiters<ReadToken, ReadWaiter>,
-    leases: HashMap<lease::Token, LeaseWaiter>,
+    leases: NumberMap<lease::Token, LeaseWaiter>,
     next_token: u64,
     next_tick: Moment,
     /// No step of a compaction before this.
@@ -161,6 +161,7 @@ pub(super) struct CoreThread {
     alone: bool,
     /// Commands taken in this turn.
     taken: usize,
+    times: measure::Times,
     baseline: Option<measure::Baseline>,
     /// When the compaction that is going on had its first step.
     compacting_since: Option<Instant>,
@@ -191,13 +192,14 @@ impl CoreThread {
             proposals: Vec::new(),
             waiters: Waiters::default(),
             reads: Waiters::default(),
-            leases: HashMap::new(),
+            leases: NumberMap::default(),
             next_token: 0,
             next_tick: clock.now() + settings.tick,
             next_compaction: Moment::default(),
             leader: MemberId(0),
             alone: false,
             taken: 0,
+            times: measure::Times::default(),
             baseline: None,
             compacting_since: None,
             stop: None,
@@ -218,8 +220,9 @@ impl CoreThread {
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             self.taken = 0;
+            let now = self.clock.now();
             while let Some(command) = next {
-                self.take(command);
+                self.take(command, now);
                 self.taken += 1;
                 next = if self.taken < BATCH_COMMANDS_MAX {
                     commands.try_recv().ok()
@@ -253,14 +256,11 @@ impl CoreThread {
         self.clock.until(next)
     }
 
-    fn take(&mut self, command: Command) {
+    fn take(&mut self, command: Command, now: Moment) {
         match command {
             Command::Propose { id, data, proposed } => {
-                self.waiters.add(
-                    id,
-                    proposed,
-                    self.clock.now() + self.settings.request_timeout,
-                );
+                self.waiters
+                    .add(id, proposed, now + self.settings.request_timeout);
                 self.proposals.push(Proposal { id, data });
             }
             Command::ProposeChange {
@@ -268,7 +268,7 @@ impl CoreThread {
                 change,
                 proposed,
             } => {
-                let end = self.clock.now() + self.settings.request_timeout;
+                let end = now + self.settings.request_timeout;
                 self.waiters.add(id, proposed, end);
                 self.core.input(core::Input::ProposeConfChange(change));
             }
@@ -280,11 +280,8 @@ impl CoreThread {
             Command::Removed => self.removed(),
             Command::Read(then) => {
                 let token = ReadToken(self.token());
-                self.reads.add(
-                    token,
-                    then,
-                    self.clock.now() + self.settings.request_timeout,
-                );
+                self.reads
+                    .add(token, then, now + self.settings.request_timeout);
                 self.core.input(core::Input::Read(token));
             }
             Command::Lease { ask, then } => {
@@ -323,7 +320,7 @@ impl CoreThread {
             if machine == Machine::Compaction {
                 self.compacting_since.get_or_insert(started);
             }
-            self.carry_out(machine, elapsed);
+            self.carry_out(machine, started, elapsed);
             if machine == Machine::Compaction {
                 measure::compaction_step(self.member.metrics(), elapsed);
                 self.next_compaction = now + self.settings.compaction_pause;
@@ -364,12 +361,12 @@ impl CoreThread {
     }
 
     /// Hands out what a step of a machine wants done.
-    fn carry_out(&mut self, machine: Machine, elapsed: Duration) {
+    fn carry_out(&mut self, machine: Machine, started: Instant, elapsed: Duration) {
         while let Some(output) = self.core.take_output() {
             match output {
                 core::Output::Job(job) => self.start_job(job),
                 core::Output::Publish(view) => self.member.publish(view),
-                core::Output::Reply { id, result } => self.reply(id, result, elapsed),
+                core::Output::Reply { id, result } => self.reply(id, result, started, elapsed),
                 core::Output::ReadReady(tokens) => {
                     for token in tokens {
                         if let Some(then) = self.reads.take(token) {
@@ -422,8 +419,15 @@ impl CoreThread {
         }
     }
 
-    fn reply(&mut self, id: RequestId, result: Result<Response, RequestError>, elapsed: Duration) {
-        measure::applied(self.member.metrics(), &result, elapsed);
+    fn reply(
+        &mut self,
+        id: RequestId,
+        result: Result<Response, RequestError>,
+        started: Instant,
+        elapsed: Duration,
+    ) {
+        let applied = started + elapsed;
+        self.times.applied(self.member.metrics(), &result, elapsed);
         let Some(Proposed {
             waiter,
             kind,
@@ -433,7 +437,9 @@ impl CoreThread {
             return;
         };
         // As in etcd, a refusal that stands in the log counts as a request that went well.
-        measure::requested(self.member.metrics(), kind, true, since.elapsed());
+        let took = applied.saturating_duration_since(since);
+        self.times
+            .requested(self.member.metrics(), kind, true, took);
         match waiter {
             Waiter::Client(reply) => {
                 reply.send(
@@ -518,7 +524,8 @@ impl CoreThread {
         } in self.waiters.expired(now)
         {
             self.member.metrics().proposals_failed.increment();
-            measure::requested(self.member.metrics(), kind, false, since.elapsed());
+            self.times
+                .requested(self.member.metrics(), kind, false, since.elapsed());
             refuse(waiter, RequestError::Timeout);
         }
         for then in self.reads.expired(now) {

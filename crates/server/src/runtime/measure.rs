@@ -1,5 +1,6 @@
 //! What the machines count, under the official names.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kvorum_member::alarm::Alarms;
@@ -12,7 +13,7 @@ use kvorum_proto::etcdserverpb::AlarmType;
 use kvorum_proto::etcdserverpb::internal_raft_request::Payload;
 use kvorum_proto::ids::MemberId;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Histogram, Metrics};
 
 /// What the machines had counted when the replay of the log was over: counters of the process begin there.
 #[derive(Clone, Copy, Debug)]
@@ -74,30 +75,79 @@ pub(super) fn done(metrics: &Metrics, core: &Core, baseline: &Baseline) {
         .raise_to(leases.expired - before.expired);
 }
 
-/// A request was applied; `elapsed` is the time of the batch it was in.
-pub(super) fn applied(
-    metrics: &Metrics,
-    result: &Result<Response, RequestError>,
-    elapsed: Duration,
-) {
-    let (operation, success) = match result {
-        Ok(response) => (operation(response), "true"),
-        Err(_) => ("", "false"),
-    };
-    metrics
-        .apply_duration
-        .with(&[operation, success, "v3"])
+/// The histograms of requests that the core thread answers, each looked up once.
+#[derive(Default)]
+pub(super) struct Times {
+    /// By operation and success.
+    applied: Vec<(&'static str, bool, Arc<Histogram>)>,
+    /// By kind and success.
+    requested: Vec<(&'static str, bool, Arc<Histogram>)>,
+}
+
+impl Times {
+    /// A request was applied; `elapsed` is the time of the batch it was in.
+    pub(super) fn applied(
+        &mut self,
+        metrics: &Metrics,
+        result: &Result<Response, RequestError>,
+        elapsed: Duration,
+    ) {
+        let operation = result.as_ref().map_or("", operation);
+        let succeeded = result.is_ok();
+        known(&mut self.applied, operation, succeeded, || {
+            let labels = [operation, success(succeeded), "v3"];
+            metrics.apply_duration.with(&labels)
+        })
         .observe_duration(elapsed);
-    if let Ok(Response::LeaseGrant { ttl_seconds, .. }) = result {
-        metrics.lease_ttl.observe(*ttl_seconds as f64);
+        if let Ok(Response::LeaseGrant { ttl_seconds, .. }) = result {
+            metrics.lease_ttl.observe(*ttl_seconds as f64);
+        }
     }
+
+    /// A request was answered, or given up, `elapsed` after it came.
+    pub(super) fn requested(
+        &mut self,
+        metrics: &Metrics,
+        kind: &'static str,
+        succeeded: bool,
+        elapsed: Duration,
+    ) {
+        known(&mut self.requested, kind, succeeded, || {
+            metrics.request_duration.with(&[success(succeeded), kind])
+        })
+        .observe_duration(elapsed);
+    }
+}
+
+/// The histogram of a name and an outcome, looked up if it is not known yet.
+fn known<'a>(
+    known: &'a mut Vec<(&'static str, bool, Arc<Histogram>)>,
+    name: &'static str,
+    succeeded: bool,
+    look_up: impl FnOnce() -> Arc<Histogram>,
+) -> &'a Histogram {
+    let place = known
+        .iter()
+        .position(|(other, outcome, _)| *other == name && *outcome == succeeded)
+        .unwrap_or_else(|| {
+            known.push((name, succeeded, look_up()));
+            known.len() - 1
+        });
+    &known[place].2
+}
+
+/// The value of the label that says how a request ended.
+fn success(succeeded: bool) -> &'static str {
+    if succeeded { "true" } else { "false" }
 }
 
 /// A request was answered, or given up, `elapsed` after it came.
 pub(crate) fn requested(metrics: &Metrics, kind: &str, succeeded: bool, elapsed: Duration) {
-    let success = if succeeded { "true" } else { "false" };
-    let histogram = metrics.request_duration.with(&[success, kind]);
-    histogram.observe_duration(elapsed);
+    let labels = [success(succeeded), kind];
+    metrics
+        .request_duration
+        .with(&labels)
+        .observe_duration(elapsed);
 }
 
 /// What a proposal asks for, as the metrics name it.

@@ -5,6 +5,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use kvorum_member::apply::{ReadView, RequestError, Response};
 use kvorum_member::check;
 use kvorum_member::cluster::Change;
@@ -14,17 +15,16 @@ use kvorum_member::lease;
 use kvorum_member::quota::{self, Quota};
 use kvorum_mvcc::View;
 use kvorum_proto::etcdserverpb::internal_raft_request::Payload;
-use kvorum_proto::etcdserverpb::{AlarmType, InternalRaftRequest, RequestHeader, ResponseHeader};
-use kvorum_proto::ids::{ClusterId, LeaseId, MemberId, RequestId};
+use kvorum_proto::etcdserverpb::{AlarmType, ResponseHeader};
+use kvorum_proto::ids::{ClusterId, LeaseId, MemberId};
 use kvorum_proto::raftpb;
-use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::core_thread::Command;
-use super::measure;
 use super::request_ids::RequestIds;
 use super::waiters::{Proposed, Waiter};
 use super::watch_thread::WatchHandle;
+use super::{entry, measure};
 use crate::api::v3::status;
 use crate::metrics::Metrics;
 use crate::peer::Peers;
@@ -66,6 +66,8 @@ pub(super) struct Shared {
     settings: MemberSettings,
     request_ids: RequestIds,
     view: RwLock<ReadView>,
+    /// What is stored as of `view`, for the quota.
+    stored_bytes: AtomicU64,
     /// Term and leader as of the last step of the core thread, for headers.
     term: AtomicU64,
     leader: AtomicU64,
@@ -93,6 +95,7 @@ impl Member {
             peers: OnceLock::new(),
             settings,
             request_ids,
+            stored_bytes: AtomicU64::new(view.keys.sizes().total_bytes),
             view: RwLock::new(view),
             term: AtomicU64::new(0),
             leader: AtomicU64::new(0),
@@ -174,6 +177,8 @@ impl Member {
     }
 
     pub(super) fn publish(&self, view: ReadView) {
+        let stored = view.keys.sizes().total_bytes;
+        self.0.stored_bytes.store(stored, Ordering::Relaxed);
         let mut held = self.0.view.write().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::replace(&mut *held, view);
         drop(held);
@@ -238,7 +243,18 @@ impl Member {
 
     /// Proposes a request; the response is encoded into `reply`. `bytes_max` bounds the whole proposal.
     pub fn propose(&self, payload: Payload, bytes_max: usize, reply: ReplySink) {
-        self.submit(payload, bytes_max, Waiter::Client(reply));
+        self.submit(payload, None, bytes_max, Waiter::Client(reply));
+    }
+
+    /// Like [`Member::propose`] for a request that a client sent as these bytes.
+    pub fn propose_message(
+        &self,
+        payload: Payload,
+        message: Bytes,
+        bytes_max: usize,
+        reply: ReplySink,
+    ) {
+        self.submit(payload, Some(message), bytes_max, Waiter::Client(reply));
     }
 
     /// Proposes a request on behalf of the server itself.
@@ -247,25 +263,32 @@ impl Member {
         payload: Payload,
         then: impl FnOnce(Result<Response, RequestError>) + Send + 'static,
     ) {
-        self.submit(payload, usize::MAX, Waiter::Inside(Box::new(then)));
+        self.submit(payload, None, usize::MAX, Waiter::Inside(Box::new(then)));
     }
 
-    fn submit(&self, payload: Payload, bytes_max: usize, waiter: Waiter) {
-        let stored = self.view().sizes().total_bytes;
+    fn submit(&self, payload: Payload, message: Option<Bytes>, bytes_max: usize, waiter: Waiter) {
+        let stored = self.0.stored_bytes.load(Ordering::Relaxed);
         if let Err(full) = quota::check(stored, self.0.settings.quota, quota::cost(&payload)) {
             self.raise_no_space();
             return answer(waiter, full);
         }
-        self.send_proposal(payload, bytes_max, waiter);
+        self.send_proposal(payload, message, bytes_max, waiter);
     }
 
-    fn send_proposal(&self, payload: Payload, bytes_max: usize, waiter: Waiter) {
+    fn send_proposal(
+        &self,
+        payload: Payload,
+        message: Option<Bytes>,
+        bytes_max: usize,
+        waiter: Waiter,
+    ) {
         let proposed = Proposed {
             waiter,
             kind: measure::kind(&payload),
             since: Instant::now(),
         };
-        let (id, data) = self.encode_request(payload);
+        let id = self.0.request_ids.next();
+        let data = entry::encode(id, payload, message.as_ref());
         match check::proposal(data.len(), bytes_max) {
             Ok(()) => self.send(Command::Propose { id, data, proposed }),
             Err(error) => answer(proposed.waiter, error),
@@ -282,22 +305,8 @@ impl Member {
         if !raised {
             let alarm = quota::alarm(self.0.identity.member);
             let waiter = Waiter::Inside(Box::new(|_| {}));
-            self.send_proposal(Payload::Alarm(alarm), usize::MAX, waiter);
+            self.send_proposal(Payload::Alarm(alarm), None, usize::MAX, waiter);
         }
-    }
-
-    fn encode_request(&self, payload: Payload) -> (RequestId, bytes::Bytes) {
-        let id = self.0.request_ids.next();
-        let header = RequestHeader {
-            id: id.0,
-            ..RequestHeader::default()
-        };
-        let request = InternalRaftRequest {
-            header: Some(header),
-            id: 0,
-            payload: Some(payload),
-        };
-        (id, request.encode_to_vec().into())
     }
 
     /// Whether a read of the newest published view is linearizable now, without a round: this member is the only
@@ -421,7 +430,7 @@ impl Member {
     }
 
     /// The keys that hang on a lease.
-    pub(crate) async fn lease_keys(&self, id: LeaseId) -> Vec<bytes::Bytes> {
+    pub(crate) async fn lease_keys(&self, id: LeaseId) -> Vec<Bytes> {
         let (sender, receiver) = oneshot::channel();
         self.inspect(move |core, _| {
             let grant = core.apply().grants().lease(id);

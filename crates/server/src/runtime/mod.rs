@@ -16,6 +16,7 @@
 mod clock;
 mod core_thread;
 mod disk;
+mod entry;
 pub(crate) mod handover;
 pub(crate) mod leader;
 mod measure;

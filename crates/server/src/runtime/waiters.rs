@@ -1,7 +1,7 @@
 //! Who waits for what on the core thread, and until when.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::Hash;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::time::Instant;
 
 use kvorum_member::apply::{RequestError, Response};
@@ -28,16 +28,42 @@ pub(super) struct Proposed {
 /// Whoever waits for a read index.
 pub(super) type ReadWaiter = Box<dyn FnOnce(Result<(), RequestError>) + Send>;
 
+/// Spreads numbers that the server gives out itself, one after another: nobody can choose them to collide.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The golden ratio spreads neighbours over all bits; the table takes them from both ends.
+        self.0 = (self.0 ^ number)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(32);
+    }
+}
+
+/// A table by such numbers.
+pub(super) type NumberMap<K, W> = HashMap<K, W, BuildHasherDefault<NumberHasher>>;
+
 /// Those who wait, by the name of what they wait for. All wait equally long, so they expire in the order they came.
 pub(super) struct Waiters<K, W> {
-    waiting: HashMap<K, W>,
+    waiting: NumberMap<K, W>,
     ends: VecDeque<(Moment, K)>,
 }
 
 impl<K: Copy + Eq + Hash, W> Default for Waiters<K, W> {
     fn default() -> Self {
         Self {
-            waiting: HashMap::new(),
+            waiting: NumberMap::default(),
             ends: VecDeque::new(),
         }
     }

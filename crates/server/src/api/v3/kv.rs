@@ -69,36 +69,41 @@ pub(super) fn is_serializable(message: &Bytes) -> bool {
 }
 
 pub(super) fn put(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
-    let request: PutRequest = decode_or_answer!(message, reply);
+    let request: PutRequest = decode_or_answer!(message.clone(), reply);
     match check::put(&request) {
-        Ok(()) => api
-            .member
-            .propose(Payload::Put(request), api.limits.request_bytes_max, reply),
+        Ok(()) => api.member.propose_message(
+            Payload::Put(request),
+            message,
+            api.limits.request_bytes_max,
+            reply,
+        ),
         Err(error) => reply.send(Err(status(error))),
     }
 }
 
 pub(super) fn delete_range(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
-    let request: DeleteRangeRequest = decode_or_answer!(message, reply);
+    let request: DeleteRangeRequest = decode_or_answer!(message.clone(), reply);
     match check::delete_range(&request) {
         Ok(()) => {
             let limit = api.limits.request_bytes_max;
             api.member
-                .propose(Payload::DeleteRange(request), limit, reply);
+                .propose_message(Payload::DeleteRange(request), message, limit, reply);
         }
         Err(error) => reply.send(Err(status(error))),
     }
 }
 
 pub(super) fn txn(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
-    let request: TxnRequest = decode_or_answer!(message, reply);
+    let request: TxnRequest = decode_or_answer!(message.clone(), reply);
     if let Err(error) = check::txn(&request, api.limits.txn_ops_max) {
         return reply.send(Err(status(error)));
     }
     let route = check::txn_route(&request);
     if route == Route::Propose {
         let limit = api.limits.request_bytes_max;
-        return api.member.propose(Payload::Txn(request), limit, reply);
+        return api
+            .member
+            .propose_message(Payload::Txn(request), message, limit, reply);
     }
     let member = api.member.clone();
     let since = Instant::now();
