@@ -101,7 +101,7 @@ fn only(
 }
 
 /// Adds the header that says which cluster answers.
-fn of_cluster(peers: &Peers, mut response: HttpResponse) -> HttpResponse {
+pub(super) fn of_cluster(peers: &Peers, mut response: HttpResponse) -> HttpResponse {
     let cluster = peers.local().identity.cluster.to_string();
     response.headers.push(("X-Etcd-Cluster-ID", cluster));
     response

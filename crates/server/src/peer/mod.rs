@@ -39,15 +39,19 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
+use kvorum_member::backend::Backend;
 use kvorum_member::cluster::Roster;
+use kvorum_member::core;
 use kvorum_proto::ids::MemberId;
 use kvorum_proto::raftpb;
+use tokio::sync::Semaphore;
 
 use crate::runtime::{Identity, Member};
 use link::Link;
 
 pub(crate) use contact::MIN_CLUSTER_VERSION;
 pub(crate) use handler::PeerPort;
+pub(crate) use snapshot::TakeSnapshot;
 
 /// What this side of all links is.
 pub(crate) struct Local {
@@ -59,6 +63,8 @@ pub(crate) struct Local {
     pub(crate) peer_urls: Vec<String>,
     /// A stream on which nothing came for so long is given up (`--raft-read-timeout`).
     pub(crate) read_timeout: Duration,
+    /// Takes snapshots of the leader in.
+    pub(crate) snapshots: Option<Arc<dyn TakeSnapshot>>,
     /// Where the tasks run.
     pub(crate) runtime: tokio::runtime::Handle,
 }
@@ -72,6 +78,8 @@ struct Shared {
     links: RwLock<BTreeMap<MemberId, Arc<Link>>>,
     /// Who is known from the members asked at a join, before the log tells.
     introduced: BTreeMap<MemberId, Vec<String>>,
+    /// One permit: a snapshot is received at a time, and the machines are done with it before the next.
+    receiving: Arc<Semaphore>,
 }
 
 impl Peers {
@@ -81,6 +89,7 @@ impl Peers {
             local: Arc::new(local),
             links: RwLock::default(),
             introduced,
+            receiving: Arc::new(Semaphore::new(1)),
         }));
         peers.follow(&Roster::new());
         peers
@@ -144,6 +153,24 @@ impl Peers {
             // Removed in the meantime, or not known yet: consensus will ask again.
             None => true,
         }
+    }
+
+    /// Sends a snapshot to the peer that the message names. How it ends is told to the machines.
+    pub(crate) fn send_snapshot(&self, message: Box<raftpb::Message>, state: Backend) {
+        let to = MemberId(message.to());
+        match self.link(to) {
+            Some(link) => snapshot::send(link, message, state),
+            None => {
+                let received = false;
+                let news = core::Input::SnapshotSent { to, received };
+                self.0.local.member.peer_news(news);
+            }
+        }
+    }
+
+    /// The machines are done with the snapshot received last.
+    pub(crate) fn snapshot_done(&self) {
+        self.0.receiving.add_permits(1);
     }
 
     fn link(&self, id: MemberId) -> Option<Arc<Link>> {

@@ -387,14 +387,16 @@ impl CoreThread {
                     }
                 }
                 core::Output::Send(message) => self.send(message),
-                core::Output::SendSnapshot { message, .. } => {
-                    let to = MemberId(message.to());
-                    self.core.input(core::Input::SnapshotSent {
-                        to,
-                        received: false,
-                    });
+                core::Output::SendSnapshot { message, state } => {
+                    if let Some(peers) = self.member.peers() {
+                        peers.send_snapshot(message, state);
+                    }
                 }
-                core::Output::SnapshotDone { .. } => {}
+                core::Output::SnapshotDone { .. } => {
+                    if let Some(peers) = self.member.peers() {
+                        peers.snapshot_done();
+                    }
+                }
                 core::Output::Leadership(leadership) => self.leadership(leadership),
                 core::Output::Notice(effect) => self.notice(&effect),
                 core::Output::Stop { reason } if reason == core::REMOVED => self.removed(),

@@ -106,6 +106,7 @@ impl Running {
             identity,
             peer_urls: start.peers.urls,
             read_timeout: start.peers.read_timeout,
+            snapshots: None,
             runtime: start.peers.runtime,
         };
         member.set_peers(Peers::start(local, introduced));
