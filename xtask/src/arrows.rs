@@ -22,6 +22,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "kvorum-server",
         &[
+            "kvorum-client",
             "kvorum-proto",
             "kvorum-storage",
             "kvorum-mvcc",

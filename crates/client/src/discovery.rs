@@ -48,6 +48,20 @@ pub async fn discover(domain: &str, suffix: &str) -> Result<Vec<String>, Error> 
     discover_at(&servers, domain, suffix).await
 }
 
+/// The hosts and ports that the SRV records of a whole name (`_service._tcp.domain`) give, in order
+/// of priority.
+///
+/// # Errors
+/// [`Error::Discovery`] when there are none or nobody answers.
+pub async fn look_up_service(name: &str) -> Result<Vec<(String, u16)>, Error> {
+    let config = std::fs::read_to_string(RESOLV_CONF);
+    let servers = name_servers(&config.unwrap_or_default());
+    let records = look_up(&servers, name).await;
+    let records = records.map_err(|reason| Error::Discovery(format!("lookup {name}: {reason}")))?;
+    let places = records.into_iter();
+    Ok(places.map(|record| (record.target, record.port)).collect())
+}
+
 async fn discover_at(
     servers: &[SocketAddr],
     domain: &str,

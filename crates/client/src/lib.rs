@@ -60,7 +60,7 @@ mod txn;
 mod watch;
 
 pub use client::{Client, Config};
-pub use discovery::discover;
+pub use discovery::{discover, look_up_service};
 pub use endpoint::Endpoint;
 pub use error::{Code, Error, Status};
 pub use identity::Credentials;

@@ -1,5 +1,6 @@
 //! Several members on this machine, each a process of its own, ours and official ones mixed as the test wants.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -31,6 +32,8 @@ struct Node {
     /// Where peers are told to reach it: its own port, or something in between.
     advertised_peer_port: u16,
     flags: Vec<String>,
+    /// What starts the binary, before its own name; empty for nothing.
+    wrapper: Vec<String>,
     process: Option<Process>,
     earlier: Vec<String>,
 }
@@ -107,6 +110,7 @@ impl Cluster {
             peer_port,
             advertised_peer_port: peer_port,
             flags: Vec::new(),
+            wrapper: Vec::new(),
             process: None,
             earlier: Vec::new(),
         });
@@ -181,6 +185,16 @@ impl Cluster {
         self.nodes[place].flags.extend(flags);
     }
 
+    /// The flags of one member about the cluster in place of the list of all.
+    pub fn replace_flags(&mut self, place: usize, flags: &[&str]) {
+        self.nodes[place].flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+    }
+
+    /// Has a program start a member: its words, before the name of the member's binary.
+    pub fn wrap(&mut self, place: usize, wrapper: &[&str]) {
+        self.nodes[place].wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+    }
+
     /// URL of a member's client port.
     pub fn endpoint(&self, place: usize) -> String {
         format!("http://127.0.0.1:{}", self.nodes[place].client_port)
@@ -215,7 +229,10 @@ impl Cluster {
         let node = &self.nodes[place];
         let (client, peers) = (self.endpoint(place), self.peer_url(place));
         let listen = format!("http://127.0.0.1:{}", node.peer_port);
-        let mut command = Command::new(&node.binary);
+        let mut words = node.wrapper.iter().map(OsString::from).collect::<Vec<_>>();
+        words.push(node.binary.clone().into_os_string());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -328,7 +345,8 @@ impl Cluster {
         self.etcdctl_at(&self.endpoint(place), arguments)
     }
 
-    fn etcdctl_at(&self, endpoints: &str, arguments: &[&str]) -> Outcome {
+    /// Runs the official etcdctl on any endpoints.
+    pub fn etcdctl_at(&self, endpoints: &str, arguments: &[&str]) -> Outcome {
         let mut command = Command::new(&self.etcdctl);
         command
             .env_clear()

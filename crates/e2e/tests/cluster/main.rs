@@ -1,5 +1,6 @@
 //! Three and more members: elections, replication, members that come and go.
 
+mod discovery;
 mod membership;
 mod mixed;
 mod port;

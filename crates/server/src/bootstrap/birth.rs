@@ -17,7 +17,7 @@ use kvorum_member::cluster::{Member as RosterMember, SERVER_VERSION};
 use kvorum_proto::ids::{ClusterId, MemberId};
 use tracing::{info, warn};
 
-use super::{StartError, election_timeout};
+use super::{StartError, discovery, election_timeout};
 use crate::config::{Config, Url, resolve};
 use crate::peer::{MIN_CLUSTER_VERSION, ask};
 use crate::runtime::Identity;
@@ -85,6 +85,7 @@ impl Birth {
 /// # Errors
 /// The flags contradict each other or what running members say.
 pub(super) async fn find(config: &Config) -> Result<Birth, StartError> {
+    let config = &with_list(config).await?;
     let listed = config.founding_members()?;
     let limit = Duration::from_secs(1) + election_timeout(config);
     let members: Vec<RosterMember> = listed
@@ -116,6 +117,22 @@ pub(super) async fn find(config: &Config) -> Result<Birth, StartError> {
         identity,
         way: Way::Found(members),
     })
+}
+
+/// The configuration with the list of members, wherever that comes from.
+async fn with_list(config: &Config) -> Result<Config, StartError> {
+    let mut config = config.clone();
+    if !config.discovery.srv.is_empty() {
+        config.initial_cluster = discovery::by_records(&config).await?;
+    } else if !config.discovery.endpoints.is_empty() {
+        config
+            .initial_cluster_token
+            .clone_from(&config.discovery.token);
+        let urls = &config.initial_advertise_peer_urls;
+        let own = named_member(&config.name, urls, &config.initial_cluster_token);
+        config.initial_cluster = discovery::by_service(&config, own.id()).await?;
+    }
+    Ok(config)
 }
 
 fn named_member(name: &str, urls: &[Url], token: &str) -> RosterMember {

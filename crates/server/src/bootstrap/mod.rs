@@ -4,6 +4,7 @@
 //! about: one whose state an official server keeps outside the log, and one of a format this release does not know.
 
 mod birth;
+mod discovery;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,6 +22,7 @@ use tracing::{info, warn};
 
 pub use birth::BirthError;
 use birth::{Birth, Way};
+pub use discovery::{DiscoveryError, ServiceError};
 
 use crate::config::{BootstrapError, Config};
 use crate::process::data_directory::DataDirectory;
@@ -37,6 +39,9 @@ pub enum StartError {
     /// The flags do not found a cluster.
     #[error(transparent)]
     Flags(#[from] BootstrapError),
+    /// The other members are not found.
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
     /// The other members do not let this one in.
     #[error(transparent)]
     Birth(#[from] BirthError),

@@ -121,7 +121,7 @@ const NO_BACKEND: &str =
     "it tunes the backend of the official server, which this one does not have";
 const NO_GATEWAY: &str = "the JSON gateway is not there yet and stays off";
 const AUTO_COMPACTION: &str = "automatic compaction is not there yet";
-const DISCOVERY: &str = "discovery of members is not there yet";
+const DISCOVERY: &str = "the discovery service is called without TLS";
 const TLS: &str = "TLS is not there yet";
 const AUTH: &str = "authentication is not there yet";
 const TRACING: &str = "it tunes --enable-distributed-tracing, which is not there yet";
@@ -225,32 +225,32 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
             Urls(|c| &mut c.advertise_client_urls),
             "http://localhost:2379", Works,
             "Client URLs of this member, as clients are to reach it."),
-        flag("discovery-srv", Text(|c| &mut c.discovery.srv), "", Refused(DISCOVERY),
+        flag("discovery-srv", Text(|c| &mut c.discovery.srv), "", Works,
             "Domain whose SRV records name the founding members."),
-        flag("discovery-srv-name", Text(|c| &mut c.discovery.srv_name), "", Refused(DISCOVERY),
+        flag("discovery-srv-name", Text(|c| &mut c.discovery.srv_name), "", Works,
             "Suffix of the SRV service name."),
-        flag("discovery-token", Text(|c| &mut c.discovery.token), "", Refused(DISCOVERY),
+        flag("discovery-token", Text(|c| &mut c.discovery.token), "", Works,
             "Token of the cluster at the discovery service.").file_key("discovery-config.token"),
-        flag("discovery-endpoints", Set(|c| &mut c.discovery.endpoints), "", Refused(DISCOVERY),
+        flag("discovery-endpoints", Set(|c| &mut c.discovery.endpoints), "", Works,
             "Endpoints of the discovery service.").file_key("discovery-config.client.endpoints"),
         flag("discovery-dial-timeout",
             Span(|c| &mut c.discovery.dial_timeout),
-            "2s", NoEffect(DISCOVERY),
+            "2s", Works,
             "Time-out of a dial to the discovery service.")
             .file_key("discovery-config.client.dial-timeout"),
         flag("discovery-request-timeout",
             Span(|c| &mut c.discovery.request_timeout),
-            "5s", NoEffect(DISCOVERY),
+            "5s", Works,
             "Time-out of a request to the discovery service.")
             .file_key("discovery-config.client.request-timeout"),
         flag("discovery-keepalive-time",
             Span(|c| &mut c.discovery.keepalive_time),
-            "2s", NoEffect(DISCOVERY),
+            "2s", Works,
             "Time between two pings to the discovery service.")
             .file_key("discovery-config.client.keepalive-time"),
         flag("discovery-keepalive-timeout",
             Span(|c| &mut c.discovery.keepalive_timeout),
-            "6s", NoEffect(DISCOVERY),
+            "6s", Works,
             "Wait for the discovery service's answer to a ping.")
             .file_key("discovery-config.client.keepalive-timeout"),
         flag("discovery-insecure-transport",
@@ -271,10 +271,10 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
         flag("discovery-cacert", Text(|c| &mut c.discovery.cacert), "", NoEffect(DISCOVERY),
             "Authorities that may sign the discovery service's certificate.")
             .file_key("discovery-config.client.secure.cacert"),
-        flag("discovery-user", Text(|c| &mut c.discovery.user), "", NoEffect(DISCOVERY),
+        flag("discovery-user", Text(|c| &mut c.discovery.user), "", Works,
             "User at the discovery service, or 'user:password'.")
             .file_key("discovery-config.client.auth.username"),
-        flag("discovery-password", Text(|c| &mut c.discovery.password), "", NoEffect(DISCOVERY),
+        flag("discovery-password", Text(|c| &mut c.discovery.password), "", Works,
             "Password at the discovery service.").file_key("discovery-config.client.auth.password"),
         flag("discovery-fallback",
             Choice(&["exit", "proxy"], |c| &mut c.discovery_fallback),
