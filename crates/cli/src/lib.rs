@@ -4,7 +4,7 @@
 //! from it and nowhere else. The rooms, in reading order:
 //!
 //! - [`command`]: the table's types.
-//! - [`line`]: finds the command and reads its flags, by the rules of cobra and pflag; [`usage`]
+//! - [`mod@line`]: finds the command and reads its flags, by the rules of cobra and pflag; [`usage`]
 //!   writes help.
 //! - [`completion`]: what shells offer while a line is typed.
 //! - [`failure`]: exit codes, and what standard error says.

@@ -144,12 +144,19 @@ fn hint(error: &Error) -> Option<String> {
         Error::Status(status) if status.code == Code::PERMISSION_DENIED => {
             Some("See what the user may do with `user get NAME --detail`, as root.".to_owned())
         }
-        Error::Status(status) => {
-            let known = OF_SERVERS.iter().find(|(text, _)| *text == status.message);
-            known.map(|(_, advice)| (*advice).to_owned())
+        Error::Status(status) if status.code == Code::UNAVAILABLE => {
+            let broken = "The connection broke: whether the request was carried out is not known.";
+            Some(of_server(&status.message).unwrap_or(broken).to_owned())
         }
+        Error::Status(status) => of_server(&status.message).map(str::to_owned),
         _ => None,
     }
+}
+
+/// What to do about the text of a server.
+fn of_server(text: &str) -> Option<&'static str> {
+    let known = OF_SERVERS.iter().find(|(known, _)| *known == text);
+    known.map(|(_, advice)| *advice)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use kvorum_cli::{Failure, Line, go, print_text};
 use kvorum_client::{Client, KeyRange, fetch_page};
 use kvorum_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest};
 use tokio::sync::{Mutex, mpsc};
-use tokio::time::{MissedTickBehavior, interval, timeout_at};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::session::Stop;
 use super::settings;
@@ -309,46 +309,8 @@ impl Report {
 pub(super) async fn performance(mut line: Line) -> Result<(), Failure> {
     let check = Check::new(&mut line).await?;
     check.find_empty("'").await?;
-    let mut stop = Stop::new()?;
-    let (requests, mut answers) = check.start_writers();
-    let per_second = check.load.per_second;
-    let mut source = Requests::new(&check.prefix, PERFORMANCE_BYTES);
     let started = Instant::now();
-    let end = tokio::time::Instant::now() + DURATION;
-    let offer = async move {
-        let mut pace = interval(Duration::from_secs(1) / per_second);
-        pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
-        // The channel closes with its sender when this ends.
-        let _ = timeout_at(end, async {
-            loop {
-                pace.tick().await;
-                if requests.send(source.next()).await.is_err() {
-                    break;
-                }
-            }
-        })
-        .await;
-    };
-    let mut offering = Box::pin(async {
-        tokio::select! {
-            () = offer => {}
-            () = stop.wait() => {}
-        }
-    });
-    let mut report = Report::default();
-    let mut bar = Progress::new(Unit::Things("seconds"), DURATION.as_secs());
-    let mut is_offering = true;
-    loop {
-        tokio::select! {
-            () = &mut offering, if is_offering => is_offering = false,
-            answer = answers.recv() => match answer {
-                Some(answer) => report.add(answer),
-                None => break,
-            }
-        }
-        bar.set(started.elapsed().as_secs());
-    }
-    drop(bar);
+    let report = measure(&check).await?;
     let seconds = started.elapsed().as_secs_f64();
     match check.delete().await {
         Ok(revision) => check.compact(revision).await?,
@@ -359,7 +321,7 @@ pub(super) async fn performance(mut line: Line) -> Result<(), Failure> {
     }
     check.defragment().await?;
     let has_errors = report.show_errors();
-    let (lines, is_good) = report.verdict(per_second, seconds);
+    let (lines, is_good) = report.verdict(check.load.per_second, seconds);
     for line in lines {
         print_text(&format!("{line}\n"));
     }
@@ -369,6 +331,50 @@ pub(super) async fn performance(mut line: Line) -> Result<(), Failure> {
     }
     print_text("PASS\n");
     Ok(())
+}
+
+/// Writes for a minute, or until a signal, and takes what the writers report.
+async fn measure(check: &Check) -> Result<Report, Failure> {
+    let mut stop = Stop::new()?;
+    let (requests, mut answers) = check.start_writers();
+    let source = Requests::new(&check.prefix, PERFORMANCE_BYTES);
+    let offer = offer(source, requests, check.load.per_second);
+    let mut offering = Box::pin(async {
+        tokio::select! {
+            () = offer => {}
+            () = stop.wait() => {}
+        }
+    });
+    let started = Instant::now();
+    let mut report = Report::default();
+    let mut bar = Progress::new(Unit::Things("seconds"), DURATION.as_secs());
+    let mut is_offering = true;
+    loop {
+        tokio::select! {
+            () = &mut offering, if is_offering => is_offering = false,
+            answer = answers.recv() => match answer {
+                Some(answer) => report.add(answer),
+                None => return Ok(report),
+            }
+        }
+        bar.set(started.elapsed().as_secs());
+    }
+}
+
+/// Offers requests at a steady pace. The channel closes with its sender when this ends.
+async fn offer(mut source: Requests, requests: mpsc::Sender<PutRequest>, per_second: u32) {
+    let mut pace = interval(Duration::from_secs(1) / per_second);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let offering = async {
+        loop {
+            pace.tick().await;
+            if requests.send(source.next()).await.is_err() {
+                break;
+            }
+        }
+    };
+    // Its end is the end of the time, or of the writers.
+    let _ = timeout(DURATION, offering).await;
 }
 
 pub(super) async fn datascale(mut line: Line) -> Result<(), Failure> {
