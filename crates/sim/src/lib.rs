@@ -8,6 +8,7 @@ pub mod event_log;
 pub mod history;
 pub mod random;
 mod run;
+pub mod shrink;
 pub mod world;
 
-pub use run::{Report, judge, run};
+pub use run::{Report, judge, run, run_with};

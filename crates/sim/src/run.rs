@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::checkers::{self, Violation};
-use crate::world::{Counts, World};
+use crate::world::{Counts, Cut, World};
 
 /// What came of a run.
 #[derive(Debug)]
@@ -22,7 +22,17 @@ pub struct Report {
 /// Runs a seed for so much virtual time and judges the history. A panic of a machine is a violation too.
 #[must_use]
 pub fn run(seed: u64, length: Duration, keeps_lines: bool) -> Report {
-    judge(&mut World::new(seed, length, keeps_lines), seed)
+    let whole = Cut {
+        length,
+        ..Cut::default()
+    };
+    run_with(seed, &whole, keeps_lines)
+}
+
+/// Runs a seed with something left out.
+#[must_use]
+pub fn run_with(seed: u64, cut: &Cut, keeps_lines: bool) -> Report {
+    judge(&mut World::new(seed, cut, keeps_lines), seed)
 }
 
 /// Lets a world run to its end and judges it.

@@ -29,6 +29,12 @@ impl World {
             return self.kill_for(0, "killed");
         }
         self.plan_disturbance();
+        let number = self.disturbances;
+        self.disturbances += 1;
+        self.count("disturbances");
+        if self.mix.left_out.contains(&number) {
+            return;
+        }
         let place = self.weather.below(self.nodes.len() as u64) as Place;
         if self.is_too_much(place) {
             return self.count("faults beyond the budget left out");

@@ -1,5 +1,6 @@
 //! How a run is disturbed: everything that a seed decides before the first step.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kvorum_storage::wal::Options;
@@ -61,6 +62,27 @@ pub struct Mix {
     pub length: Duration,
     /// Whether faults strike by chance; else only what a [`Trial`] says happens.
     pub disturbs: bool,
+    /// The faults with these numbers do not strike.
+    pub left_out: BTreeSet<u64>,
+}
+
+/// What is left out of a run, to see whether it matters, or asked for in one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// How long clients and faults go on, in virtual time.
+    pub length: Duration,
+    /// This weather instead of the one that the seed draws.
+    pub weather: Option<Weather>,
+    /// So many founders instead of as many as the seed draws.
+    pub members: Option<u32>,
+    /// Without an operator.
+    pub operator: bool,
+    /// So many clients fewer; one stays.
+    pub clients: u32,
+    /// So many watching clients fewer.
+    pub watch_clients: u32,
+    /// The faults with these numbers do not strike.
+    pub faults: BTreeSet<u64>,
 }
 
 /// One fault at one place of a short history that is the same each time: for going through all places in turn.
@@ -79,9 +101,11 @@ pub struct Trial {
 impl Mix {
     /// Draws the settings of a run.
     #[must_use]
-    pub fn draw(random: &mut Random, length: Duration) -> Self {
+    pub fn draw(random: &mut Random, cut: &Cut) -> Self {
         let weather = *random.pick(&[Weather::Quiet, Weather::Rough, Weather::Hostile]);
+        let weather = cut.weather.unwrap_or(weather);
         let members = *random.pick(&[1, 1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 7]);
+        let members = cut.members.unwrap_or(members);
         let (lost_per_mille, twice_per_mille, travel_micros_max) = match weather {
             Weather::Quiet => (0, 0, 2_000),
             Weather::Rough => (2, 10, 50_000),
@@ -105,14 +129,16 @@ impl Mix {
         Self {
             weather,
             members,
-            operates: members > 1 && random.chance(2, 3),
+            operates: members > 1 && random.chance(2, 3) && !cut.operator,
             snapshot_count: *random.pick(&[5, 40, 400, 10_000]),
             catch_up_entries: *random.pick(&[1, 10, 100]),
             lost_per_mille,
             twice_per_mille,
             travel_micros_max,
-            clients: random.between(2, 6) as u32,
-            watch_clients: random.between(1, 4) as u32,
+            clients: (random.between(2, 6) as u32)
+                .saturating_sub(cut.clients)
+                .max(1),
+            watch_clients: (random.between(1, 4) as u32).saturating_sub(cut.watch_clients),
             think_micros: *random.pick(&[(100, 20_000), (1_000, 100_000), (50_000, 400_000)]),
             fault_gap_millis,
             down_millis,
@@ -121,8 +147,9 @@ impl Mix {
             log,
             window,
             checks_invariants: random.chance(1, 8),
-            length,
+            length: cut.length,
             disturbs: true,
+            left_out: cut.faults.clone(),
         }
     }
 
@@ -154,6 +181,7 @@ impl Mix {
             checks_invariants: false,
             length: Duration::from_millis(1_200),
             disturbs: false,
+            left_out: BTreeSet::new(),
         }
     }
 }

@@ -38,7 +38,7 @@ use crate::history::{History, Refusal, Reply};
 use crate::random::Random;
 use agreed::Agreed;
 use client::Client;
-pub use mix::{Mix, Trial, Weather};
+pub use mix::{Cut, Mix, Trial, Weather};
 pub use node::DRIFT_MAX_PPM;
 use node::{Node, Place};
 use operator::Operator;
@@ -64,6 +64,7 @@ pub struct World {
     cuts: BTreeMap<(Place, Place), Moment>,
     agreed: Agreed,
     operator: Operator,
+    disturbances: u64,
     boots: u64,
     streams: u64,
     clients: Vec<Client>,
@@ -199,9 +200,9 @@ enum Turn {
 impl World {
     /// A world before its first step.
     #[must_use]
-    pub fn new(seed: u64, length: Duration, keeps_lines: bool) -> Self {
+    pub fn new(seed: u64, cut: &Cut, keeps_lines: bool) -> Self {
         let root = Random::new(seed);
-        let mix = Mix::draw(&mut root.split("mix"), length);
+        let mix = Mix::draw(&mut root.split("mix"), cut);
         let mut world = Self::with(seed, seed, mix, keeps_lines);
         world.plan_disturbance();
         world
@@ -242,6 +243,7 @@ impl World {
             cuts: BTreeMap::new(),
             agreed: Agreed::default(),
             operator: Operator::default(),
+            disturbances: 0,
             boots: 0,
             streams: 0,
             clients: (0..mix.clients).map(Client::new).collect(),

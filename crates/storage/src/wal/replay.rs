@@ -221,7 +221,7 @@ impl Replay {
             Kind::State => self.state(frame::state(record.data)?),
             Kind::Snapshot => {
                 self.uncommitted.push(frame::snapshot(record.data)?);
-                self.settle_snapshots();
+                self.settle_snapshots(false);
                 Ok(())
             }
         }
@@ -273,7 +273,7 @@ impl Replay {
             return Err(Damage::Contradiction("the commit index falls"));
         }
         self.state = state;
-        self.settle_snapshots();
+        self.settle_snapshots(true);
         Ok(())
     }
 
@@ -282,7 +282,11 @@ impl Replay {
     }
 
     /// A snapshot counts once the commit index has reached it. Entries up to it are let go.
-    fn settle_snapshots(&mut self) {
+    ///
+    /// One that was ahead of the commit index came from a leader, and its commit index follows at
+    /// once: then those behind it go too when they do not go on from it, because this log had taken
+    /// another way.
+    fn settle_snapshots(&mut self, from_leader: bool) {
         let commit = self.commit();
         let settled = |snapshot: &Snapshot| snapshot.index.unwrap_or(0) <= commit;
         for snapshot in self
@@ -294,6 +298,11 @@ impl Replay {
                 .as_ref()
                 .is_none_or(|start| start.index <= snapshot.index)
             {
+                let place = snapshot.index.unwrap_or(0).checked_sub(self.first);
+                let entry = place.and_then(|place| self.entries.get(place as usize));
+                if from_leader && entry.is_some_and(|entry| entry.term != snapshot.term) {
+                    self.entries.clear();
+                }
                 self.start = Some(snapshot);
             }
         }

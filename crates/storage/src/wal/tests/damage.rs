@@ -306,6 +306,34 @@ fn snapshot_from_the_leader_may_lie_beyond_the_log() {
 }
 
 #[test]
+fn what_a_snapshot_from_the_leader_contradicts_is_let_go() {
+    // The log held entries of an old term that were never committed; the leader's log went another
+    // way and is known from index 2 of term 3 on.
+    let snapshot = Snapshot {
+        index: Some(2),
+        term: Some(3),
+        conf_state: None,
+    };
+    let state = HardState {
+        term: Some(3),
+        vote: Some(0),
+        commit: Some(2),
+    };
+    let expected = Recovered {
+        snapshot: snapshot.clone(),
+        ..recovered(state, (2, 3), vec![])
+    };
+    check(
+        |log| {
+            (1..=4).for_each(|index| log.entry(&entry(1, index, 9)));
+            log.snapshot(&snapshot);
+            log.state(&state);
+        },
+        Ok(expected),
+    );
+}
+
+#[test]
 fn missing_entry_is_refused() {
     check(
         |log| {
