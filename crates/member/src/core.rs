@@ -32,20 +32,28 @@
 //! credit. A proposal that a machine wants is an intent that may be lost. So every step ends, and
 //! [`Core::run`] does.
 //!
+//! # Checkpoints
+//!
+//! What is in memory becomes files in the background, in the order that [`crate::checkpoint`] explains:
+//! [`Output::StateJob`], [`Input::StateDone`], a snapshot record through consensus and log, and only
+//! then older files go.
+//!
 //! # Replay
 //!
 //! After a restart the entries that were committed before it are applied again. Their outputs
 //! towards the outside are dropped: whoever waited is gone. [`Core::replay`] tells how far it is.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use kvorum_mvcc::{EventBatch, watch};
 use kvorum_proto::ids::{LeaseId, LogIndex, MemberId, Moment, RequestId};
 use kvorum_proto::raftpb;
+use kvorum_storage::segment::{SEGMENT_BYTES, SegmentId};
 use kvorum_storage::wal::{self, JobId, Ticket};
 
 use crate::apply::{self, Apply, Effect, ReadView, RequestError, Response};
 use crate::backend::Backend;
+use crate::checkpoint::{self, Checkpoints};
 use crate::consensus::{
     self, Consensus, InitialMember, Leadership, PeerProgress, Proposal, ReadToken, RestoreError,
     Status,
@@ -71,15 +79,18 @@ pub enum Machine {
     Lease,
     /// Apply's work in the background: removes compacted history, a bounded piece per step.
     Compaction,
+    /// Brings the state into files.
+    Checkpoint,
 }
 
 impl Machine {
     /// All machines, in the order in which the server steps them: what gives the disk work first.
-    pub const ALL: [Machine; 5] = [
+    pub const ALL: [Machine; 6] = [
         Machine::Consensus,
         Machine::Log,
         Machine::Apply,
         Machine::Lease,
+        Machine::Checkpoint,
         Machine::Compaction,
     ];
 }
@@ -97,6 +108,8 @@ pub enum Input {
     Read(ReadToken),
     /// The disk has done a job. One that failed is never reported: the process stops.
     JobDone(JobId),
+    /// The disk has done a job of the state.
+    StateDone(checkpoint::Done),
     /// Somebody keeps a lease alive; answered by [`Output::Lease`].
     KeepAlive {
         /// For the answer.
@@ -151,6 +164,9 @@ pub enum Input {
 pub enum Output {
     /// Have the disk do this and report it with [`Input::JobDone`]. When it fails, stop.
     Job(wal::Job),
+    /// Have the disk do this and report it with [`Input::StateDone`]; those of one lane one after the
+    /// other. Only the next start waits for it. When it fails, stop.
+    StateJob(checkpoint::Job),
     /// Readers see this from now on. Comes before everything that rests on it.
     Publish(ReadView),
     /// A request is decided. Comes once per request at most; one whose fate was lost with a leader
@@ -223,6 +239,14 @@ pub struct Core {
     lease_ticked: Option<Moment>,
     router: Router,
     compact_step_records: usize,
+    checkpoints: Checkpoints,
+    /// Segments that the disk is writing.
+    writing: BTreeSet<SegmentId>,
+    /// Those of a state that a snapshot has replaced since.
+    orphans: BTreeSet<SegmentId>,
+    segment_bytes: u64,
+    /// The log is durable up to here.
+    durable: Ticket,
     /// Received states that wait for consensus to want them.
     received: BTreeMap<LogIndex, Box<Apply>>,
     queues: Queues,
@@ -240,6 +264,7 @@ struct Queues {
     flush: bool,
     apply: VecDeque<apply::Input>,
     lease: VecDeque<lease::Input>,
+    state_done: VecDeque<checkpoint::Done>,
 }
 
 impl Core {
@@ -299,6 +324,7 @@ impl Core {
 
     fn new(consensus: Consensus, log: wal::Log, apply: Apply, lease: Deadlines) -> Self {
         let router = Router::new(apply.read_view().keys);
+        let checkpoints = Checkpoints::new(apply.applied(), apply.files());
         let mut core = Core {
             consensus,
             log,
@@ -307,6 +333,11 @@ impl Core {
             lease_ticked: None,
             router,
             compact_step_records: COMPACT_STEP_RECORDS,
+            checkpoints,
+            writing: BTreeSet::new(),
+            orphans: BTreeSet::new(),
+            segment_bytes: 0,
+            durable: Ticket::default(),
             received: BTreeMap::new(),
             queues: Queues::default(),
             outputs: VecDeque::new(),
@@ -315,6 +346,7 @@ impl Core {
             let leases = core.apply.grants().to_deadlines();
             core.queues.lease.push_back(leases);
         }
+        core.set_segment_bytes(SEGMENT_BYTES);
         core.drain_log();
         core
     }
@@ -352,6 +384,7 @@ impl Core {
             Input::AdvanceElection => consensus::Input::AdvanceElection,
             Input::TransferLeader(to) => consensus::Input::TransferLeader(to),
             Input::JobDone(job) => return self.queues.jobs_done.push_back(job),
+            Input::StateDone(done) => return self.queues.state_done.push_back(done),
             Input::Defragment => return self.queues.apply.push_back(apply::Input::Defragment),
             Input::Flush => return self.queues.flush = true,
             Input::KeepAlive { token, id } => {
@@ -386,7 +419,9 @@ impl Core {
             Machine::Log => {
                 !queues.appends.is_empty() || !queues.jobs_done.is_empty() || queues.flush
             }
-            Machine::Apply => !queues.apply.is_empty(),
+            // A store whose files do not keep up takes nothing more until they do.
+            Machine::Apply => !queues.apply.is_empty() && !self.apply.is_backlogged(),
+            Machine::Checkpoint => !queues.state_done.is_empty() || self.checkpoint_is_due(now),
             Machine::Lease => !queues.lease.is_empty() || self.lease_is_due(now),
             Machine::Compaction => self.apply.compaction_pending(),
         }
@@ -408,6 +443,7 @@ impl Core {
             Machine::Apply => self.step_apply(),
             Machine::Lease => self.step_lease(now),
             Machine::Compaction => self.step_compaction(),
+            Machine::Checkpoint => self.step_checkpoint(now),
         }
     }
 
@@ -441,7 +477,11 @@ impl Core {
         if self.apply.compaction_pending() {
             return Some(Moment::default());
         }
-        self.lease.next_deadline()
+        let checkpoint = self.checkpoint_deadline();
+        [self.lease.next_deadline(), checkpoint]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// How far the replay is; `None` when it is over or there was none.
@@ -486,6 +526,7 @@ impl Core {
         self.log.check_invariants();
         self.apply.check_invariants();
         self.lease.check_invariants();
+        self.checkpoints.check_invariants(self.apply.applied());
         self.check_log_follows_consensus();
         self.check_apply_follows_consensus();
     }
@@ -545,9 +586,12 @@ impl Core {
                     ticket,
                     snapshot,
                     hard_state,
-                } => self
-                    .log
-                    .append_snapshot(ticket, &snapshot, Some(hard_state)),
+                } => {
+                    self.checkpoints
+                        .recording(LogIndex(snapshot.index()), ticket);
+                    self.log
+                        .append_snapshot(ticket, &snapshot, Some(hard_state));
+                }
             }
         }
         while let Some(job) = self.queues.jobs_done.pop_front() {
@@ -557,6 +601,7 @@ impl Core {
             self.log.flush();
         }
         self.drain_log();
+        self.checkpoint_recorded();
     }
 
     fn drain_log(&mut self) {
@@ -569,7 +614,11 @@ impl Core {
     fn step_apply(&mut self) {
         if let Some(input) = self.queues.apply.pop_front() {
             let replayed = self.replay().is_some();
+            let installs = matches!(input, apply::Input::Install(_));
             self.apply.input(input);
+            if installs {
+                self.state_installed();
+            }
             self.drain_apply(replayed);
         }
     }
@@ -578,6 +627,9 @@ impl Core {
         let records_max = self.compact_step_records;
         self.apply.input(apply::Input::CompactStep { records_max });
         self.drain_apply(false);
+        if !self.apply.compaction_pending() {
+            self.plan_copy();
+        }
     }
 
     fn drain_apply(&mut self, replayed: bool) {
@@ -601,6 +653,7 @@ impl Core {
             }
         }
         self.deliver_events(&mut batches);
+        self.drain_store();
     }
 
     fn deliver_events(&mut self, batches: &mut Vec<EventBatch>) {
@@ -684,6 +737,7 @@ impl Core {
         match delivery {
             Delivery::Consensus(consensus::Input::Persisted(ticket)) => {
                 queues.persisted = queues.persisted.max(Some(ticket));
+                self.durable = self.durable.max(ticket);
             }
             Delivery::Consensus(consensus::Input::Applied(index)) => {
                 queues.applied = queues.applied.max(Some(index));
@@ -697,12 +751,18 @@ impl Core {
                 }
             }
             Delivery::SendSnapshot(message) => self.send_snapshot(message),
-            Delivery::Apply(input) => queues.apply.push_back(input),
+            Delivery::Apply(input) => {
+                if let apply::Input::Committed(entries) = &input {
+                    self.checkpoints.note_entries(entries);
+                }
+                queues.apply.push_back(input);
+            }
             Delivery::Lease(input) => queues.lease.push_back(input),
             Delivery::Outside(output) => self.outputs.push_back(output),
         }
     }
 }
 
+mod durability;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ pub mod apply;
 pub mod auth;
 pub mod backend;
 pub mod check;
+pub mod checkpoint;
 pub mod cluster;
 pub mod consensus;
 pub mod core;

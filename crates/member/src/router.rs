@@ -167,6 +167,7 @@ impl Router {
             notice @ (Effect::RosterChanged
             | Effect::AlarmsChanged
             | Effect::ClusterVersionChanged(_)
+            | Effect::Checkpointed(_)
             | Effect::CompactionFinished { .. }) => Delivery::Outside(Output::Notice(notice)),
         })
     }

@@ -39,6 +39,8 @@ enum Making {
 struct Copying {
     /// What the index knew when the copy began.
     index: KeyIndex,
+    /// Whether no run is older than the sources, so that dead tombstones can go.
+    is_oldest: bool,
     /// The key tables, once they are walked over; `None` before and after.
     rows: Option<MergedKeys>,
     /// Whether all rows were looked at.
@@ -64,7 +66,12 @@ impl SegmentImage {
         }
     }
 
-    pub(crate) fn of_merge(id: SegmentId, sources: Vec<Segment>, index: KeyIndex) -> Self {
+    pub(crate) fn of_merge(
+        id: SegmentId,
+        sources: Vec<Segment>,
+        index: KeyIndex,
+        is_oldest: bool,
+    ) -> Self {
         let mut changes = 0;
         let first_rows = sources.iter().map(|source| {
             changes += source.changes();
@@ -73,6 +80,7 @@ impl SegmentImage {
         let first_rows = first_rows.collect();
         let copying = Copying {
             index,
+            is_oldest,
             rows: None,
             looked: false,
             kept: vec![0; changes.div_ceil(64)],
@@ -126,7 +134,7 @@ impl Copying {
         })
     }
 
-    /// Marks the changes of some rows that still exist.
+    /// Marks the changes of some rows that still exist, and tombstones as long as they are needed.
     fn look(&mut self, budget_bytes: usize) -> Result<(), Damage> {
         let sources = self.merge.sources();
         let mut rows = match self.rows.take() {
@@ -138,7 +146,8 @@ impl Copying {
                 self.looked = true;
                 return Ok(());
             };
-            if self.index.contains(rows.key(), row.place.into()) {
+            let is_needed = row.version == 0 && !self.is_oldest;
+            if is_needed || self.index.contains(rows.key(), row.place.into()) {
                 let source = rows.source();
                 let number = self.first_rows[source] + sources[source].lower_bound(row.place);
                 self.kept[number / 64] |= 1 << (number % 64);

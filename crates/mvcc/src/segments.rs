@@ -12,6 +12,10 @@
 //! does not list them is durable ([`Store::checkpointed`]), because a start after a crash reads
 //! what the last checkpoint lists; and their mapping stays as long as a view needs it.
 //!
+//! A copy keeps dead tombstones unless it begins with the oldest run: an older file may hold a dead put
+//! of the same key, and a start, which builds the index from what is in the files, would take that for
+//! alive. As the front of the history is copied, or dies as a whole, they go.
+//!
 //! Invariants:
 //! - segment numbers are never used twice by a store and those restored from its images;
 //! - at most one copy is under way, and its sources are written segments;
@@ -107,6 +111,8 @@ pub(crate) struct Segments {
     sections: BTreeMap<SegmentId, Section>,
     unwritten: BTreeSet<SegmentId>,
     copy: Option<Copy>,
+    /// Bytes of dead tombstones that the copies had to keep.
+    kept_dead: BTreeMap<SegmentId, u64>,
     /// Replaced files that a checkpoint may still list.
     retired: BTreeSet<SegmentId>,
     jobs: VecDeque<StoreJob>,
@@ -123,6 +129,7 @@ impl Default for Segments {
             sections: BTreeMap::new(),
             unwritten: BTreeSet::new(),
             copy: None,
+            kept_dead: BTreeMap::new(),
             retired: BTreeSet::new(),
             jobs: VecDeque::new(),
         }
@@ -236,10 +243,13 @@ impl Store {
             let gone = self.segments.live.remove(source).unwrap_or_default();
             live.changes += gone.changes;
             live.bytes += gone.bytes;
+            self.segments.kept_dead.remove(source);
         }
         self.segments.join_sections(&copy.sources, id);
-        if segment.is_some() {
+        if let Some(segment) = &segment {
             self.segments.live.insert(id, live);
+            let dead = segment.stored_bytes().saturating_sub(live.bytes);
+            self.segments.kept_dead.insert(id, dead);
         } else {
             self.segments.forget_section(id);
         }
@@ -279,9 +289,11 @@ impl Store {
             return false;
         };
         let id = self.segments.take_id();
-        let ids = sources.iter().map(Segment::id).collect();
+        let ids: Vec<SegmentId> = sources.iter().map(Segment::id).collect();
+        let first = self.view.log.segments().next().map(|(id, _)| id);
+        let is_oldest = ids.first().copied() == first;
         self.segments.copy = Some(Copy { id, sources: ids });
-        let image = SegmentImage::of_merge(id, sources, self.view.index.clone());
+        let image = SegmentImage::of_merge(id, sources, self.view.index.clone(), is_oldest);
         self.segments.jobs.push_back(StoreJob::Write(image));
         true
     }
@@ -306,7 +318,11 @@ impl Store {
     pub(crate) fn note_dead(&mut self, change: &Change) {
         let at = change.mod_revision();
         let segments = &mut self.segments;
+        // A dead tombstone is needed as long as files may hold older changes of its key: a start
+        // would take them for alive.
+        let is_needed = change.is_tombstone() && self.view.log.segments().next().is_some();
         let live = match self.view.log.segment_of(at) {
+            None if is_needed => Some(&mut segments.active_live),
             None => {
                 let record = self.view.log.remove_active(at);
                 let bytes = record.map_or(0, |record| record.encoded().len());
@@ -324,17 +340,20 @@ impl Store {
         for (id, segment) in self.view.log.segments() {
             // Runs are written in order but for rare cases; those wait for the next time.
             let Some(segment) = segment else { break };
-            let live_bytes = self.segments.live.get(&id).map_or(0, |live| live.bytes);
+            let live = self.segments.live.get(&id).map_or(0, |live| live.bytes);
+            // Nothing is older than the first, so a copy of it keeps no tombstone.
+            let dead = self.segments.kept_dead.get(&id).copied().unwrap_or(0);
+            let kept_dead = if candidates.is_empty() { 0 } else { dead };
             candidates.push(Candidate {
                 segment,
-                live_bytes,
+                needed_bytes: live + kept_dead,
             });
         }
         let mostly_dead = |candidate: &Candidate<'_>| {
-            candidate.live_bytes * 100 < candidate.segment.stored_bytes() * LIVE_PERCENT_MIN
+            candidate.needed_bytes * 100 < candidate.segment.stored_bytes() * LIVE_PERCENT_MIN
         };
         let seal_bytes = self.segments.seal_bytes.unwrap_or(SEGMENT_BYTES);
-        let small = |candidate: &Candidate<'_>| candidate.live_bytes < seal_bytes / 2;
+        let small = |candidate: &Candidate<'_>| candidate.needed_bytes < seal_bytes / 2;
         let group = first_group(&candidates, mostly_dead, 1)
             .or_else(|| first_group(&candidates, small, SMALL_SEGMENTS_MIN))?;
         Some(
@@ -349,7 +368,8 @@ impl Store {
 /// A written segment that the copier looks at.
 struct Candidate<'a> {
     segment: &'a Segment,
-    live_bytes: u64,
+    /// Stored bytes that a copy would keep.
+    needed_bytes: u64,
 }
 
 /// The first neighbours that all are as wanted, at least so many.
@@ -369,9 +389,9 @@ fn first_group<'a, 'b>(
 /// front that is larger than all the rest, so that a large segment is not copied for each small one
 /// that comes behind it.
 fn bounded<'a, 'b>(mut group: &'a [Candidate<'b>]) -> &'a [Candidate<'b>] {
-    let bytes = |group: &[Candidate<'_>]| group.iter().map(|c| c.live_bytes).sum::<u64>();
+    let bytes = |group: &[Candidate<'_>]| group.iter().map(|c| c.needed_bytes).sum::<u64>();
     while let [first, rest @ ..] = group {
-        if rest.is_empty() || first.live_bytes <= bytes(rest) {
+        if rest.is_empty() || first.needed_bytes <= bytes(rest) {
             break;
         }
         group = rest;

@@ -119,6 +119,7 @@ fn start(
             request_timeout: bootstrap::request_timeout(config),
             compaction_pause: config.compaction_sleep_interval.to_duration(),
             compaction_step_records: config.compaction_step_records(),
+            checkpoint: bootstrap::checkpoint_policy(config),
             warning_apply_duration: config.warning_apply_duration.to_duration(),
         },
         watch: watch::Config {

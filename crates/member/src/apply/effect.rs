@@ -60,6 +60,8 @@ pub enum Effect {
         /// The hash of what was kept, at that revision.
         hash: HashKv,
     },
+    /// A start would replay the log from here.
+    Checkpointed(LogIndex),
     /// Every entry up to this one is applied.
     Applied(LogIndex),
     /// This member is no longer part of the cluster and has to stop for good.

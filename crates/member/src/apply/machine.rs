@@ -9,6 +9,7 @@ use kvorum_proto::etcdserverpb::internal_raft_request::Payload;
 use kvorum_proto::etcdserverpb::{InternalRaftRequest, Request};
 use kvorum_proto::ids::{LeaseId, LogIndex, MemberId, RequestId, Term};
 use kvorum_proto::raftpb::{self, EntryType};
+use kvorum_storage::checkpoint::Listed;
 use prost::Message as _;
 
 use super::compaction::{self, Removal};
@@ -109,14 +110,16 @@ impl From<ReadError> for RequestError {
 /// Applies committed entries to the replicated state.
 #[derive(Debug)]
 pub struct Apply {
-    local: Local,
-    state: State,
+    pub(super) local: Local,
+    pub(super) state: State,
+    /// The files that the state was restored from.
+    pub(super) files: Vec<Listed>,
     /// Reads whose index is not applied yet.
     reads: BTreeMap<LogIndex, Vec<ReadToken>>,
-    removal: Removal,
+    pub(super) removal: Removal,
     /// After a broken invariant nothing is taken any more.
     stopped: bool,
-    effects: VecDeque<Effect>,
+    pub(super) effects: VecDeque<Effect>,
 }
 
 impl Apply {
@@ -125,6 +128,7 @@ impl Apply {
         Self {
             local,
             state: State::default(),
+            files: Vec::new(),
             reads: BTreeMap::new(),
             removal: Removal::default(),
             stopped: false,
@@ -221,6 +225,7 @@ impl Apply {
         }
         self.state = new.state;
         self.removal = new.removal;
+        self.files = new.files;
         let leases = self.state.grants.to_deadlines();
         let revision = self.state.store.view().compact_revision();
         self.effects.extend([

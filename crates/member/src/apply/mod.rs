@@ -25,6 +25,7 @@
 //! * a reply leaves after the view that it rests on
 
 mod alarm;
+mod checkpoint;
 mod cluster;
 mod compaction;
 mod delete_range;

@@ -20,6 +20,23 @@ pub(super) struct State {
 }
 
 impl State {
+    /// A state from its parts.
+    pub(super) fn restore(
+        store: Store,
+        grants: Grants,
+        cluster: Arc<ClusterState>,
+        applied: LogIndex,
+        term: Term,
+    ) -> Self {
+        State {
+            store,
+            grants,
+            cluster,
+            applied,
+            term,
+        }
+    }
+
     /// The state for readers.
     pub(super) fn read_view(&self) -> ReadView {
         ReadView {

@@ -87,14 +87,10 @@ pub struct Imported {
     pub cluster: ClusterState,
 }
 
-impl Imported {
-    /// Reads everything but the keys.
-    ///
-    /// # Errors
-    ///
-    /// [`ImportError`].
-    pub fn read<S: Source>(file: &Reader<S>) -> Result<Self, ImportError> {
-        let mut imported = Self {
+impl Default for Imported {
+    /// What a file without a pair would say.
+    fn default() -> Self {
+        Self {
             applied: LogIndex(0),
             term: Term(0),
             storage_version: None,
@@ -102,7 +98,18 @@ impl Imported {
             finished_compact: NEVER_COMPACTED,
             leases: Vec::new(),
             cluster: ClusterState::default(),
-        };
+        }
+    }
+}
+
+impl Imported {
+    /// Reads everything but the keys.
+    ///
+    /// # Errors
+    ///
+    /// [`ImportError`].
+    pub fn read<S: Source>(file: &Reader<S>) -> Result<Self, ImportError> {
+        let mut imported = Self::default();
         for bucket in [schema::KEY, schema::META] {
             if file.bucket(bucket)?.is_none() {
                 return Err(ImportError::NoBucket(name(bucket)));
@@ -128,7 +135,13 @@ impl Imported {
         last_change.max(self.compact_revision()).max(REVISION_FIRST)
     }
 
-    fn pair(&mut self, bucket: &[u8], key: &[u8], value: &[u8]) -> Result<(), PairDamage> {
+    /// Takes in a pair of a bucket other than that of the keys.
+    pub(crate) fn pair(
+        &mut self,
+        bucket: &[u8],
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<(), PairDamage> {
         match bucket {
             schema::META => self.meta(key, value),
             schema::LEASE => self.lease(key, value),

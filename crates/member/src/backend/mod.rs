@@ -142,15 +142,29 @@ impl Backend {
     /// Everything in the order of the file. The same with each call. A record can fail to be read
     /// when the file that holds it is damaged; then the process must stop.
     pub fn items(&self) -> impl Iterator<Item = Result<Item, Damage>> + Send {
+        self.before_keys()
+            .chain(bucket(schema::KEY, []))
+            .map(Ok)
+            .chain(self.changes())
+            .chain(self.behind_keys().map(Ok))
+    }
+
+    /// The same without the bucket of the keys.
+    pub fn items_without_keys(&self) -> impl Iterator<Item = Item> {
+        self.before_keys().chain(self.behind_keys())
+    }
+
+    fn before_keys(&self) -> impl Iterator<Item = Item> + Send {
         let auth = &self.view.cluster.auth_kept;
         bucket(schema::ALARM, self.alarms())
             .chain(bucket(schema::AUTH, self.auth()))
             .chain(bucket(schema::AUTH_ROLES, kept(&auth.roles)))
             .chain(bucket(schema::AUTH_USERS, kept(&auth.users)))
             .chain(bucket(schema::CLUSTER, self.cluster()))
-            .chain(bucket(schema::KEY, []))
-            .chain(self.changes())
-            .chain(bucket(schema::LEASE, self.leases.iter().map(lease)))
+    }
+
+    fn behind_keys(&self) -> impl Iterator<Item = Item> + Send {
+        bucket(schema::LEASE, self.leases.iter().map(lease))
             .chain(bucket(schema::MEMBERS, self.members()))
             .chain(bucket(schema::MEMBERS_REMOVED, self.removed()))
             .chain(bucket(schema::META, self.meta()))
@@ -326,8 +340,8 @@ fn kept(pairs: &BTreeMap<Bytes, Bytes>) -> impl Iterator<Item = Item> {
 fn bucket(
     name: &'static [u8],
     pairs: impl IntoIterator<Item = Item>,
-) -> impl Iterator<Item = Result<Item, Damage>> {
-    std::iter::once(Item::Bucket(name)).chain(pairs).map(Ok)
+) -> impl Iterator<Item = Item> {
+    std::iter::once(Item::Bucket(name)).chain(pairs)
 }
 
 /// The pairs of a small bucket, keys ascending.

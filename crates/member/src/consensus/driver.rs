@@ -43,6 +43,8 @@ pub struct Consensus {
     leadership: Leadership,
     /// Snapshots on their way to the disk, oldest first, with the ticket that they wait for.
     installing: VecDeque<(Ticket, LogIndex)>,
+    /// A checkpoint of which the log has to be told.
+    checkpointed: Option<walpb::Snapshot>,
     /// Where the configuration was last taken from a snapshot: older changes are in it.
     configured: LogIndex,
     hurry: Option<Hurry>,
@@ -170,6 +172,7 @@ impl Consensus {
             flow: Flow::new(commit),
             handed_out: LogIndex(trimmed.0),
             installing: VecDeque::new(),
+            checkpointed: None,
             configured: LogIndex(trimmed.0),
             hurry: None,
             leadership: Leadership::default(),
@@ -199,6 +202,7 @@ impl Consensus {
             }
             Input::Persisted(ticket) => self.persisted(ticket),
             Input::Applied(index) => self.applied(index),
+            Input::Checkpointed(snapshot) => self.checkpointed = Some(snapshot),
             Input::ConfChanged { index, change } => self.conf_changed(index, &change),
             Input::Message(message) => self.message(*message),
             Input::Snapshot(message) => self.snapshot(&message),
@@ -233,6 +237,7 @@ impl Consensus {
                 break;
             }
         }
+        self.record_checkpoint();
         while let Some(batch) = self.flow.next_batch() {
             self.outputs.push_back(Output::Commit(batch));
         }

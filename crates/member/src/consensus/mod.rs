@@ -147,6 +147,9 @@ pub enum Input {
     Persisted(Ticket),
     /// Everything up to this index is applied.
     Applied(LogIndex),
+    /// The state at this snapshot is durable, and the log is to say so: answered by
+    /// [`Output::AppendSnapshot`] when everything that reaches it is on its way to the log.
+    Checkpointed(walpb::Snapshot),
     /// Apply carried out a membership change (member 0: apply refused it). Comes before the
     /// `Applied` that covers it.
     ConfChanged {
@@ -188,8 +191,8 @@ pub enum Input {
 pub enum Output {
     /// Write this to the log and say when it is durable.
     Append(Append),
-    /// Write to the log that the state at a snapshot from the leader is durable, and say when that
-    /// is durable itself. Tickets are those of [`Output::Append`].
+    /// Write to the log that the state at a snapshot, from the leader or our own, is durable, and say
+    /// when that is durable itself. Tickets are those of [`Output::Append`].
     AppendSnapshot {
         /// Comes back in [`Input::Persisted`].
         ticket: Ticket,

@@ -1,6 +1,7 @@
 //! A whole member on a disk in memory, stepped by hand.
 
 mod disk;
+mod files;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,6 +13,7 @@ use kvorum_proto::etcdserverpb::{
     CompactionRequest, InternalRaftRequest, LeaseGrantRequest, PutRequest, RequestHeader,
 };
 use kvorum_proto::ids::ClusterId;
+use kvorum_storage::checkpoint::Directory;
 use kvorum_storage::wal::{BackgroundExecutor, Executor, Lane, Metadata, Options};
 use prost::Message as _;
 
@@ -23,10 +25,17 @@ use disk::MemoryDisk;
 
 const MEMBER: MemberId = MemberId(1);
 const WAL: &str = "/wal";
+const STATE: &str = "/state";
+/// No checkpoint by itself.
+const POLICY: checkpoint::Policy = checkpoint::Policy {
+    entries_min: u64::MAX,
+    log_bytes_max: u64::MAX,
+    pause: Duration::ZERO,
+};
 const OPTIONS: Options = Options {
     segment_bytes: 4096,
     ahead_bytes: 1024,
-    max_wals: 0,
+    max_wals: 2,
 };
 
 /// A member, its disk and everything that came out of it.
@@ -34,6 +43,7 @@ struct World {
     disk: MemoryDisk,
     core: Core,
     executor: Executor<MemoryDisk>,
+    state: checkpoint::Executor<MemoryDisk>,
     background: BackgroundExecutor<MemoryDisk>,
     /// Foreground jobs that the disk has not done.
     jobs: VecDeque<wal::Job>,
@@ -85,8 +95,7 @@ fn line(output: &Output) -> String {
 
 impl World {
     fn new(run: u64, disk: MemoryDisk, opened: wal::Opened<MemoryDisk>) -> Self {
-        let (apply, lease) = machines(run);
-        let view = apply.read_view();
+        let (empty, lease) = machines(run);
         let wal::Opened {
             recovered,
             log,
@@ -94,15 +103,25 @@ impl World {
             background,
             ..
         } = opened;
+        let state = Directory::new(disk.clone(), STATE.into());
+        let found = checkpoint::open(&state, recovered, empty.local()).expect("a whole state");
+        let checkpoint::Opened {
+            apply, recovered, ..
+        } = found;
+        let view = apply.read_view();
         let core = if recovered.hard_state.term() == 0 {
             Core::bootstrap(config(), &initial(), log, apply, lease)
         } else {
             Core::restore(config(), recovered, log, apply, lease)
         };
+        let mut core = core.expect("a whole log");
+        core.set_checkpoint_policy(POLICY);
+        core.set_segment_bytes(512);
         World {
             disk,
-            core: core.expect("a whole log"),
+            core,
             executor,
+            state: checkpoint::Executor::new(state),
             background,
             jobs: VecDeque::new(),
             now: Moment::default(),
@@ -174,6 +193,10 @@ impl World {
             Output::Job(job) => {
                 self.background.run(&job).expect("the disk works");
                 self.core.input(Input::JobDone(job.id));
+            }
+            Output::StateJob(job) => {
+                let done = self.state.run(job, |_| ()).expect("the disk works");
+                self.core.input(Input::StateDone(done));
             }
             Output::Publish(view) => {
                 assert!(self.view.applied <= view.applied, "views never go back");

@@ -11,10 +11,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use kvorum_member::apply::{Apply, Local};
+use kvorum_member::checkpoint::{self, OpenError, Policy};
 use kvorum_member::consensus::{self, InitialMember, RestoreError};
 use kvorum_member::core::Core;
 use kvorum_member::lease::Deadlines;
 use kvorum_proto::ids::{MemberId, RequestId};
+use kvorum_storage::checkpoint::Directory;
 use kvorum_storage::vfs::{OsVfs, SyncMode};
 use kvorum_storage::wal::{self, BackgroundExecutor, Executor, Metadata, WalError};
 use tokio::runtime::Handle;
@@ -70,14 +72,9 @@ pub enum StartError {
         /// The data directory.
         directory: String,
     },
-    /// The log begins behind its first entry.
-    #[error(
-        "the write-ahead log begins at index {first}; the state before it is not in this directory"
-    )]
-    MissingState {
-        /// The first index there is.
-        first: u64,
-    },
+    /// The state on disk cannot be taken up.
+    #[error(transparent)]
+    State(#[from] OpenError),
 }
 
 /// The machines of a member that is about to run.
@@ -92,6 +89,8 @@ pub struct Booted {
     pub executor: Executor<OsVfs>,
     /// Does the log's other jobs.
     pub background: BackgroundExecutor<OsVfs>,
+    /// Does the jobs of the state.
+    pub state: checkpoint::Executor<OsVfs>,
 }
 
 /// Whether the member has a log already.
@@ -132,9 +131,9 @@ pub fn boot(
         });
     }
     if is_initialized(config)? {
-        restart(config, runtime, first_request)
+        restart(config, directory, runtime, first_request)
     } else {
-        found(config, runtime, first_request)
+        found(config, directory, runtime, first_request)
     }
 }
 
@@ -151,6 +150,7 @@ fn options(config: &Config) -> wal::Options {
 
 fn found(
     config: &Config,
+    directory: &DataDirectory,
     runtime: &Handle,
     first_request: impl FnOnce(MemberId) -> RequestId,
 ) -> Result<Booted, StartError> {
@@ -182,6 +182,7 @@ fn found(
         introduced: birth.introduced(),
         executor: opened.executor,
         background: opened.background,
+        state: checkpoint::Executor::new(state_files(config, directory)),
     })
 }
 
@@ -203,6 +204,7 @@ fn begin(config: &Config, birth: &Birth, log: wal::Log, apply: Apply) -> Result<
 
 fn restart(
     config: &Config,
+    directory: &DataDirectory,
     runtime: &Handle,
     first_request: impl FnOnce(MemberId) -> RequestId,
 ) -> Result<Booted, StartError> {
@@ -218,11 +220,17 @@ fn restart(
     }
     let recovered = opened.recovered;
     let Metadata { node, cluster } = recovered.metadata;
-    if recovered.snapshot.index() > 0 {
-        return Err(StartError::MissingState {
-            first: recovered.snapshot.index() + 1,
-        });
+    let local = Local {
+        member: node,
+        first_request: first_request(node),
+    };
+    let state = checkpoint::open(&state_files(config, directory), recovered, local)?;
+    if !state.removed.is_empty() {
+        info!(files = ?state.removed, "removed files that no checkpoint lists");
     }
+    let checkpoint::Opened {
+        apply, recovered, ..
+    } = state;
     let identity = Identity {
         cluster,
         member: node,
@@ -230,14 +238,11 @@ fn restart(
     info!(
         cluster_id = %cluster,
         local_member_id = %node,
+        checkpoint_index = apply.applied().0,
         commit_index = recovered.hard_state.commit(),
         entries = recovered.entries.len(),
         "restarting local member"
     );
-    let apply = Apply::new(Local {
-        member: node,
-        first_request: first_request(node),
-    });
     let unfinished = recovered.entries.is_empty() && recovered.hard_state.term() == 0;
     let (core, introduced) = if unfinished {
         // The first start ended before anything was durable: it is begun again on the same log.
@@ -256,7 +261,23 @@ fn restart(
         introduced,
         executor: opened.executor,
         background: opened.background,
+        state: checkpoint::Executor::new(state_files(config, directory)),
     })
+}
+
+/// The files of the state.
+fn state_files(config: &Config, directory: &DataDirectory) -> Directory<OsVfs> {
+    Directory::new(vfs(config), directory.state())
+}
+
+/// When checkpoints are made.
+#[must_use]
+pub fn checkpoint_policy(config: &Config) -> Policy {
+    Policy {
+        entries_min: config.snapshot_count,
+        pause: config.kvorum_checkpoint_pause.to_duration(),
+        ..Policy::default()
+    }
 }
 
 /// Opens the log; while another process has it, waits and says so, as an official server does.

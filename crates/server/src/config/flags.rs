@@ -115,8 +115,6 @@ impl Config {
 const MIXED: &str = "checks of the members against each other are not there yet";
 const NO_WRITES: &str = "nothing waits for a write to a peer: what it does not take is dropped";
 const NO_SNAPSHOTS: &str = "files of raft snapshots are not made yet";
-const WHOLE_LOG: &str =
-    "no file of the write-ahead log is given up yet: all of it is kept and replayed";
 const NO_BACKEND: &str =
     "it tunes the backend of the official server, which this one does not have";
 const NO_GATEWAY: &str = "the JSON gateway is not there yet and stays off";
@@ -138,7 +136,7 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
         flag("wal-dir", Text(|c| &mut c.wal_dir), "", Works,
             "Directory of the write-ahead log, if it is to lie outside the data directory."),
         flag("snapshot-count", Count(|c| &mut c.snapshot_count), "10000", Works,
-            "Applied entries after which the raft log in memory is cut."),
+            "Applied entries between two checkpoints, at least; the raft log in memory is cut, too."),
         flag("snapshot-catchup-entries",
             Count(|c| &mut c.snapshot_catchup_entries),
             "5000", Works,
@@ -161,7 +159,7 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
             "URLs to listen on for HTTP alone; takes HTTP away from --listen-client-urls."),
         flag("max-snapshots", Count(|c| &mut c.max_snapshots), "5", NoEffect(NO_SNAPSHOTS),
             "Raft snapshot files to keep, 0 for all. Deprecated."),
-        flag("max-wals", Count(|c| &mut c.max_wals), "5", NoEffect(WHOLE_LOG),
+        flag("max-wals", Count(|c| &mut c.max_wals), "5", Works,
             "Files of the write-ahead log to keep, 0 for all."),
         flag("memory-mlock", Bool(|c| &mut c.memory_mlock), "false", NoEffect(NO_BACKEND),
             "Keep the pages of the backend in memory."),
@@ -476,6 +474,12 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
             "Restart as the only member of the cluster. Only to rescue data."),
         flag("unsafe-no-fsync", Bool(|c| &mut c.unsafe_no_fsync), "false", Works,
             "Never sync files. A crash of the machine loses data."),
+    ]),
+    ("Kvorum's own", &[
+        flag("experimental-kvorum-checkpoint-pause",
+            Span(|c| &mut c.kvorum_checkpoint_pause),
+            "5s", Works,
+            "Least time between two checkpoints, unless 32 MiB of log came in between."),
     ]),
     ("General", &[
         flag("config-file", Text(|c| &mut c.config_file), "", Works,

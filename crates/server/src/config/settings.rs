@@ -144,6 +144,8 @@ pub struct Config {
     pub corrupt_check_time: Span,
     /// Time between two comparisons of compaction hashes, never zero.
     pub compact_hash_check_time: Span,
+    /// Least time between two checkpoints; zero for none.
+    pub kvorum_checkpoint_pause: Span,
     /// Revisions removed in one step of a compaction; zero leaves the choice to the server.
     pub compaction_batch_limit: i64,
     /// Pause between two steps of a compaction; zero leaves the choice to the server.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kvorum_member::apply::{Effect, RequestError, Response};
+use kvorum_member::checkpoint;
 use kvorum_member::consensus::{Leadership, Proposal, ReadToken, Role, Status};
 use kvorum_member::core::{self, Core, Machine};
 use kvorum_member::lease;
@@ -21,6 +22,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::{error, info, warn};
 
 use super::disk::DiskThreads;
+use super::state_disk::StateThreads;
 use super::waiters::{NumberMap, Proposed, ReadWaiter, Waiter, Waiters};
 use super::{Clock, Member, measure};
 use crate::api::v3::status;
@@ -82,6 +84,8 @@ pub(super) enum Command {
     Defragment(Box<dyn FnOnce() + Send>),
     /// The disk has done a job.
     JobDone(JobId),
+    /// The disk has done a job of the state.
+    StateDone(checkpoint::Done),
     /// The disk has failed; the process must stop.
     Failed(String),
     /// End the thread.
@@ -109,6 +113,7 @@ impl Command {
             | Self::Removed
             | Self::Defragment(_)
             | Self::JobDone(_)
+            | Self::StateDone(_)
             | Self::Failed(_)
             | Self::Stop => {}
         }
@@ -126,6 +131,8 @@ pub struct Settings {
     pub compaction_pause: Duration,
     /// Records that one step of a compaction visits (`--compaction-batch-limit`).
     pub compaction_step_records: usize,
+    /// When checkpoints are made.
+    pub checkpoint: checkpoint::Policy,
     /// Applies that take longer are logged (`--warning-apply-duration`); zero: all are.
     pub warning_apply_duration: Duration,
 }
@@ -148,6 +155,7 @@ pub(super) struct CoreThread {
     clock: Clock,
     settings: Settings,
     disks: DiskThreads,
+    state: StateThreads,
     proposals: Vec<Proposal>,
     waiters: Waiters<RequestId, Proposed>,
     reads: Waiters<ReadToken, ReadWaiter>,
@@ -180,15 +188,17 @@ impl CoreThread {
         member: Member,
         clock: Clock,
         settings: Settings,
-        disks: DiskThreads,
+        (disks, state): (DiskThreads, StateThreads),
     ) -> Self {
         core.set_compact_step(settings.compaction_step_records);
+        core.set_checkpoint_policy(settings.checkpoint);
         Self {
             core,
             member,
             clock,
             settings,
             disks,
+            state,
             proposals: Vec::new(),
             waiters: Waiters::default(),
             reads: Waiters::default(),
@@ -295,6 +305,7 @@ impl CoreThread {
                 self.turn();
                 then();
             }
+            Command::StateDone(done) => self.core.input(core::Input::StateDone(done)),
             Command::JobDone(job) => self.core.input(core::Input::JobDone(job)),
             Command::Failed(reason) => self.broken(reason),
             Command::Stop => self.stop = self.stop.take().or(Some(StopReason::Asked)),
@@ -365,6 +376,7 @@ impl CoreThread {
         while let Some(output) = self.core.take_output() {
             match output {
                 core::Output::Job(job) => self.start_job(job),
+                core::Output::StateJob(job) => self.state.submit(job),
                 core::Output::Publish(view) => self.member.publish(view),
                 core::Output::Reply { id, result } => self.reply(id, result, started, elapsed),
                 core::Output::ReadReady(tokens) => {

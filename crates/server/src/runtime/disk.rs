@@ -7,6 +7,7 @@
 //! The core thread may run a job of the foreground itself ([`DiskThreads::run`]). The log has at most one such job in
 //! flight, so the lock around the executor is never waited for.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -21,8 +22,20 @@ use crate::metrics::Metrics;
 /// Runs a job of the foreground.
 type Foreground = Arc<Mutex<dyn FnMut(&Job) -> Result<(), WalError> + Send>>;
 
+/// Whether the log has work for the disk that somebody waits for. Clones tell of the same log.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Load(Arc<AtomicUsize>);
+
+impl Load {
+    /// Whether such a job is waiting or being done.
+    pub(super) fn is_busy(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+}
+
 /// Sends jobs to the thread of their lane.
 pub(super) struct DiskThreads {
+    load: Load,
     executor: Foreground,
     foreground: Sender<Job>,
     background: Sender<Job>,
@@ -47,9 +60,14 @@ impl DiskThreads {
                 run_timed(&mut executor, job, &metrics)
             }))
         };
+        let load = Load::default();
         let timed = {
-            let executor = Arc::clone(&executor);
-            move |job: &Job| run(&executor, job)
+            let (executor, load) = (Arc::clone(&executor), load.clone());
+            move |job: &Job| {
+                let done = run(&executor, job);
+                load.0.fetch_sub(1, Ordering::Relaxed);
+                done
+            }
         };
         let slow_run = {
             let mut background = background;
@@ -60,6 +78,7 @@ impl DiskThreads {
             spawn("wal-background", slow, Arc::clone(done), slow_run)?,
         ];
         Ok(Self {
+            load,
             executor,
             foreground: foreground_jobs,
             background: background_jobs,
@@ -70,10 +89,18 @@ impl DiskThreads {
     /// Hands a job over. A thread that is gone has reported its failure already.
     pub(super) fn submit(&self, job: Job) {
         let lane = match job.lane() {
-            Lane::Foreground => &self.foreground,
+            Lane::Foreground => {
+                self.load.0.fetch_add(1, Ordering::Relaxed);
+                &self.foreground
+            }
             Lane::Background => &self.background,
         };
         let _ = lane.send(job);
+    }
+
+    /// Tells how busy the disk is with the log.
+    pub(super) fn load(&self) -> &Load {
+        &self.load
     }
 
     /// Does a job of the foreground here and now.

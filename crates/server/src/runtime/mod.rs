@@ -1,7 +1,7 @@
 //! The running member: threads around the machines.
 //!
 //! ```text
-//!  connections (tokio) ──Command──► core thread ──Job──► wal thread, wal-background thread
+//!  connections (tokio) ──Command──► core thread ──Job──► wal, wal-background, state, copier threads
 //!        ▲     │ ranges on a view      │  ▲                  │
 //!        │     ▼                       │  └────JobDone───────┘
 //!        └──ReplySink── replies ◄──────┤
@@ -24,6 +24,7 @@ mod member;
 pub(crate) mod reconfigure;
 mod request_ids;
 mod running;
+mod state_disk;
 pub(crate) mod versions;
 mod waiters;
 mod watch_thread;

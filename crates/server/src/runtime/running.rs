@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::core_thread::{CoreThread, Settings, StopReason};
 use super::disk::DiskThreads;
 use super::request_ids::RequestIds;
+use super::state_disk::StateThreads;
 use super::{Clock, Member, MemberSettings, watch_thread};
 use crate::bootstrap::Booted;
 use crate::metrics::Metrics;
@@ -80,6 +81,7 @@ impl Running {
             introduced,
             executor,
             background,
+            state,
         } = booted;
         let clock = Clock::start();
         let commands = Arc::new(OnceLock::new());
@@ -92,6 +94,7 @@ impl Running {
             Arc::clone(&start.metrics),
         )?;
         let disks = DiskThreads::start(executor, background, &commands, &start.metrics)?;
+        let state = StateThreads::start(state, disks.load(), &commands)?;
         let member = Member::new(
             identity,
             view,
@@ -114,7 +117,7 @@ impl Running {
         // Nobody has set it: the cell was made above.
         let _ = commands.set(sender);
         let (tell, ended) = oneshot::channel();
-        let thread = CoreThread::new(core, member.clone(), clock, start.settings, disks);
+        let thread = CoreThread::new(core, member.clone(), clock, start.settings, (disks, state));
         let core_thread = std::thread::Builder::new()
             .name("core".to_owned())
             .spawn(move || {

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use kvorum_member::checkpoint::OpenError;
 use kvorum_member::core::Input;
 use kvorum_proto::ids::{LogIndex, Moment};
+use kvorum_storage::checkpoint::StateError;
 use kvorum_storage::wal::WalError;
 
 use super::node::Place;
@@ -280,20 +282,22 @@ impl World {
             founders: &self.founders,
             joins: node.joins,
         };
-        let started = Process::start(&node.disk, &start, |index| self.state_at(index, node.id));
-        match started {
+        match Process::start(&node.disk, &start) {
             Ok((process, found)) => {
                 self.log.line(self.now, || {
                     format!(
-                        "member {place}: start {}: snapshot {}, {} entries, repaired: {}",
-                        self.boots, found.snapshot.0, found.entries, found.repaired
+                        "member {place}: start {}: {} entries behind {}, repaired: {}",
+                        self.boots, found.entries, found.checkpoint.0, found.repaired
                     )
                 });
+                if found.checkpoint > LogIndex(0) {
+                    self.count("starts from a checkpoint");
+                }
                 if found.repaired {
                     self.count("torn tails cut");
                 }
-                if found.snapshot > LogIndex(0) {
-                    self.count("starts from a snapshot");
+                if found.adopted {
+                    self.count("starts that adopt a received state");
                 }
                 self.nodes[place].process = Some(process);
                 self.plan_tick(self.boots);
@@ -314,7 +318,8 @@ impl World {
         let is_the_disks_fault = match error {
             _ if self.nodes[place].disk.is_crashed() => true,
             StartError::Log(WalError::Disk { .. } | WalError::DiskFull { .. }) => true,
-            StartError::Log(_) | StartError::Restore(_) => false,
+            StartError::State(OpenError::State(StateError::Disk { .. })) => true,
+            StartError::Log(_) | StartError::State(_) | StartError::Restore(_) => false,
         };
         if is_the_disks_fault {
             self.nodes[place].disk.kill_process();
@@ -322,9 +327,10 @@ impl World {
         } else {
             let story = match error {
                 StartError::Log(error) => error.to_string(),
+                StartError::State(error) => error.to_string(),
                 StartError::Restore(reason) => reason.clone(),
             };
-            self.violated("the log opens after every crash", story);
+            self.violated("log and state open after every crash", story);
         }
     }
 }

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use kvorum_member::apply::{Effect, ReadView, RequestError, Response};
+use kvorum_member::checkpoint;
 use kvorum_member::core::{Input, Machine, Output};
 use kvorum_member::lease;
-use kvorum_mvcc::{HistoryBounds, watch};
+use kvorum_mvcc::{HistoryBounds, StoreJob, watch};
 use kvorum_proto::ids::{Moment, RequestId};
-use kvorum_storage::wal::{Job, JobId, Lane, Work};
+use kvorum_storage::wal::Work;
 
 use super::network::SLOWNESS;
 use super::node::Place;
-use super::process::{Process, Waiter};
+use super::process::{DiskDone, DiskJob, Process, Waiter};
 use super::{Event, Turn, World, wire};
 use crate::history::{Change, Refusal, Reply};
 
@@ -92,7 +93,8 @@ impl World {
             .and_then(|process| process.core.take_output())
         {
             match output {
-                Output::Job(job) => self.submit(place, job),
+                Output::Job(job) => self.submit(place, DiskJob::Log(job)),
+                Output::StateJob(job) => self.submit(place, DiskJob::State(job)),
                 Output::Publish(view) => self.publish(place, view),
                 Output::Reply { id, result } => self.replied(place, id, result),
                 Output::ReadReady(tokens) => {
@@ -116,8 +118,12 @@ impl World {
                 Output::Notice(Effect::CompactionFinished { .. }) => {
                     self.count("compactions finished");
                 }
+                Output::Notice(Effect::Checkpointed(_)) => self.count("checkpoints"),
                 Output::Notice(_) => {}
                 Output::SnapshotDone { index, installed } => {
+                    if let Some(process) = &mut self.nodes[place].process {
+                        process.receives = None;
+                    }
                     self.log.line(self.now, || {
                         format!(
                             "member {place}: snapshot at {} installed: {installed}",
@@ -257,10 +263,20 @@ impl World {
         }
     }
 
-    fn submit(&mut self, place: Place, job: Job) {
-        let lane = usize::from(job.lane() == Lane::Background);
-        if matches!(job.work, Work::Cut { .. }) {
-            self.count("log files begun");
+    fn submit(&mut self, place: Place, job: DiskJob) {
+        let lane = job.lane();
+        match &job {
+            DiskJob::Log(job) if matches!(job.work, Work::Cut { .. }) => {
+                self.count("log files begun");
+            }
+            DiskJob::State(checkpoint::Job::Store(StoreJob::Write(_))) => {
+                self.count("runs sealed");
+            }
+            DiskJob::State(checkpoint::Job::Copy(_)) => self.count("copies of segments"),
+            DiskJob::State(checkpoint::Job::Store(StoreJob::Remove(_))) => {
+                self.count("removals of segments");
+            }
+            DiskJob::Log(_) | DiskJob::State(_) => {}
         }
         if let Some(process) = &mut self.nodes[place].process {
             process.lanes[lane].waiting.push_back(job);
@@ -306,23 +322,17 @@ impl World {
             .waiting
             .pop_front()
             .expect("a lane that runs has a job");
-        let result = process.run_job(&job);
-        self.log.line(self.now, || {
-            let name = name_of(&job);
-            format!("member {place}: job {} {name}: {result:?}", job.id.0)
+        let name = name_of(&job);
+        let result = process.run_job(job);
+        self.log.line(self.now, || match &result {
+            Ok(_) => format!("member {place}: job {name}: done"),
+            Err(error) => format!("member {place}: job {name}: {error:?}"),
         });
         match result {
-            Ok(()) => {
+            Ok(done) => {
                 let (low, high) = self.mix.job_micros;
                 let delay = Duration::from_micros(self.schedule.between(low, high) / 4);
-                self.plan(
-                    delay,
-                    Event::JobDone {
-                        boot,
-                        lane,
-                        job: job.id,
-                    },
-                );
+                self.plan(delay, Event::JobDone { boot, lane, done });
             }
             Err(_) if self.nodes[place].disk.is_crashed() => self.lose_power(place),
             Err(_) => {
@@ -332,13 +342,16 @@ impl World {
         }
     }
 
-    pub(super) fn job_done(&mut self, boot: u64, lane: usize, job: JobId) {
+    pub(super) fn job_done(&mut self, boot: u64, lane: usize, done: DiskDone) {
         let Some(place) = self.place_of_boot(boot) else {
             return;
         };
         if let Some(process) = &mut self.nodes[place].process {
             process.lanes[lane].busy = false;
-            process.core.input(Input::JobDone(job));
+            process.core.input(match done {
+                DiskDone::Log(job) => Input::JobDone(job),
+                DiskDone::State(done) => Input::StateDone(done),
+            });
             self.start_lane(place, lane);
         }
     }
@@ -373,8 +386,12 @@ impl World {
     }
 }
 
-fn name_of(job: &Job) -> String {
-    match &job.work {
+fn name_of(job: &DiskJob) -> String {
+    let job = match job {
+        DiskJob::Log(job) => job,
+        DiskJob::State(job) => return name_of_state(job),
+    };
+    let what = match &job.work {
         Work::Write {
             segment,
             offset,
@@ -388,5 +405,17 @@ fn name_of(job: &Job) -> String {
         } => format!("{length} zeros to {segment} at {offset}"),
         Work::Prepare { .. } => "prepare the next file".to_owned(),
         Work::Remove { segment } => format!("remove {segment}"),
+    };
+    format!("{} {what}", job.id.0)
+}
+
+fn name_of_state(job: &checkpoint::Job) -> String {
+    match job {
+        checkpoint::Job::Store(StoreJob::Write(image)) => format!("write segment {}", image.id()),
+        checkpoint::Job::Copy(StoreJob::Write(image)) => format!("copy to segment {}", image.id()),
+        checkpoint::Job::Store(StoreJob::Remove(ids))
+        | checkpoint::Job::Copy(StoreJob::Remove(ids)) => format!("remove segments {ids:?}"),
+        checkpoint::Job::Manifest(manifest) => format!("manifest at {}", manifest.index),
+        checkpoint::Job::Adopt => "adopt what was received".to_owned(),
     }
 }

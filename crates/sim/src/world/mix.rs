@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use kvorum_member::checkpoint::Policy;
 use kvorum_storage::wal::Options;
 
 use crate::disk::Fault;
@@ -54,6 +55,8 @@ pub struct Mix {
     pub value_bytes: (u64, u64),
     /// Layout of the log: tiny files, so that many are begun.
     pub log: Options,
+    /// How the state gets into files: often.
+    pub state: StateMix,
     /// How much a watch stream may hold: messages and bytes.
     pub window: (usize, usize),
     /// Whether the machines' invariants are checked after each step; slow, so a part of the seeds does.
@@ -83,6 +86,15 @@ pub struct Cut {
     pub watch_clients: u32,
     /// The faults with these numbers do not strike.
     pub faults: BTreeSet<u64>,
+}
+
+/// How the state gets into files.
+#[derive(Clone, Copy, Debug)]
+pub struct StateMix {
+    /// When checkpoints are made.
+    pub policy: Policy,
+    /// Size at which a run becomes a file: tiny, so that many are made and copied.
+    pub segment_bytes: u64,
 }
 
 /// One fault at one place of a short history that is the same each time: for going through all places in turn.
@@ -117,6 +129,15 @@ impl Mix {
             max_wals: *random.pick(&[0, 1, 5]),
         };
         let value_bytes = *random.pick(&[(8, 24), (8, 200), (100, 1500)]);
+        let mut files = random.split("state");
+        let state = StateMix {
+            policy: Policy {
+                entries_min: *files.pick(&[3, 30, 300]),
+                log_bytes_max: *files.pick(&[1 << 10, 64 << 10]),
+                pause: Duration::from_millis(files.between(0, 2_000)),
+            },
+            segment_bytes: *files.pick(&[200, 2 << 10, 20 << 10]),
+        };
         let (mut fault_gap_millis, down_millis, job_micros, window) = match weather {
             Weather::Quiet => ((8_000, 30_000), (50, 500), (50, 400), (64, 1 << 20)),
             Weather::Rough => ((500, 8_000), (10, 3_000), (50, 5_000), (8, 4 << 10)),
@@ -145,6 +166,7 @@ impl Mix {
             job_micros,
             value_bytes,
             log,
+            state,
             window,
             checks_invariants: random.chance(1, 8),
             length: cut.length,
@@ -176,6 +198,14 @@ impl Mix {
                 segment_bytes: 4 << 10,
                 ahead_bytes: 1 << 10,
                 max_wals: 0,
+            },
+            state: StateMix {
+                policy: Policy {
+                    entries_min: 25,
+                    log_bytes_max: u64::MAX,
+                    pause: Duration::ZERO,
+                },
+                segment_bytes: 2 << 10,
             },
             window: (8, 4 << 10),
             checks_invariants: false,

@@ -30,7 +30,6 @@ use kvorum_member::core::{Input, Machine};
 use kvorum_mvcc::watch;
 use kvorum_proto::ids::{MemberId, Moment};
 use kvorum_proto::raftpb::Message;
-use kvorum_storage::wal::JobId;
 
 use crate::checkers::Violation;
 use crate::event_log::EventLog;
@@ -42,8 +41,8 @@ pub use mix::{Cut, Mix, Trial, Weather};
 pub use node::DRIFT_MAX_PPM;
 use node::{Node, Place};
 use operator::Operator;
-pub use process::LOG_DIRECTORY;
-use process::{OperationId, Process};
+use process::{DiskDone, OperationId, Process};
+pub use process::{LOG_DIRECTORY, STATE_DIRECTORY};
 use watcher::WatchClient;
 
 /// How often something happened, by its name.
@@ -97,7 +96,7 @@ enum Event {
     JobDone {
         boot: u64,
         lane: usize,
-        job: JobId,
+        done: DiskDone,
     },
     /// A client sends its next request.
     Act {
@@ -455,7 +454,7 @@ impl World {
         match event {
             Event::Tick { boot } => self.tick(boot),
             Event::RunJob { boot, lane } => self.run_job(boot, lane),
-            Event::JobDone { boot, lane, job } => self.job_done(boot, lane, job),
+            Event::JobDone { boot, lane, done } => self.job_done(boot, lane, done),
             Event::Act { client } => self.act(client),
             Event::Arrive {
                 boot,

@@ -138,18 +138,27 @@ impl World {
     pub(super) fn snapshot_arrives(&mut self, to: Place, boot: u64, message: Box<Message>) {
         let metadata = message.snapshot.as_ref().and_then(|it| it.metadata.clone());
         let index = LogIndex(metadata.unwrap_or_default().index());
-        let state = self.state_at(index, self.nodes[to].id);
-        let received = match (&mut self.nodes[to].process, state) {
-            (Some(process), Some(state)) => {
-                let state = Box::new(state);
-                process.core.input(Input::Snapshot { message, state });
-                true
-            }
-            (None, _) => false,
-            (_, None) => {
-                let story = format!("a snapshot at {} holds what nobody applied", index.0);
-                return self.violated("one log", story);
-            }
+        let Some(mut state) = self.state_at(index, self.nodes[to].id) else {
+            let story = format!("a snapshot at {} holds what nobody applied", index.0);
+            return self.violated("one log", story);
+        };
+        let received = match &mut self.nodes[to].process {
+            // One at a time, as in the server: each takes the place of the one before.
+            Some(process) if process.receives.is_none() => match process.receive(&mut state) {
+                Ok(true) => {
+                    process.receives = Some(index);
+                    let state = Box::new(state);
+                    process.core.input(Input::Snapshot { message, state });
+                    true
+                }
+                Ok(false) => false,
+                Err(_) if self.nodes[to].disk.is_crashed() => return self.lose_power(to),
+                Err(_) => {
+                    self.count("processes stopped by a failed job");
+                    return self.kill(to);
+                }
+            },
+            Some(_) | None => false,
         };
         let peer = self.nodes[to].id;
         self.plan(

@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::time::Duration;
 
-use kvorum_member::apply::{self, Apply, Local, ReadView};
+use kvorum_member::apply::{Apply, Local, ReadView};
+use kvorum_member::checkpoint::{self, OpenError, ReceiveError};
 use kvorum_member::cluster;
 use kvorum_member::consensus::{self, InitialMember};
 use kvorum_member::core::Core;
 use kvorum_member::lease::Deadlines;
 use kvorum_mvcc::watch::{self, WatchHub};
 use kvorum_proto::ids::{ClusterId, LogIndex, MemberId, RequestId};
+use kvorum_storage::checkpoint::{Directory, StateError};
+use kvorum_storage::vfs::{DIRECTORY_MODE, Vfs as _};
 use kvorum_storage::wal::{
-    self, BackgroundExecutor, Executor, Job, Lane, Metadata, Options, WalError,
+    self, BackgroundExecutor, Executor, JobId, Lane, Metadata, Options, WalError,
 };
 
 use super::mix::Mix;
@@ -21,6 +24,8 @@ use crate::disk::Disk;
 
 /// Where the log lies on the simulated disk.
 pub const LOG_DIRECTORY: &str = "/wal";
+/// Where the state lies.
+pub const STATE_DIRECTORY: &str = "/state";
 
 const CLUSTER: ClusterId = ClusterId(0xc1);
 /// Each start numbers its requests from here, times the number of the start.
@@ -44,8 +49,11 @@ pub(super) struct Process {
     pub(super) core: Core,
     executor: Executor<Disk>,
     background: BackgroundExecutor<Disk>,
-    /// What waits for the disk, foreground first.
-    pub(super) lanes: [Jobs; 2],
+    state: checkpoint::Executor<Disk>,
+    /// The index of a snapshot that was received and of which the machines have not told what becomes of it.
+    pub(super) receives: Option<LogIndex>,
+    /// What waits for the disk, by the number of its lane.
+    pub(super) lanes: [Jobs; LANES],
     /// The watchers; there from the end of the replay on, as clients are let in only then.
     pub(super) hub: Option<WatchHub>,
     /// What the hub has been told and has not taken.
@@ -65,14 +73,54 @@ pub(super) struct Process {
 /// The jobs of one lane; one runs at a time.
 #[derive(Default)]
 pub(super) struct Jobs {
-    pub(super) waiting: VecDeque<Job>,
+    pub(super) waiting: VecDeque<DiskJob>,
     pub(super) busy: bool,
+}
+
+/// Foreground and background of the log, checkpoints, copier.
+pub(super) const LANES: usize = 4;
+
+/// A piece of work for the disk.
+#[derive(Debug)]
+pub(super) enum DiskJob {
+    Log(wal::Job),
+    State(checkpoint::Job),
+}
+
+impl DiskJob {
+    pub(super) fn lane(&self) -> usize {
+        match self {
+            DiskJob::Log(job) => match job.lane() {
+                Lane::Foreground => 0,
+                Lane::Background => 1,
+            },
+            DiskJob::State(job) => match job.lane() {
+                checkpoint::Lane::State => 2,
+                checkpoint::Lane::Copier => 3,
+            },
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) enum DiskDone {
+    Log(JobId),
+    State(checkpoint::Done),
+}
+
+/// Why it failed.
+#[derive(Debug)]
+pub(super) enum DiskError {
+    Log(#[expect(dead_code, reason = "shown in the event log")] WalError),
+    State(#[expect(dead_code, reason = "shown in the event log")] StateError),
 }
 
 /// Why the member did not start.
 #[derive(Debug)]
 pub(super) enum StartError {
     Log(WalError),
+    State(OpenError),
     Restore(String),
 }
 
@@ -85,8 +133,10 @@ impl From<WalError> for StartError {
 /// What a start found on the disk.
 pub(super) struct Found {
     pub(super) entries: usize,
-    /// Where the log begins.
-    pub(super) snapshot: LogIndex,
+    /// Where the log is replayed from.
+    pub(super) checkpoint: LogIndex,
+    /// Whether a received state takes the place of the own one.
+    pub(super) adopted: bool,
     /// Whether a torn tail was cut.
     pub(super) repaired: bool,
 }
@@ -104,14 +154,10 @@ pub(super) struct Start<'a> {
 }
 
 impl Process {
-    /// Starts a member as the server does: a new log where there is none, else the old one. `state_at` has the state
-    /// of a snapshot that the log begins with.
-    pub(super) fn start(
-        disk: &Disk,
-        start: &Start<'_>,
-        state_at: impl FnOnce(LogIndex) -> Option<Apply>,
-    ) -> Result<(Self, Found), StartError> {
+    /// Starts a member as the server does: a new log where there is none, else the old one and the state.
+    pub(super) fn start(disk: &Disk, start: &Start<'_>) -> Result<(Self, Found), StartError> {
         let (member, boot) = (start.member, start.boot);
+        let state = state_directory(disk)?;
         let wal::Opened {
             recovered,
             repair,
@@ -119,22 +165,24 @@ impl Process {
             executor,
             background,
         } = open_log(disk, member, start.mix.log)?;
-        let found = Found {
-            entries: recovered.entries.len(),
-            snapshot: LogIndex(recovered.snapshot.index()),
-            repaired: repair.is_some(),
-        };
         let next_request = (member.0 << 48) + boot * REQUESTS_PER_BOOT;
-        let mut apply = Apply::new(Local {
+        let local = Local {
             member,
             first_request: RequestId(next_request),
-        });
-        if found.snapshot > LogIndex(0) {
-            let missing = || StartError::Restore(format!("no state at {}", found.snapshot.0));
-            let state = state_at(found.snapshot).ok_or_else(missing)?;
-            apply.input(apply::Input::Install(Box::new(state)));
-            while apply.take_effect().is_some() {}
-        }
+        };
+        let opened = checkpoint::open(&state, recovered, local).map_err(StartError::State)?;
+        let checkpoint::Opened {
+            apply,
+            recovered,
+            adopted,
+            ..
+        } = opened;
+        let found = Found {
+            entries: recovered.entries.len(),
+            checkpoint: apply.applied(),
+            adopted,
+            repaired: repair.is_some(),
+        };
         let view = apply.read_view();
         let lease = Deadlines::new(ELECTION_TIMEOUT);
         let mut config = consensus::Config::new(member, start.seed, boot);
@@ -149,13 +197,17 @@ impl Process {
             }
             _ => Core::restore(config, recovered, log, apply, lease),
         };
-        let core = core.map_err(|error| StartError::Restore(error.to_string()))?;
+        let mut core = core.map_err(|error| StartError::Restore(error.to_string()))?;
+        core.set_checkpoint_policy(start.mix.state.policy);
+        core.set_segment_bytes(start.mix.state.segment_bytes);
         let process = Self {
             boot,
             member,
             core,
             executor,
             background,
+            state: checkpoint::Executor::new(state),
+            receives: None,
             lanes: Default::default(),
             hub: None,
             hub_inputs: VecDeque::new(),
@@ -196,11 +248,25 @@ impl Process {
         self.next_token
     }
 
-    pub(super) fn run_job(&mut self, job: &Job) -> Result<(), WalError> {
-        match job.lane() {
-            Lane::Foreground => self.executor.run(job),
-            Lane::Background => self.background.run(job),
+    pub(super) fn run_job(&mut self, job: DiskJob) -> Result<DiskDone, DiskError> {
+        match job {
+            DiskJob::Log(job) => {
+                let done = match job.lane() {
+                    Lane::Foreground => self.executor.run(&job),
+                    Lane::Background => self.background.run(&job),
+                };
+                done.map(|()| DiskDone::Log(job.id)).map_err(DiskError::Log)
+            }
+            DiskJob::State(job) => {
+                let done = self.state.run(job, |_| ());
+                done.map(DiskDone::State).map_err(DiskError::State)
+            }
         }
+    }
+
+    /// Makes a received state durable beside the own one.
+    pub(super) fn receive(&self, state: &mut Apply) -> Result<bool, ReceiveError> {
+        checkpoint::receive(&self.state, state)
     }
 
     pub(super) fn check_invariants(&self) {
@@ -209,6 +275,24 @@ impl Process {
             hub.check_invariants();
         }
     }
+}
+
+/// The directory of the state, made when it is not there.
+fn state_directory(disk: &Disk) -> Result<Directory<Disk>, StartError> {
+    let path = Path::new(STATE_DIRECTORY);
+    let failed = |source| {
+        StartError::State(OpenError::State(StateError::Disk {
+            file: path.to_owned(),
+            operation: "making it",
+            source,
+        }))
+    };
+    if !disk.exists(path).map_err(failed)? {
+        disk.create_directory(path, DIRECTORY_MODE)
+            .map_err(failed)?;
+    }
+    disk.sync_directory(Path::new("/")).map_err(failed)?;
+    Ok(Directory::new(disk.clone(), path.to_owned()))
 }
 
 fn open_log(

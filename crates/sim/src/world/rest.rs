@@ -3,13 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kvorum_mvcc::HashKv;
-use kvorum_proto::ids::LogIndex;
+use kvorum_member::apply::{Apply, Local};
+use kvorum_member::checkpoint::{self, OpenError};
+use kvorum_mvcc::{HashKv, ReadError};
+use kvorum_proto::ids::{LogIndex, MemberId, RequestId};
+use kvorum_storage::checkpoint::Directory;
 use kvorum_storage::wal::{self, WalError};
 
 use super::node::Place;
 use super::process::Process;
-use super::{LOG_DIRECTORY, World, client};
+use super::{LOG_DIRECTORY, STATE_DIRECTORY, World, client};
+use crate::disk::Disk;
 use crate::history::Outcome;
 
 /// Longer than any pause, hang, lifetime of a lease and retry of its revoke together.
@@ -199,6 +203,9 @@ impl World {
 
     /// Damage is refused with the file's name, or nothing is missing.
     fn judge_flip(&mut self, place: Place, file: &Path, byte: u64, bit: u8) {
+        if file.starts_with(STATE_DIRECTORY) {
+            return self.judge_state_flip(place, file, byte, bit);
+        }
         let directory = Path::new(LOG_DIRECTORY);
         let disk = self.nodes[place].disk.copy();
         let whole = match wal::read(&disk, directory) {
@@ -227,6 +234,33 @@ impl World {
         }
     }
 
+    /// A damaged state is refused by name when it is opened, or found when it is read; never served.
+    fn judge_state_flip(&mut self, place: Place, file: &Path, byte: u64, bit: u8) {
+        let disk = self.nodes[place].disk.copy();
+        let Ok(whole) = open_state(&disk.copy()) else {
+            return self.violated("the state at rest is whole", file.display().to_string());
+        };
+        let whole = hashes(&whole);
+        disk.flip_bit(file, byte, bit);
+        self.count("bits flipped");
+        self.count("bits flipped in the state");
+        let judged = match open_state(&disk) {
+            Ok(opened) => match hashes(&opened) {
+                hash if hash.is_ok() && hash == whole => Ok("bits flipped where nothing was"),
+                Ok(hash) => Err(format!("{hash:?} is served, {whole:?} was written")),
+                Err(error) => blames(&error.to_string(), file),
+            },
+            Err(error) => blames(&error.to_string(), file),
+        };
+        match judged {
+            Ok(what) => self.count(what),
+            Err(story) => {
+                let story = format!("bit {bit} of byte {byte} in {}: {story}", file.display());
+                self.violated("damage at rest is refused", story);
+            }
+        }
+    }
+
     fn pick_a_byte(&mut self, place: Place) -> Option<(PathBuf, u64)> {
         let files = self.log_files(place);
         if files.is_empty() {
@@ -236,12 +270,43 @@ impl World {
         Some((file, self.weather.below(bytes)))
     }
 
-    /// The files of the log with their lengths.
+    /// The files of log and state with their lengths.
     fn log_files(&self, place: Place) -> Vec<(PathBuf, u64)> {
-        let is_log = |path: &Path| path.extension().is_some_and(|ending| ending == "wal");
+        let is_log = |path: &Path| {
+            path.extension().is_some_and(|ending| ending == "wal")
+                || path.starts_with(STATE_DIRECTORY)
+        };
         let files = self.nodes[place].disk.files().into_iter();
         files
             .filter(|(path, bytes)| *bytes > 0 && is_log(path))
             .collect()
+    }
+}
+
+/// The state on a disk, as a start would take it up.
+fn open_state(disk: &Disk) -> Result<Apply, OpenError> {
+    let recovered = wal::read(disk, Path::new(LOG_DIRECTORY)).expect("the log is sound");
+    let directory = Directory::new(disk.clone(), STATE_DIRECTORY.into());
+    let local = Local {
+        member: MemberId(1),
+        first_request: RequestId(0),
+    };
+    checkpoint::open(&directory, recovered, local).map(|opened| opened.apply)
+}
+
+/// What the whole state comes to.
+fn hashes(apply: &Apply) -> Result<(HashKv, String, String), ReadError> {
+    let hash = apply.read_view().keys.hash_kv(0)?;
+    let (cluster, grants) = (apply.cluster(), apply.grants());
+    Ok((hash, format!("{cluster:?}"), format!("{grants:?}")))
+}
+
+/// An error about damage names the damaged file and the place in it.
+fn blames(error: &str, file: &Path) -> Result<&'static str, String> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    if error.contains(&*name) && error.contains("offset") {
+        Ok("damage refused")
+    } else {
+        Err(error.to_owned())
     }
 }

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::{Listed, MANIFEST_NAME, Manifest, NEXT_MANIFEST_NAME, StateError};
-use crate::segment::{Segment, SegmentId};
+use super::{
+    Listed, MANIFEST_NAME, Manifest, NEXT_MANIFEST_NAME, RECEIVED_MANIFEST_NAME, StateError,
+};
+use crate::segment::{Damage, Segment, SegmentId};
 use crate::vfs::{FILE_MODE, OpenMode, Vfs, VfsFile};
 
 /// How much is written to a file in one call to the disk.
@@ -37,7 +39,17 @@ impl<V: Vfs> Directory<V> {
     ///
     /// [`StateError`] when the disk refuses or the manifest is damaged.
     pub fn manifest(&self) -> Result<Option<Manifest>, StateError> {
-        let name = self.path.join(MANIFEST_NAME);
+        self.read_manifest(MANIFEST_NAME)
+    }
+
+    /// Where the manifest is.
+    #[must_use]
+    pub fn manifest_path(&self) -> PathBuf {
+        self.path.join(MANIFEST_NAME)
+    }
+
+    fn read_manifest(&self, name: &str) -> Result<Option<Manifest>, StateError> {
+        let name = self.path.join(name);
         let file = match self.vfs.open(&name, OpenMode::Read) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -52,6 +64,44 @@ impl<V: Vfs> Directory<V> {
                 damage,
             }),
         }
+    }
+
+    /// Reads the manifest of a received state; `None` when there is none. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Directory::manifest`].
+    pub fn received(&self) -> Result<Option<Manifest>, StateError> {
+        self.read_manifest(RECEIVED_MANIFEST_NAME)
+    }
+
+    /// Writes down a received state beside the own one. Its segments must be durable.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Directory::replace_manifest`].
+    pub fn write_received(&self, manifest: &Manifest) -> Result<(), StateError> {
+        self.write_manifest(RECEIVED_MANIFEST_NAME, manifest)
+    }
+
+    /// Makes the received state the own one.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] when the disk refuses. Which manifest is there then is not known.
+    pub fn adopt_received(&self) -> Result<(), StateError> {
+        let received = self.path.join(RECEIVED_MANIFEST_NAME);
+        self.vfs
+            .rename(&received, &self.manifest_path())
+            .map_err(|error| failed(&received, "renaming", error))?;
+        self.sync_names()
+    }
+
+    /// The error for damage in one of the segments.
+    #[must_use]
+    pub fn damaged(&self, damage: Damage) -> StateError {
+        let file = self.segment_path(damage.segment);
+        StateError::Segment { file, damage }
     }
 
     /// Opens a listed segment.
@@ -69,23 +119,24 @@ impl<V: Vfs> Directory<V> {
         }
     }
 
-    /// Removes what an earlier run left behind: every segment file but the listed ones, and a
-    /// manifest that never took effect. Call it only once the manifest is known to be the newest.
+    /// Removes what an earlier run left behind: every segment file but the listed ones, and
+    /// manifests that never took effect. Call it only once the manifest is known to be the newest.
     /// The removals need not be durable: the next start repeats them.
     ///
     /// # Errors
     ///
     /// [`StateError`] when the disk refuses.
     pub fn remove_unlisted(&self, listed: &[Listed]) -> Result<Vec<String>, StateError> {
-        let names = self
-            .vfs
-            .list(&self.path)
-            .map_err(|error| failed(&self.path, "listing", error))?;
+        let names = match self.vfs.list(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            listed => listed.map_err(|error| failed(&self.path, "listing", error))?,
+        };
         let mut removed = Vec::new();
         for name in names {
             let unlisted = SegmentId::of_file_name(&name)
                 .is_some_and(|id| listed.iter().all(|listed| listed.id != id));
-            if unlisted || name == NEXT_MANIFEST_NAME {
+            let half_done = name == NEXT_MANIFEST_NAME || name == RECEIVED_MANIFEST_NAME;
+            if unlisted || half_done {
                 self.remove(&self.path.join(&name))?;
                 removed.push(name);
             }
@@ -148,10 +199,11 @@ impl<V: Vfs> Directory<V> {
     ///
     /// [`StateError`] when the disk refuses. Which manifest is there then is not known.
     pub fn replace_manifest(&self, manifest: &Manifest) -> Result<(), StateError> {
-        let (next, name) = (
-            self.path.join(NEXT_MANIFEST_NAME),
-            self.path.join(MANIFEST_NAME),
-        );
+        self.write_manifest(MANIFEST_NAME, manifest)
+    }
+
+    fn write_manifest(&self, name: &str, manifest: &Manifest) -> Result<(), StateError> {
+        let (next, name) = (self.path.join(NEXT_MANIFEST_NAME), self.path.join(name));
         let left_over = self.vfs.exists(&next);
         if left_over.map_err(|error| failed(&next, "looking for it", error))? {
             self.remove(&next)?;

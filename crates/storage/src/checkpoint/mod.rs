@@ -34,3 +34,6 @@ pub const MANIFEST_NAME: &str = "manifest";
 
 /// Name under which the next manifest is written.
 pub const NEXT_MANIFEST_NAME: &str = "manifest.tmp";
+
+/// Name of the manifest of a state that a leader sent, until it takes the place of the own one.
+pub const RECEIVED_MANIFEST_NAME: &str = "manifest.received";

@@ -1,12 +1,16 @@
 //! The same log gives the same state, whatever differs between the members that apply it.
 
+use kvorum_mvcc::{SegmentImage, StoreJob};
 use kvorum_proto::etcdserverpb::{
     AlarmRequest, CompactionRequest, LeaseCheckpoint, LeaseCheckpointRequest, LeaseRevokeRequest,
 };
 use kvorum_proto::membershippb::ClusterVersionSetRequest;
+use kvorum_storage::checkpoint::{Listed, Manifest};
+use kvorum_storage::segment::{MergeStep, Segment};
 use proptest::prelude::*;
 
 use super::*;
+use crate::checkpoint::state_of;
 use crate::cluster::{Change, Member, Roster};
 
 fn key() -> impl Strategy<Value = String> {
@@ -120,6 +124,111 @@ proptest! {
         let elsewhere = run(&log, there, &batches, records_max);
         elsewhere.check_invariants();
         prop_assert_eq!(here.digest(), elsewhere.digest());
+    }
+}
+
+/// Makes the bytes of a segment and opens them; none when nothing is in it.
+fn make(mut image: SegmentImage) -> Option<Segment> {
+    let mut file = Vec::new();
+    loop {
+        match image.step(64).unwrap() {
+            MergeStep::Chunk(bytes) => file.extend_from_slice(&bytes),
+            MergeStep::Last(bytes) => {
+                file.extend_from_slice(&bytes);
+                return Some(Segment::open(image.id(), file.into()).unwrap());
+            }
+            MergeStep::Empty => return None,
+        }
+    }
+}
+
+/// Writes what the store wants to have written. Files stay as long as the test.
+fn write(apply: &mut Apply, files: &mut Vec<Segment>) {
+    while let Some(job) = apply.store_mut().take_job() {
+        if let StoreJob::Write(image) = job {
+            let id = image.id();
+            let segment = make(image);
+            files.extend(segment.clone());
+            apply.store_written(id, segment);
+        }
+    }
+}
+
+/// The state as it comes back from the bytes of a checkpoint; none while a compaction hashes.
+fn through_files(apply: &mut Apply, files: &mut Vec<Segment>) -> Option<Apply> {
+    let sealed = apply.seal()?;
+    write(apply, files);
+    let file = |id| files.iter().find(|file| file.id() == id).unwrap().clone();
+    let segments: Vec<Segment> = sealed.segments.iter().map(|id| file(*id)).collect();
+    let manifest = Manifest {
+        index: sealed.index,
+        term: sealed.term,
+        next_segment: sealed.next_segment,
+        segments: segments.iter().map(Listed::of).collect(),
+        body: sealed.body,
+    };
+    let manifest = Manifest::decode(&manifest.encode().into()).unwrap();
+    Some(state_of(&manifest, segments, apply.local()).unwrap())
+}
+
+fn assert_same(one: &Apply, other: &Apply) {
+    assert_eq!(one.digest(), other.digest());
+    assert_eq!(one.applied(), other.applied());
+    assert_eq!(one.cluster(), other.cluster());
+    assert_eq!(one.grants(), other.grants());
+    assert_eq!(one.sizes(), other.sizes());
+    assert_eq!(one.conf_state(), other.conf_state());
+    let (one, other) = (one.read_view(), other.read_view());
+    assert_eq!(one.term, other.term);
+    for revision in -1..=one.keys.current_revision() {
+        let hashes = (one.keys.hash_kv(revision), other.keys.hash_kv(revision));
+        assert_eq!(hashes.0, hashes.1, "hash at {revision}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_state_from_files_is_the_same_and_goes_on_the_same(
+        entries in proptest::collection::vec(log_entry(), 1..80),
+        cut in any::<prop::sample::Index>(),
+        seal_bytes in prop_oneof![Just(1_u64), 1..400_u64],
+        records_max in 1..9_usize,
+    ) {
+        let log: Vec<_> = (1..).zip(entries)
+            .map(|(index, (kind, data))| entry(index, kind, data))
+            .collect();
+        let (front, back) = log.split_at(1 + cut.index(log.len()));
+        let mut files = Vec::new();
+        let mut here = Apply::new(local());
+        here.store_mut().set_segment_bytes(seal_bytes);
+        for entry in front {
+            here.input(Input::Committed(vec![entry.clone()]));
+            here.input(Input::CompactStep { records_max });
+            here.store_mut().copy();
+            write(&mut here, &mut files);
+        }
+        while here.compaction_pending() {
+            here.input(Input::CompactStep { records_max });
+        }
+        here.check_invariants();
+        let mut there = through_files(&mut here, &mut files).expect("no compaction is under way");
+        there.check_invariants();
+        assert_same(&here, &there);
+        for entry in back {
+            for apply in [&mut here, &mut there] {
+                apply.input(Input::Committed(vec![entry.clone()]));
+                apply.input(Input::CompactStep { records_max });
+                apply.store_mut().copy();
+                write(apply, &mut files);
+            }
+        }
+        for apply in [&mut here, &mut there] {
+            while apply.compaction_pending() {
+                apply.input(Input::CompactStep { records_max });
+            }
+            apply.check_invariants();
+        }
+        assert_same(&here, &there);
     }
 }
 

@@ -129,6 +129,19 @@ impl Consensus {
         progress
     }
 
+    /// Tells the log of a checkpoint. Everything the crate had was handed out before, so the hard
+    /// state reaches no entry that the log was not given.
+    pub(super) fn record_checkpoint(&mut self) {
+        if let Some(snapshot) = self.checkpointed.take() {
+            let hard_state = convert::hard_state_out(&self.node.raft.hard_state());
+            self.outputs.push_back(Output::AppendSnapshot {
+                ticket: self.gates.next_ticket(),
+                snapshot,
+                hard_state,
+            });
+        }
+    }
+
     /// A snapshot takes the place of the log: in memory now, on the disk with the next ticket.
     fn begin_install(&mut self, ready: &Ready) -> Option<LogIndex> {
         let snapshot = ready.snapshot();

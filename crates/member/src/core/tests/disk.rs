@@ -27,6 +27,12 @@ pub(super) struct MemoryDisk {
 pub(super) struct MemoryFile(Contents);
 
 impl MemoryDisk {
+    /// A bit of a file is wrong from now on; the second time it is right again.
+    pub(super) fn flip(&self, file: &Path, offset: usize) {
+        let files = hold(&self.files);
+        hold(&files[file]).cached[offset] ^= 4;
+    }
+
     /// Power is lost.
     pub(super) fn crash(&self) {
         for contents in hold(&self.files).values() {

@@ -1,0 +1,126 @@
+//! A state that came from elsewhere, made durable beside the own one.
+
+use kvorum_mvcc::{ImportError as StoreError, Store};
+use kvorum_storage::bolt::{Reader, Source};
+use kvorum_storage::checkpoint::{Listed, Manifest, StateError};
+use kvorum_storage::segment::{Damage, SEGMENT_BYTES, SegmentId};
+use kvorum_storage::vfs::Vfs;
+
+use super::executor::{Done, Executor, Job};
+use super::machine::Sealed;
+use crate::apply::{self, Apply, Local};
+use crate::backend::import::{Changes, ImportError, Imported};
+
+/// Segments of a received state have numbers from its index times this on. The own ones stay below:
+/// there are fewer segments than entries, and the index is ahead of the own log.
+const NUMBERS_PER_INDEX: u64 = 1 << 24;
+
+/// Records that are looked at in one step when a compaction has to end first.
+const STEP_RECORDS: usize = 10_000;
+
+/// Why a state could not be taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    /// The disk refused; the process must stop.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The file is no database of etcd, or damaged. Nothing of it is used.
+    #[error(transparent)]
+    File(#[from] ImportError),
+    /// Its history does not fit together. Nothing of it is used.
+    #[error(transparent)]
+    History(#[from] StoreError),
+}
+
+/// Takes in a database file of etcd, as a leader or an operator gives it. The history goes into
+/// segments as it is read, so memory holds the index and a few runs. Durable only after [`receive`]
+/// or a checkpoint.
+///
+/// # Errors
+///
+/// [`ReceiveError`].
+pub fn import<V: Vfs, S: Source>(
+    executor: &Executor<V>,
+    file: &Reader<S>,
+    local: Local,
+) -> Result<Apply, ReceiveError> {
+    let imported = Imported::read(file)?;
+    let mut store = Store::new();
+    store.set_segment_bytes(SEGMENT_BYTES);
+    store.number_segments_from(first_number(imported.applied.0));
+    let mut files = Vec::new();
+    let mut changes = Changes::new(file)?;
+    let mut last = 0;
+    while let Some(change) = changes.next()? {
+        last = change.revision.main;
+        store.import(change.revision, change.is_tombstone, &change.stored)?;
+        while let Some(job) = store.take_job() {
+            if let Done::Written { id, segment } = executor.run(Job::Store(job), |_| ())? {
+                files.extend(segment.as_ref().map(Listed::of));
+                store.written(id, segment);
+            }
+        }
+    }
+    let current = imported.current_revision(last);
+    let compacted = imported.compact_revision();
+    let finished = store.finish_import(current, compacted);
+    finished.map_err(|damage: Damage| executor.damaged(damage))?;
+    Ok(Apply::restore(local, imported, store, files))
+}
+
+/// Makes a state durable beside the own one, under numbers of its own: what
+/// [`crate::core::Input::Snapshot`] asks for. One at a time: not before
+/// [`crate::core::Output::SnapshotDone`] has come for the one before. False when the own state, or
+/// the one received before, is as new; then nothing was written.
+///
+/// # Errors
+///
+/// [`ReceiveError::State`]; the process must stop.
+pub fn receive<V: Vfs>(executor: &Executor<V>, state: &mut Apply) -> Result<bool, ReceiveError> {
+    let directory = executor.directory();
+    let manifests = [directory.manifest()?, directory.received()?];
+    let newest = manifests.iter().flatten().map(|manifest| manifest.index);
+    if newest.max() >= Some(state.applied()) {
+        return Ok(false);
+    }
+    let first = first_number(state.applied().0);
+    state.store_mut().number_segments_from(first);
+    let sealed = seal(state);
+    let mut files = state.files().to_vec();
+    while let Some(job) = state.store_mut().take_job() {
+        if let Done::Written { id, segment } = executor.run(Job::Store(job), |_| ())? {
+            files.extend(segment.as_ref().map(Listed::of));
+            state.store_written(id, segment);
+        }
+    }
+    let listed = |id: &SegmentId| files.iter().find(|file| file.id == *id).copied();
+    let manifest = Manifest {
+        index: sealed.index,
+        term: sealed.term,
+        next_segment: sealed.next_segment,
+        segments: sealed.segments.iter().filter_map(listed).collect(),
+        body: sealed.body,
+    };
+    assert_eq!(
+        manifest.segments.len(),
+        sealed.segments.len(),
+        "every run was written"
+    );
+    directory.write_received(&manifest)?;
+    state.set_files(manifest.segments);
+    Ok(true)
+}
+
+fn seal(state: &mut Apply) -> Sealed {
+    loop {
+        if let Some(sealed) = state.seal() {
+            return sealed;
+        }
+        let records_max = STEP_RECORDS;
+        state.input(apply::Input::CompactStep { records_max });
+    }
+}
+
+fn first_number(index: u64) -> SegmentId {
+    SegmentId(index.saturating_mul(NUMBERS_PER_INDEX))
+}
