@@ -67,6 +67,7 @@ const PURE_OUTSIDE: &[(&str, &[&str])] = &[
         &[
             "bytes",
             "crc32c",
+            "memmap2",
             "nix",
             "prost",
             "rustix",
@@ -76,7 +77,14 @@ const PURE_OUTSIDE: &[(&str, &[&str])] = &[
     ),
     (
         "kvorum-mvcc",
-        &["bytes", "crc32c", "prost", "thiserror", "tracing"],
+        &[
+            "bytes",
+            "crc32c",
+            "memmap2",
+            "prost",
+            "thiserror",
+            "tracing",
+        ],
     ),
     (
         "kvorum-member",
