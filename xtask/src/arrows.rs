@@ -90,6 +90,7 @@ const PURE_OUTSIDE: &[(&str, &[&str])] = &[
         "kvorum-member",
         &[
             "bytes",
+            "crc32c",
             "prost",
             "raft",
             "serde",

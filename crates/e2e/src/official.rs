@@ -18,8 +18,8 @@ use crate::grpc::{Connection, Failure};
 
 /// The lease that some keys hang on.
 pub const LEASE: i64 = 0x1234_5678_9abc;
-/// A lease without keys, as an unsigned number behind all others.
-pub const NEGATIVE_LEASE: i64 = -7;
+/// A lease without keys. (Official servers forget negative ones when they start again.)
+pub const BARE_LEASE: i64 = 7;
 /// A user who exists, while nobody is asked for one.
 pub const USER: &str = "reader";
 
@@ -29,7 +29,7 @@ pub const USER: &str = "reader";
 /// What the server refuses.
 pub async fn fill(port: u16) -> Result<(), Failure> {
     let server = Connection::open(port).await?;
-    for id in [LEASE, NEGATIVE_LEASE] {
+    for id in [LEASE, BARE_LEASE] {
         let grant = LeaseGrantRequest { ttl: 100_000, id };
         let _: LeaseGrantResponse = server.call("etcdserverpb.Lease/LeaseGrant", &grant).await?;
     }
@@ -148,6 +148,10 @@ pub async fn hash_kv(port: u16) -> Result<(u32, i64, i64), Failure> {
 pub fn tear(log: &Path) {
     const RECORD_BYTES: u64 = 3_000;
     const WRITTEN_BYTES: usize = 100;
+    /// An entry, a checksum, and data of 2,989 bytes.
+    const HEAD: [u8; 11] = [
+        0x08, 0x02, 0x10, 0xf8, 0xac, 0xd1, 0x91, 0x01, 0x1a, 0xad, 0x17,
+    ];
     let bytes = fs::read(log).expect("a log file");
     let used = bytes
         .iter()
@@ -160,6 +164,7 @@ pub fn tear(log: &Path) {
         .expect("a log file");
     file.seek(SeekFrom::Start(end)).expect("inside of the file");
     let mut torn = RECORD_BYTES.to_le_bytes().to_vec();
+    torn.extend_from_slice(&HEAD);
     torn.resize(8 + WRITTEN_BYTES, 0xa5);
     file.write_all(&torn).expect("the disk takes it");
 }

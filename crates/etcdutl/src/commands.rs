@@ -140,6 +140,11 @@ const MIGRATE: &[Flag] = &[
         "",
         "Target etcd version to migrate contents of data dir. Minimal value 3.5. Format \"X.Y\" for example 3.6.",
     ),
+    Flag::text(
+        "to-etcd",
+        "",
+        "Kvorum only: turn a data dir of Kvorum into one of the official server of this version (3.4 to 3.7).",
+    ),
 ];
 
 const RESTORE: &[Flag] = &[

@@ -1,13 +1,14 @@
 //! Opens what a command is given.
 
 use std::fmt::Display;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use kvorum_cli::{Failure, Line};
 use kvorum_storage::bolt::{Patch, ReadError, Reader, rewrite};
-use kvorum_storage::vfs::{FILE_MODE, FileOutput, OpenMode, OsFile, OsVfs, Vfs as _, VfsFile as _};
+use kvorum_storage::vfs::{FILE_MODE, FileOutput, OpenMode, OsFile, OsVfs, Vfs as _};
 
 /// How often a file that another process holds is tried again.
 const LOCK_RETRY: Duration = Duration::from_millis(50);
@@ -46,20 +47,21 @@ pub(crate) fn open(path: &Path) -> Result<Reader<OsFile>, Failure> {
     read(path, file)
 }
 
-/// Opens the database of a data directory that no server may use meanwhile.
-pub(crate) fn open_locked(path: &Path, line: &Line) -> Result<Reader<OsFile>, Failure> {
-    let file = OsVfs::default().open(path, OpenMode::ReadWrite);
-    let mut file = file.map_err(|error| disk("open", path, &error))?;
+/// Opens the database of a data directory that no server may use meanwhile: it is locked, as servers
+/// lock it, for as long as the second value lives.
+pub(crate) fn open_locked(path: &Path, line: &Line) -> Result<(Reader<OsFile>, File), Failure> {
+    let lock = OpenOptions::new().read(true).write(true).open(path);
+    let lock = lock.map_err(|error| disk("open", path, &error))?;
     let timeout = line.duration("timeout");
     let start = Instant::now();
     loop {
-        match file.try_lock() {
-            Ok(true) => return read(path, file),
-            Ok(false) if !timeout.is_zero() && start.elapsed() >= timeout => {
+        match lock.try_lock() {
+            Ok(()) => return Ok((open(path)?, lock)),
+            Err(TryLockError::WouldBlock) if !timeout.is_zero() && start.elapsed() >= timeout => {
                 return Err(in_file(path, &"in use by another process: timeout"));
             }
-            Ok(false) => std::thread::sleep(LOCK_RETRY),
-            Err(error) => return Err(disk("lock", path, &error)),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_RETRY),
+            Err(TryLockError::Error(error)) => return Err(disk("lock", path, &error)),
         }
     }
 }
@@ -104,4 +106,15 @@ pub(crate) fn replace(path: &Path, file: &Reader<OsFile>, patch: &Patch) -> Resu
     vfs.rename(&unfinished, path)
         .and_then(|()| vfs.sync_directory(path.parent().unwrap_or(Path::new("."))))
         .map_err(|error| disk("rename", &unfinished, &error))
+}
+
+/// An error with everything that led to it.
+pub(crate) fn chain(error: &dyn std::error::Error) -> Failure {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    Failure::error(text)
 }

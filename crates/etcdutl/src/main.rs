@@ -7,18 +7,20 @@
 //!
 //! - [`commands`]: the table of commands and flags.
 //! - [`run`]: a function per command.
+//! - [`members`]: the list of members that a restore takes.
 //! - [`files`]: opens what a command is given; [`output`]: a row of results in each format.
 //! - [`log`]: lines on standard error about what is being done.
 
 mod commands;
 mod files;
 mod log;
+mod members;
 mod output;
 mod run;
 
 use std::process::ExitCode;
 
-use kvorum_cli::{Failure, line, print_text};
+use kvorum_cli::{Failure, completion, line, print_text};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os()
@@ -35,6 +37,10 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: &[String]) -> Result<(), Failure> {
+    if let Some(candidates) = completion::answer(&commands::TOOL, arguments) {
+        print_text(&candidates);
+        return Ok(());
+    }
     let found = line::find(&commands::TOOL, arguments)?;
     let line = found.parse()?;
     let Some(action) = found.command.action.filter(|_| !line.flag("help")) else {

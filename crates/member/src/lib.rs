@@ -12,5 +12,6 @@ pub mod cluster;
 pub mod consensus;
 pub mod core;
 pub mod lease;
+pub mod official;
 pub mod quota;
 mod router;

@@ -36,10 +36,9 @@ pub enum ImportError {
 
 impl Store {
     /// Takes the next record of a database file: its revision key, and the stored pair. A put
-    /// without a byte raises the revision and does nothing else. Seals as it
-    /// goes, so jobs come up in between; call it while the store is not backlogged, and
-    /// [`Store::finish_import`] at the end. A change without anything in it raises the revision
-    /// and nothing else (`snapshot restore --bump-revision` writes one).
+    /// without a byte raises the revision and does nothing else (`snapshot restore --bump-revision`
+    /// writes one); it counts in the hash. Seals as it goes, so jobs come up in between; call it while the store is not backlogged, and
+    /// [`Store::finish_import`] at the end.
     ///
     /// # Errors
     ///
@@ -56,10 +55,6 @@ impl Store {
         let malformed = |reason| ImportError::Malformed { at, reason };
         if at.main < 0 || !(0..=i64::from(u32::MAX)).contains(&at.sub) {
             return Err(malformed("a revision that no store makes"));
-        }
-        if stored.is_empty() && !is_tombstone {
-            self.view.current = self.view.current.max(at.main);
-            return Ok(());
         }
         let pair = KeyValue::decode(stored).map_err(|_| malformed("not a pair"))?;
         let record = match is_tombstone {

@@ -261,9 +261,12 @@ async fn publish(config: &Config, member: &Member) -> Result<(), StopReason> {
         "published local member to cluster through raft"
     );
     let cluster = member.read_view().cluster;
-    // Several members find out what they have in common; a lone one knows.
+    // Several members find out what they have in common; a lone one knows. Data of an older release
+    // may have come in.
     let alone = cluster.roster.members().count() <= 1;
-    if alone && cluster.version.is_none() {
+    let stays = cluster.downgrade.target.is_some();
+    let is_old = |version| version < CLUSTER_VERSION && !stays;
+    if alone && cluster.version.is_none_or(is_old) {
         let version = ClusterVersionSetRequest {
             ver: CLUSTER_VERSION.to_string(),
         };

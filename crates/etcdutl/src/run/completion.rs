@@ -1,11 +1,19 @@
-//! `completion`: scripts for shells.
+//! `completion`: scripts for shells, which ask the tool itself.
 
-use kvorum_cli::Failure;
 use kvorum_cli::line::Found;
+use kvorum_cli::{Failure, completion, print_text};
 
-use crate::commands::Action;
+use crate::commands::{Action, TOOL};
 
 pub(super) fn run(shell: &str, found: &Found<Action>) -> Result<(), Failure> {
-    let text = format!("invalid argument \"{shell}\" for \"etcdutl completion\"");
-    Err(super::refused(found, &text))
+    match completion::script(shell, TOOL.root.name) {
+        Some(script) => {
+            print_text(&script);
+            Ok(())
+        }
+        None => {
+            let text = format!("invalid argument \"{shell}\" for \"etcdutl completion\"");
+            Err(super::refused(found, &text))
+        }
+    }
 }

@@ -29,7 +29,7 @@ fn defragment(directory: &Path, line: &Line) -> Result<(), Failure> {
         return Ok(());
     }
     files::stat(&database)?;
-    let file = files::open_locked(&database, line)?;
+    let (file, _lock) = files::open_locked(&database, line)?;
     let before = files::length(&database)?;
     files::replace(&database, &file, &Patch::new())?;
     let after = files::length(&database)?;

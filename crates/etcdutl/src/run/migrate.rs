@@ -48,7 +48,7 @@ pub(super) fn run(line: &Line) -> Result<(), Failure> {
         return ours(directory, target);
     }
     files::stat(&database)?;
-    let file = files::open_locked(&database, line)?;
+    let (file, _lock) = files::open_locked(&database, line)?;
     let imported = Imported::read(&file).map_err(|error| files::in_file(&database, &error))?;
     let current = current(&imported).inspect_err(|_| {
         let text = "failed to detect storage version. Please make sure you are using data dir from etcd v3.5 and older";

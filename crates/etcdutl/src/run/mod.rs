@@ -4,7 +4,9 @@ mod completion;
 mod defrag;
 mod hash;
 mod migrate;
+mod restore;
 pub(crate) mod status;
+mod to_etcd;
 
 use kvorum_cli::line::{self, Found};
 use kvorum_cli::{Failure, Line, failure, go, print_text, usage};
@@ -22,13 +24,15 @@ pub(crate) fn run(action: Action, line: &Line, found: &Found<Action>) -> Result<
         }
         Action::Hashkv => hash::run(&exactly_one(line, found)?, line),
         Action::Help => help(line),
+        Action::Migrate if line.is_given("to-etcd") => {
+            required(line, found, &["data-dir"])?;
+            to_etcd::run(line)
+        }
         Action::Migrate => {
             required(line, found, &["data-dir", "target-version"])?;
             migrate::run(line)
         }
-        Action::SnapshotRestore => Err(Failure::error(
-            "snapshot restore is not supported by this release",
-        )),
+        Action::SnapshotRestore => restore::run(line),
         Action::SnapshotStatus => status::run(line),
         Action::Version => {
             let short = SERVER_VERSION.short();

@@ -1,7 +1,7 @@
 //! From a configuration to the machines of a member: a new cluster, one that runs already, or what its log remembers.
 //!
-//! A log that is there wins over every bootstrap flag, as in etcd. Two directories are refused rather than guessed
-//! about: one whose state an official server keeps outside the log, and one of a format this release does not know.
+//! A log that is there wins over every bootstrap flag, as in etcd. The directory of an official server is taken over in
+//! place ([`official`]); one of a format that this release does not know is refused rather than guessed about.
 
 mod birth;
 mod discovery;
@@ -15,6 +15,7 @@ use kvorum_member::checkpoint::{self, OpenError, Policy};
 use kvorum_member::consensus::{self, InitialMember, RestoreError};
 use kvorum_member::core::Core;
 use kvorum_member::lease::Deadlines;
+use kvorum_member::official::{self, OfficialError, Taking};
 use kvorum_proto::ids::{MemberId, RequestId};
 use kvorum_storage::checkpoint::Directory;
 use kvorum_storage::vfs::{OsVfs, SyncMode};
@@ -53,22 +54,23 @@ pub enum StartError {
     /// The log does not fit together.
     #[error(transparent)]
     Restore(#[from] RestoreError),
-    /// The directory belongs to an official server.
+    /// The directory of an official server cannot be taken over.
+    #[error("cannot take over the data directory of an official etcd server")]
+    Official(#[from] OfficialError),
+    /// The directory of an official server without its log.
     #[error(
-        "{directory} holds the backend of an official etcd server (member/snap/db); taking it over is not supported by this release, and nothing was changed"
+        "{directory} holds the backend of an official etcd server (member/snap/db) and no write-ahead log; \
+         nothing was changed; use `etcdutl snapshot restore --skip-hash-check` on that file"
     )]
-    OfficialBackend {
+    OfficialWithoutLog {
         /// The data directory.
         directory: String,
     },
-    /// An official server was started on a directory of ours.
-    ///
-    /// It makes its backend before it looks at the log, and so leaves one behind even when it finds the log locked
-    /// by us and ends at once. Without it the log decides: it tells everything, or is refused as cut short.
+    /// Users are asked for in the state that is there.
     #[error(
-        "{directory} holds the backend of an official etcd server (member/snap/db) beside our own state; taking it over is not supported by this release, and nothing was changed; move member/snap away to go on from the write-ahead log"
+        "authentication is on in {directory}, and this release has none: it would serve everything to everybody"
     )]
-    OfficialBackendBesideOurs {
+    Authentication {
         /// The data directory.
         directory: String,
     },
@@ -122,16 +124,12 @@ pub fn boot(
     runtime: &Handle,
     first_request: impl FnOnce(MemberId) -> RequestId,
 ) -> Result<Booted, StartError> {
-    if directory.has_official_backend() {
-        let was_ours = directory.format().is_some();
-        let directory = config.data_dir.clone();
-        return Err(match was_ours {
-            true => StartError::OfficialBackendBesideOurs { directory },
-            false => StartError::OfficialBackend { directory },
-        });
-    }
+    official::settle(&vfs(config), directory.member())?;
     if is_initialized(config)? {
         restart(config, directory, runtime, first_request)
+    } else if directory.has_official_backend() {
+        let directory = config.data_dir.clone();
+        Err(StartError::OfficialWithoutLog { directory })
     } else {
         found(config, directory, runtime, first_request)
     }
@@ -224,6 +222,9 @@ fn restart(
         member: node,
         first_request: first_request(node),
     };
+    if directory.has_official_backend() {
+        take_over(config, directory, &recovered, local)?;
+    }
     let state = checkpoint::open(&state_files(config, directory), recovered, local)?;
     if !state.removed.is_empty() {
         info!(files = ?state.removed, "removed files that no checkpoint lists");
@@ -231,6 +232,10 @@ fn restart(
     let checkpoint::Opened {
         apply, recovered, ..
     } = state;
+    if apply.cluster().auth.enabled {
+        let directory = config.data_dir.clone();
+        return Err(StartError::Authentication { directory });
+    }
     let identity = Identity {
         cluster,
         member: node,
@@ -263,6 +268,45 @@ fn restart(
         background: opened.background,
         state: checkpoint::Executor::new(state_files(config, directory)),
     })
+}
+
+/// Makes our state of that of an official server, and says what it was and where it is kept.
+fn take_over(
+    config: &Config,
+    directory: &DataDirectory,
+    recovered: &wal::Recovered,
+    local: Local,
+) -> Result<(), StartError> {
+    let member = directory.member();
+    info!(
+        path = %member.join("snap").join("db").display(),
+        "found the backend of an official etcd server"
+    );
+    match official::take_over(&vfs(config), member, recovered, local)? {
+        Taking::Over(taken) => {
+            info!(
+                database = %taken.database.display(),
+                version = taken.version.map_or("unknown".to_owned(), |version| version.to_string()),
+                consistent_index = taken.applied.0,
+                replayed_entries = taken.replayed,
+                changes = taken.changes,
+                revision = taken.revision,
+                kept = %taken.kept.display(),
+                "took over the data directory of an official etcd server"
+            );
+            if taken.users > 0 {
+                warn!(
+                    users_and_roles = taken.users,
+                    "users and roles are kept and not served: this release has no authentication"
+                );
+            }
+        }
+        Taking::Aside(kept) => info!(
+            kept = %kept.display(),
+            "moved the backend of an official etcd server aside: our own state is as new"
+        ),
+    }
+    Ok(())
 }
 
 /// The files of the state.

@@ -22,17 +22,14 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::log::Line;
+use kvorum_storage::checkpoint::{FORMAT, FORMAT_NAME, FORMAT_WORD, format_mark};
 
-/// The format of the state directory that this release writes, and the newest it reads.
-pub const FORMAT: u32 = 1;
+use crate::log::Line;
 
 /// Mode of directories that hold data.
 const DIRECTORY_MODE: u32 = 0o700;
 /// Mode of files that hold data.
 const FILE_MODE: u32 = 0o600;
-/// The word in front of the number in the format file.
-const FORMAT_WORD: &str = "kvorum-state";
 /// Pause between two tries for a lock that another process holds.
 const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Tries between two lines about a lock that another process holds: ten seconds.
@@ -175,7 +172,7 @@ impl DataDirectory {
         let member = directory.join("member");
         make_writable(&member)?;
         let lock = lock_waiting(&member)?;
-        let format = read_format(&member.join("state").join("format"))?;
+        let format = read_format(&member.join("state").join(FORMAT_NAME))?;
         Ok(Self {
             member,
             format,
@@ -217,7 +214,7 @@ impl DataDirectory {
         }
         let state = self.state();
         make_directory(&state)?;
-        let (path, unfinished) = (state.join("format"), state.join("format.tmp"));
+        let (path, unfinished) = (state.join(FORMAT_NAME), state.join("format.tmp"));
         let failed = |source| failure("write", &path, source);
         let mut file = OpenOptions::new()
             .write(true)
@@ -226,8 +223,7 @@ impl DataDirectory {
             .mode(FILE_MODE)
             .open(&unfinished)
             .map_err(failed)?;
-        file.write_all(format!("{FORMAT_WORD} {FORMAT}\n").as_bytes())
-            .map_err(failed)?;
+        file.write_all(format_mark().as_bytes()).map_err(failed)?;
         file.sync_all().map_err(failed)?;
         fs::rename(&unfinished, &path).map_err(failed)?;
         for directory in [&state, &self.member] {

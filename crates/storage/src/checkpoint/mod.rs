@@ -37,3 +37,18 @@ pub const NEXT_MANIFEST_NAME: &str = "manifest.tmp";
 
 /// Name of the manifest of a state that a leader sent, until it takes the place of the own one.
 pub const RECEIVED_MANIFEST_NAME: &str = "manifest.received";
+
+/// Name of the file in the directory of the state that names its format.
+pub const FORMAT_NAME: &str = "format";
+
+/// The format of the state that this release writes, and the newest it reads.
+pub const FORMAT: u32 = 1;
+
+/// The word in front of the number in that file.
+pub const FORMAT_WORD: &str = "kvorum-state";
+
+/// The content of that file.
+#[must_use]
+pub fn format_mark() -> String {
+    format!("{FORMAT_WORD} {FORMAT}\n")
+}

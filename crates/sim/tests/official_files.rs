@@ -1,0 +1,358 @@
+//! The ways between an official server's files and ours, with the power going at every disk call:
+//! what is found afterwards is the old directory or the new one, whole, and never half.
+
+use std::path::{Path, PathBuf};
+
+use kvorum_member::apply::{Apply, Effect, Input, Local};
+use kvorum_member::backend::{Backend, Encoding, Sizing};
+use kvorum_member::checkpoint;
+use kvorum_member::cluster::{Change, Member, Roster, Version};
+use kvorum_member::official::{self, Founding, OfficialError, Site};
+use kvorum_proto::etcdserverpb::internal_raft_request::Payload;
+use kvorum_proto::etcdserverpb::{
+    CompactionRequest, DeleteRangeRequest, InternalRaftRequest, LeaseGrantRequest, PutRequest,
+};
+use kvorum_proto::ids::{ClusterId, MemberId, RequestId};
+use kvorum_proto::raftpb::{Entry, EntryType, HardState};
+use kvorum_proto::walpb::Snapshot;
+use kvorum_sim::disk::{Disk, Fault};
+use kvorum_sim::random::Random;
+use kvorum_storage::bolt::Reader;
+use kvorum_storage::checkpoint::Directory;
+use kvorum_storage::vfs::{DIRECTORY_MODE, FILE_MODE, OpenMode, Vfs as _, VfsFile as _};
+use kvorum_storage::wal::{self, Append, Lane, Metadata, Ticket};
+use prost::Message as _;
+
+const MEMBER: MemberId = MemberId(1);
+const TERM: u64 = 2;
+/// The last entry that the database holds; the log goes on behind it.
+const IN_DATABASE: usize = 9;
+/// Up to here the log tells nothing, so that it is not enough without a state.
+const BEFORE_LOG: u64 = 5;
+const OLD: Version = Version {
+    major: 3,
+    minor: 5,
+    patch: 0,
+};
+
+fn local() -> Local {
+    Local {
+        member: MEMBER,
+        first_request: RequestId(u64::MAX),
+    }
+}
+
+fn options() -> wal::Options {
+    wal::Options {
+        segment_bytes: 64 << 10,
+        ahead_bytes: 8 << 10,
+        ..wal::Options::default()
+    }
+}
+
+fn member() -> PathBuf {
+    "/data/member".into()
+}
+
+/// The entries of a short life.
+fn entries() -> Vec<Entry> {
+    let add = Change::Add(Member::new(MEMBER, vec!["http://m:1".to_owned()], false));
+    let add = add.to_wire(0, &Roster::new()).encode_to_vec();
+    let put = |key: &'static str, value: usize| {
+        Payload::Put(PutRequest {
+            key: key.into(),
+            value: vec![b'v'; value].into(),
+            lease: if key == "b" { 7 } else { 0 },
+            ..PutRequest::default()
+        })
+    };
+    let delete = |key: &'static str| {
+        Payload::DeleteRange(DeleteRangeRequest {
+            key: key.into(),
+            ..DeleteRangeRequest::default()
+        })
+    };
+    let requests = [
+        Payload::LeaseGrant(LeaseGrantRequest { ttl: 1000, id: 7 }),
+        put("a", 10),
+        put("b", 3_000),
+        put("a", 20),
+        put("c", 0),
+        delete("a"),
+        Payload::Compaction(CompactionRequest {
+            revision: 4,
+            physical: false,
+        }),
+        put("b", 5_000),
+        put("d", 1),
+        delete("c"),
+        put("a", 30),
+    ];
+    let requests = requests.into_iter().map(|payload| {
+        let request = InternalRaftRequest {
+            header: None,
+            id: 5,
+            payload: Some(payload),
+        };
+        (EntryType::EntryNormal, request.encode_to_vec())
+    });
+    let all = [(EntryType::EntryConfChange, add)]
+        .into_iter()
+        .chain(requests);
+    let entry = |(index, (kind, data)): (u64, (EntryType, Vec<u8>))| Entry {
+        term: Some(TERM),
+        index: Some(index),
+        r#type: Some(kind as i32),
+        data: Some(data.into()),
+    };
+    (1..).zip(all).map(entry).collect()
+}
+
+fn apply_to(apply: &mut Apply, entries: &[Entry]) {
+    apply.input(Input::Committed(entries.to_vec()));
+    while let Some(effect) = apply.take_effect() {
+        assert!(!matches!(effect, Effect::Stop(_)), "{effect:?}");
+    }
+}
+
+/// The state that every way must lead to, as far as a hash tells it.
+fn digest(apply: &mut Apply) -> String {
+    while apply.compaction_pending() {
+        apply.input(Input::CompactStep { records_max: 100 });
+    }
+    while apply.take_effect().is_some() {}
+    apply.check_invariants();
+    let hash = apply.read_view().keys.hash_kv(0).expect("undamaged");
+    format!("{} {hash:?}", apply.digest())
+}
+
+fn expected() -> String {
+    let mut apply = Apply::new(local());
+    apply_to(&mut apply, &entries());
+    digest(&mut apply)
+}
+
+/// The database of an official server at an entry.
+fn database(to: usize) -> Vec<u8> {
+    let mut apply = Apply::new(local());
+    apply_to(&mut apply, &entries()[..to]);
+    let backend = Backend::new(&apply).written_for(OLD);
+    let mut sizing = Sizing::new(&backend);
+    while sizing.step(100).expect("it fits") {}
+    let layout = sizing.finish().expect("it fits");
+    let mut encoding = Encoding::new(&backend, layout).expect("it fits");
+    let mut file = Vec::new();
+    while let Some(blob) = encoding.blob(1 << 20).expect("it fits") {
+        file.extend_from_slice(&blob);
+    }
+    file
+}
+
+fn write(disk: &Disk, path: &Path, bytes: &[u8]) {
+    let mode = OpenMode::CreateNew { mode: FILE_MODE };
+    let mut file = disk.open(path, mode).expect("a new file");
+    file.write_at(0, bytes).expect("room");
+    file.sync().expect("a sync");
+    let above = path.parent().expect("in a directory");
+    disk.sync_directory(above).expect("a sync");
+}
+
+fn make_directory(disk: &Disk, path: &Path) {
+    disk.create_directory(path, DIRECTORY_MODE).expect("free");
+    let above = path.parent().expect("in a directory");
+    disk.sync_directory(above).expect("a sync");
+}
+
+/// A disk with the data directory, and in it nothing.
+fn empty_disk() -> Disk {
+    let disk = Disk::new(Random::new(7));
+    make_directory(&disk, Path::new("/data"));
+    disk
+}
+
+/// A disk with the directory of an official member.
+fn official_disk() -> Disk {
+    let disk = empty_disk();
+    make_directory(&disk, &member());
+    make_directory(&disk, &member().join("snap"));
+    write(&disk, &member().join("snap/db"), &database(IN_DATABASE));
+    make_log(&disk);
+    disk
+}
+
+fn make_log(disk: &Disk) {
+    let metadata = Metadata {
+        node: MEMBER,
+        cluster: ClusterId(3),
+    };
+    let log = member().join("wal");
+    let mut opened = wal::create(disk, &log, metadata, options()).expect("a new log");
+    let entries = entries();
+    opened.log.append(Append {
+        ticket: Ticket(1),
+        hard_state: Some(HardState {
+            term: Some(TERM),
+            vote: Some(MEMBER.0),
+            commit: Some(entries.len() as u64),
+        }),
+        entries,
+        must_sync: true,
+    });
+    let record = Snapshot {
+        index: Some(BEFORE_LOG),
+        term: Some(TERM),
+        conf_state: None,
+    };
+    opened.log.append_snapshot(Ticket(2), &record, None);
+    while let Some(output) = opened.log.take_output() {
+        if let wal::Output::Job(job) = output {
+            match job.lane() {
+                Lane::Foreground => opened.executor.run(&job).expect("it is written"),
+                Lane::Background => opened.background.run(&job).expect("it is written"),
+            }
+            opened.log.done(job.id);
+        }
+    }
+}
+
+/// A start of ours: what it comes to.
+fn start(disk: &Disk) -> Result<String, Box<dyn std::error::Error>> {
+    let member = member();
+    official::settle(disk, &member)?;
+    let opened = wal::open(disk, &member.join("wal"), options())?;
+    if disk.exists(&member.join("snap/db"))? {
+        official::take_over(disk, &member, &opened.recovered, local())?;
+    }
+    let directory = Directory::new(disk.clone(), member.join("state"));
+    let state = checkpoint::open(&directory, opened.recovered, local())?;
+    let mut apply = state.apply;
+    let commit = state.recovered.hard_state.commit();
+    let entries = state.recovered.entries;
+    let committed: Vec<Entry> = entries
+        .into_iter()
+        .filter(|entry| entry.index() <= commit)
+        .collect();
+    apply_to(&mut apply, &committed);
+    Ok(digest(&mut apply))
+}
+
+/// Does `work` with the power going before and after each of its disk calls, then looks with
+/// `check`. How many calls there are.
+fn with_each_crash<T>(
+    prepared: &Disk,
+    work: impl Fn(&Disk) -> Result<T, Box<dyn std::error::Error>>,
+    check: impl Fn(&Disk, &str),
+) -> u64 {
+    let whole = prepared.copy();
+    let before = whole.calls();
+    assert!(work(&whole).is_ok(), "{:?}", work(&whole).err());
+    let calls = whole.calls() - before;
+    for call in 0..calls {
+        for fault in [Fault::CrashBefore, Fault::CrashAfter] {
+            let disk = prepared.copy();
+            disk.plan(disk.calls() + call, fault);
+            let crashed = work(&disk);
+            let place = format!("{fault:?} at call {call} of {calls}");
+            assert!(crashed.is_err() || fault == Fault::CrashAfter, "{place}");
+            disk.forget_plan();
+            disk.restart();
+            check(&disk, &place);
+        }
+    }
+    calls
+}
+
+#[test]
+fn a_take_over_that_is_interrupted_is_not_begun_or_is_done() {
+    let expected = expected();
+    let calls = with_each_crash(&official_disk(), start, |disk, place| {
+        let found = start(disk).unwrap_or_else(|error| panic!("{place}: {error}"));
+        assert_eq!(found, expected, "{place}");
+        let snap = disk.exists(&member().join("snap")).expect("a look");
+        let kept = disk
+            .exists(&member().join("official-1/db"))
+            .expect("a look");
+        assert!(!snap && kept, "{place}: the official files are kept");
+    });
+    assert!(calls > 30, "{calls} calls are not a take-over");
+}
+
+fn restore(disk: &Disk) -> Result<(), Box<dyn std::error::Error>> {
+    let path = Path::new("/saved");
+    let file = disk.open(path, OpenMode::Read)?;
+    let founding = Founding {
+        members: vec![Member::new(MEMBER, vec!["http://m:2".to_owned()], false)],
+        this: MEMBER,
+        bump_revision: 100,
+    };
+    let site = Site {
+        data: Path::new("/data"),
+        log: None,
+    };
+    Ok(official::found(
+        disk,
+        path,
+        Reader::open(file)?,
+        &founding,
+        site,
+    )?)
+}
+
+#[test]
+fn a_restore_that_is_interrupted_left_nothing_or_is_done() {
+    let prepared = empty_disk();
+    write(&prepared, Path::new("/saved"), &database(entries().len()));
+    let whole = prepared.copy();
+    restore(&whole).expect("no fault is planned");
+    let expected = start(&whole).expect("it was just made");
+    let calls = with_each_crash(&prepared, restore, |disk, place| {
+        if !disk.exists(&member()).expect("a look") {
+            let data = Path::new("/data");
+            assert!(official::is_free(disk, data).expect("a look"), "{place}");
+            restore(disk).unwrap_or_else(|error| panic!("{place}: {error}"));
+        }
+        let found = start(disk).unwrap_or_else(|error| panic!("{place}: {error}"));
+        assert_eq!(found, expected, "{place}");
+    });
+    assert!(calls > 30, "{calls} calls are not a restore");
+}
+
+fn give_back(disk: &Disk) -> Result<(), Box<dyn std::error::Error>> {
+    official::give_back(disk, &member(), &member().join("wal"), OLD)?;
+    Ok(())
+}
+
+#[test]
+fn a_way_back_that_is_interrupted_leaves_a_directory_of_one_of_the_two() {
+    let expected = expected();
+    let prepared = official_disk();
+    start(&prepared).expect("no fault is planned");
+    with_each_crash(&prepared.copy(), give_back, |disk, place| {
+        // An official server can start: what it reads is there and goes with the log.
+        let state = disk.exists(&member().join("state")).expect("a look");
+        if !state {
+            let file = disk.open(&member().join("snap/db"), OpenMode::Read);
+            let reader = Reader::open(file.expect(place)).expect(place);
+            let imported = kvorum_member::backend::import::Imported::read(&reader).expect(place);
+            let log = wal::read(disk, &member().join("wal")).expect(place);
+            assert_eq!(imported.applied.0, log.snapshot.index(), "{place}");
+        }
+        // Ours can in any case.
+        let found = start(disk).unwrap_or_else(|error| panic!("{place}: {error}"));
+        assert_eq!(found, expected, "{place}");
+    });
+}
+
+/// Bytes that are not what they were are refused, and nothing is moved.
+#[test]
+fn a_damaged_database_stays_where_it_is() {
+    let disk = official_disk();
+    let path = member().join("snap/db");
+    disk.flip_bit(&path, 2 * 4096 + 3, 1);
+    let error = start(&disk).expect_err("a damaged page").to_string();
+    assert!(error.contains("snap/db: page"), "{error}");
+    assert!(disk.exists(&path).expect("a look"));
+    let opened = wal::open(&disk, &member().join("wal"), options()).expect("the log is whole");
+    let again = official::take_over(&disk, &member(), &opened.recovered, local());
+    assert!(matches!(again, Err(OfficialError::Database { .. })));
+}
