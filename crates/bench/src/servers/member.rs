@@ -98,11 +98,15 @@ impl Member {
         self.folder.join("log")
     }
 
-    /// `serializable`: it need not know of a leader.
-    pub(super) fn wait_until_it_serves(&mut self, serializable: bool) -> Result<()> {
+    /// Waits for the first answer to a read. `serializable`: it need not know of a leader.
+    pub(super) fn wait_until_it_serves(
+        &mut self,
+        serializable: bool,
+        at_most: Duration,
+    ) -> Result<()> {
         let started = Instant::now();
         loop {
-            let answer = api::read_any(self.client, serializable, START_TIMEOUT);
+            let answer = api::read_any(self.client, serializable, at_most);
             let Err(error) = answer else {
                 return Ok(());
             };
@@ -111,7 +115,7 @@ impl Member {
                 let log = fs::read_to_string(self.log()).unwrap_or_default();
                 bail!("the server ended with {status}:\n{}", tail(&log));
             }
-            if started.elapsed() > START_TIMEOUT {
+            if started.elapsed() > at_most {
                 return Err(error.context("the server does not serve"));
             }
             std::thread::sleep(POLL);

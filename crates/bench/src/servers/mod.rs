@@ -23,6 +23,8 @@ const POLL: Duration = Duration::from_millis(5);
 /// How long a cluster may take to accept a new member.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 const JOIN_POLL: Duration = Duration::from_millis(250);
+/// How long a new member may take until it has what the others have.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -74,7 +76,7 @@ impl Servers {
             member.spawn(&servers.setup, &cluster, "new", servers.group.as_ref())?;
         }
         for member in &mut servers.members {
-            member.wait_until_it_serves(false)?;
+            member.wait_until_it_serves(false, START_TIMEOUT)?;
         }
         Ok(servers)
     }
@@ -161,7 +163,7 @@ impl Servers {
         let started = Instant::now();
         let member = &mut self.members[place];
         member.spawn(&self.setup, &cluster, "existing", self.group.as_ref())?;
-        member.wait_until_it_serves(false)?;
+        member.wait_until_it_serves(false, START_TIMEOUT)?;
         Ok(started.elapsed())
     }
 
@@ -183,12 +185,16 @@ impl Servers {
         let committed = api::status(leader, START_TIMEOUT)?.raft_index;
         let member = &mut self.members[place];
         member.spawn(&self.setup, &cluster, "existing", self.group.as_ref())?;
-        member.wait_until_it_serves(true)?;
+        member.wait_until_it_serves(true, CATCH_UP_TIMEOUT)?;
         let address = member.client;
-        while api::status(address, START_TIMEOUT)?.raft_applied_index < committed {
+        loop {
+            let applied = api::status(address, START_TIMEOUT)?.raft_applied_index;
+            if applied >= committed {
+                break;
+            }
             ensure!(
-                started.elapsed() < START_TIMEOUT,
-                "the new member does not catch up"
+                started.elapsed() < CATCH_UP_TIMEOUT,
+                "the new member does not catch up: applied {applied} of {committed}"
             );
             std::thread::sleep(POLL);
         }
