@@ -238,6 +238,62 @@ const BUGS: &[Bug] = &[
             "Input::Propose(proposals) => consensus::Input::Propose([proposals.clone(), proposals].concat()),",
         ),
     },
+    Bug {
+        name: "a segment is not synced before its checkpoint",
+        file: "storage/src/checkpoint/directory.rs",
+        change: (
+            "file.sync()\n            .map_err(|error| failed(&name, \"syncing\", error))?;",
+            "let _ = &mut file;",
+        ),
+    },
+    Bug {
+        name: "the directory is not synced after a new manifest",
+        file: "storage/src/checkpoint/directory.rs",
+        change: (
+            "            .map_err(|error| failed(&next, \"renaming\", error))?;\n        self.sync_names()",
+            "            .map_err(|error| failed(&next, \"renaming\", error))",
+        ),
+    },
+    Bug {
+        name: "a manifest is replaced before its last segment is written",
+        file: "member/src/checkpoint/machine.rs",
+        change: (
+            "let listed: Vec<Listed> = listed.collect::<Option<_>>()?;",
+            "let listed: Vec<Listed> = listed.flatten().collect();",
+        ),
+    },
+    Bug {
+        name: "a checkpoint says that it holds one entry more",
+        file: "member/src/apply/checkpoint.rs",
+        change: (
+            "index: self.state.applied,",
+            "index: kvorum_proto::ids::LogIndex(self.state.applied.0 + 1),",
+        ),
+    },
+    Bug {
+        name: "a checkpoint forgets the leases",
+        file: "member/src/backend/mod.rs",
+        change: (
+            "bucket(schema::LEASE, self.leases.iter().map(lease))",
+            "bucket(schema::LEASE, [])",
+        ),
+    },
+    Bug {
+        name: "a copy drops tombstones that older files need",
+        file: "mvcc/src/segment_image.rs",
+        change: (
+            "let is_needed = row.version == 0 && !self.is_oldest;",
+            "let is_needed = false;",
+        ),
+    },
+    Bug {
+        name: "a copy leaves out what came last",
+        file: "mvcc/src/segment_image.rs",
+        change: (
+            "self.looked = true;",
+            "self.looked = true; if let Some(last) = self.kept.last_mut() { *last = 0; }",
+        ),
+    },
 ];
 
 /// Plants each bug whose name holds `name` in turn and prints a row of the table in `docs/testing.md` for it.

@@ -385,7 +385,11 @@ impl Core {
             Input::TransferLeader(to) => consensus::Input::TransferLeader(to),
             Input::JobDone(job) => return self.queues.jobs_done.push_back(job),
             Input::StateDone(done) => return self.queues.state_done.push_back(done),
-            Input::Defragment => return self.queues.apply.push_back(apply::Input::Defragment),
+            Input::Defragment => {
+                // What is not in files yet goes there, and what was replaced can go.
+                self.checkpoints.ask();
+                return self.queues.apply.push_back(apply::Input::Defragment);
+            }
             Input::Flush => return self.queues.flush = true,
             Input::KeepAlive { token, id } => {
                 return self
