@@ -142,6 +142,7 @@ fn start(
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
+            state_directory: config.member_directory().join("state"),
             read_timeout: config.raft_read_timeout.to_duration(),
             runtime: runtime.clone(),
         },

@@ -5,3 +5,4 @@ mod membership;
 mod mixed;
 mod port;
 mod running;
+mod snapshots;

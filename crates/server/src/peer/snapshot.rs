@@ -144,7 +144,7 @@ async fn post(link: &Link, message: &raftpb::Message, state: Backend) -> io::Res
 /// Makes the file piece by piece, as the peer takes it; ends early when nobody does.
 fn encode(state: &Backend, pieces: &mpsc::Sender<Bytes>) -> Result<u64, BackendError> {
     let mut sizing = Sizing::new(state);
-    while !sizing.step(SIZING_PAIRS)? {
+    while sizing.step(SIZING_PAIRS)? {
         if pieces.is_closed() {
             return Ok(0);
         }

@@ -404,7 +404,11 @@ impl CoreThread {
                         peers.send_snapshot(message, state);
                     }
                 }
-                core::Output::SnapshotDone { .. } => {
+                core::Output::SnapshotDone { installed, .. } => {
+                    if installed {
+                        // A state from elsewhere has counted on its own.
+                        self.baseline = None;
+                    }
                     if let Some(peers) = self.member.peers() {
                         peers.snapshot_done();
                     }

@@ -51,28 +51,36 @@ pub(super) fn standing(metrics: &Metrics, core: &Core, waiting: usize) {
         .set(view.count(&Interval::all(), 0).unwrap_or_default() as f64);
 }
 
-/// What the machines have done since `baseline`.
+/// What the machines have done since `baseline`. A snapshot of the leader may have set them back to less.
 pub(super) fn done(metrics: &Metrics, core: &Core, baseline: &Baseline) {
     let (store, before) = (core.apply().counts(), baseline.store);
     metrics
         .put_bytes
-        .set((store.put_bytes - before.put_bytes) as f64);
-    metrics.puts.raise_to(store.puts - before.puts);
-    metrics.deletes.raise_to(store.deletes - before.deletes);
-    metrics.txns.raise_to(store.txns - before.txns);
+        .set((store.put_bytes.saturating_sub(before.put_bytes)) as f64);
     metrics
-        .compaction_keys
-        .raise_to(store.compacted_records - before.compacted_records);
+        .puts
+        .raise_to(store.puts.saturating_sub(before.puts));
+    metrics
+        .deletes
+        .raise_to(store.deletes.saturating_sub(before.deletes));
+    metrics
+        .txns
+        .raise_to(store.txns.saturating_sub(before.txns));
+    metrics.compaction_keys.raise_to(
+        store
+            .compacted_records
+            .saturating_sub(before.compacted_records),
+    );
     let (leases, before) = (core.leases().counts(), baseline.leases);
     metrics
         .lease_granted
-        .raise_to(leases.granted - before.granted);
+        .raise_to(leases.granted.saturating_sub(before.granted));
     metrics
         .lease_revoked
-        .raise_to(leases.revoked - before.revoked);
+        .raise_to(leases.revoked.saturating_sub(before.revoked));
     metrics
         .lease_expired
-        .raise_to(leases.expired - before.expired);
+        .raise_to(leases.expired.saturating_sub(before.expired));
 }
 
 /// The histograms of requests that the core thread answers, each looked up once.

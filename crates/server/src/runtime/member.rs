@@ -382,6 +382,11 @@ impl Member {
         self.send(Command::Peer(news));
     }
 
+    /// What the disk holds is not known any more: the member must stop.
+    pub(super) fn disk_failed(&self, reason: String) {
+        self.send(Command::Failed(reason));
+    }
+
     /// A peer says that this member was removed.
     pub(crate) fn removed_by_peers(&self) {
         self.send(Command::Removed);

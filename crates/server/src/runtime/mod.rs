@@ -21,6 +21,7 @@ pub(crate) mod handover;
 pub(crate) mod leader;
 mod measure;
 mod member;
+mod receive;
 pub(crate) mod reconfigure;
 mod request_ids;
 mod running;

@@ -1,17 +1,20 @@
 //! Starting the threads of a member and ending them.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use kvorum_member::apply;
 use kvorum_mvcc::watch;
 use kvorum_proto::ids::MemberId;
 use tokio::sync::oneshot;
 
 use super::core_thread::{CoreThread, Settings, StopReason};
 use super::disk::DiskThreads;
+use super::receive::Receiver;
 use super::request_ids::RequestIds;
 use super::state_disk::StateThreads;
 use super::{Clock, Member, MemberSettings, watch_thread};
@@ -54,6 +57,8 @@ pub struct Start {
 pub struct PeerSettings {
     /// Where this member says that peers reach it.
     pub urls: Vec<String>,
+    /// Where snapshots are received.
+    pub state_directory: PathBuf,
     /// `--raft-read-timeout`.
     pub read_timeout: Duration,
     /// Where the tasks of the links run.
@@ -94,7 +99,12 @@ impl Running {
             Arc::clone(&start.metrics),
         )?;
         let disks = DiskThreads::start(executor, background, &commands, &start.metrics)?;
+        let receiving = state.clone();
         let state = StateThreads::start(state, disks.load(), &commands)?;
+        let local = apply::Local {
+            member: identity.member,
+            first_request: requests.first(),
+        };
         let member = Member::new(
             identity,
             view,
@@ -104,12 +114,18 @@ impl Running {
             requests.0,
             start.member,
         );
+        let receiver = Receiver {
+            member: member.clone(),
+            local,
+            executor: receiving,
+            directory: start.peers.state_directory,
+        };
         let local = Local {
             member: member.clone(),
             identity,
             peer_urls: start.peers.urls,
             read_timeout: start.peers.read_timeout,
-            snapshots: None,
+            snapshots: Some(Arc::new(receiver)),
             runtime: start.peers.runtime,
         };
         member.set_peers(Peers::start(local, introduced));
