@@ -15,13 +15,24 @@
 //! ```text
 //! Propose ─► Append(ticket) ─► Persisted(ticket) ─► Commit(entries) ─► Applied(index)
 //! Read    ─► one ReadIndex round for all that wait ─► ReadReady(tokens, index)
+//! Snapshot ─► AppendSnapshot(ticket) ─► Persisted(ticket) ─► Install(index) ─► Applied(index)
 //! ```
+//!
+//! A leader's messages leave at once, side by side with its own disk. A follower's wait for the disk
+//! when they promise something; forwarded requests, answers to heartbeats and pre-votes do not.
 //!
 //! # What is held here and what is refused
 //!
 //! The crate drops a proposal when there is no leader or while leadership is handed over, and a
 //! read index before the leader's first commit of its term, without a word. Both are held here
-//! instead, up to named bounds and not longer than a request may take; then they are refused.
+//! instead, up to named bounds and not longer than a request may take; then they are refused. What a
+//! leader proposes on its own ([`Input::Intend`]) counts in its term only.
+//!
+//! # When a leader goes
+//!
+//! Its closed connections ([`Input::Closed`]) make the others forget it and ask for pre-votes in
+//! turn (the module `hurry`), so a new one is there before a time-out has passed. A leader without a
+//! quorum steps down by itself.
 //!
 //! # Invariants
 //!
