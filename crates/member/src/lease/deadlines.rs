@@ -39,10 +39,12 @@ use super::ttl_seconds_min;
 
 /// How often ended leases are looked for.
 pub const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// How many ended leases one check picks at most; the rest wait for the next one.
-pub const PICKED_PER_CHECK_MAX: usize = 500;
-/// How many revokes are under way at a time; more picked leases wait for their turn.
-pub const REVOKES_IN_FLIGHT_MAX: usize = 16;
+/// How many ended leases one check picks at most; the rest wait for the next one. Twelve times what etcd picks: of
+/// 100,000 leases that end together the last is gone within 10 s.
+pub const PICKED_PER_CHECK_MAX: usize = 6_000;
+/// How many revokes are under way at a time; more picked leases wait for their turn. A batch of so many is applied in
+/// well under a millisecond, so requests that come meanwhile hardly wait.
+pub const REVOKES_IN_FLIGHT_MAX: usize = 64;
 /// After how long a revoke, or the clearing of a checkpoint, is asked for again.
 pub const REVOKE_RETRY: Duration = Duration::from_secs(3);
 /// From how many leases on a new leader spreads their ends.
