@@ -711,3 +711,54 @@ fn the_same_inputs_give_the_same_outputs() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn a_snapshot_is_recorded_with_no_commit_index_beyond_itself() {
+    let mut consensus = Consensus::join(config(3)).expect("settings that fit");
+    let message = |kind: raftpb::MessageType| raftpb::Message {
+        r#type: Some(kind as i32),
+        from: Some(1),
+        to: Some(3),
+        term: Some(2),
+        index: Some(10),
+        log_term: Some(2),
+        ..Default::default()
+    };
+    let conf_state = raftpb::ConfState {
+        voters: vec![1, 2, 3],
+        ..Default::default()
+    };
+    let metadata = raftpb::SnapshotMetadata {
+        conf_state: Some(conf_state),
+        index: Some(10),
+        term: Some(2),
+    };
+    consensus.input(Input::Snapshot(Box::new(raftpb::Message {
+        snapshot: Some(raftpb::Snapshot {
+            data: None,
+            metadata: Some(metadata),
+        }),
+        ..message(raftpb::MessageType::MsgSnap)
+    })));
+    consensus.input(Input::Message(Box::new(raftpb::Message {
+        entries: vec![raftpb::Entry {
+            r#type: Some(0),
+            term: Some(2),
+            index: Some(11),
+            data: None,
+        }],
+        commit: Some(11),
+        ..message(raftpb::MessageType::MsgApp)
+    })));
+    consensus.poll();
+    let outputs: Vec<_> = std::iter::from_fn(|| consensus.take_output()).collect();
+    let commits: Vec<_> = outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::AppendSnapshot { hard_state, .. } => hard_state.commit,
+            Output::Append(append) => append.hard_state.and_then(|state| state.commit),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(commits, [10, 11], "{outputs:?}");
+}

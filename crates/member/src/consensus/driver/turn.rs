@@ -153,7 +153,9 @@ impl Consensus {
         self.node.mut_store().restore(metadata);
         self.flow.clear();
         self.configured = index;
-        let hard_state = convert::hard_state_out(&self.node.raft.hard_state());
+        // Entries that came with it are committed too, but stand behind this record.
+        let mut hard_state = convert::hard_state_out(&self.node.raft.hard_state());
+        hard_state.commit = Some(index.0);
         self.outputs.push_back(Output::AppendSnapshot {
             ticket: self.gates.next_ticket(),
             snapshot: convert::snapshot_record(snapshot),
