@@ -205,8 +205,9 @@ pub enum Output {
     SnapshotDone {
         /// Where the snapshot stands.
         index: LogIndex,
-        /// The log holds its record durably and the state is taken over: it is the ground to start
-        /// from, and what was before it can go. Otherwise it is not wanted and can go itself.
+        /// The log holds its record durably, the state is taken over and its files are the member's
+        /// own: it is the ground to start from, and another one may be received. Otherwise it is
+        /// not wanted and can go itself.
         installed: bool,
     },
     /// Term, leader or role changed.
@@ -247,6 +248,8 @@ pub struct Core {
     segment_bytes: u64,
     /// The log is durable up to here.
     durable: Ticket,
+    /// Snapshots whose state is taken over, and whose files the disk has not adopted yet.
+    adopting: VecDeque<LogIndex>,
     /// Received states that wait for consensus to want them.
     received: BTreeMap<LogIndex, Box<Apply>>,
     queues: Queues,
@@ -338,6 +341,7 @@ impl Core {
             orphans: BTreeSet::new(),
             segment_bytes: 0,
             durable: Ticket::default(),
+            adopting: VecDeque::new(),
             received: BTreeMap::new(),
             queues: Queues::default(),
             outputs: VecDeque::new(),
@@ -712,7 +716,6 @@ impl Core {
         match state {
             Some(state) => {
                 self.queues.apply.push_back(apply::Input::Install(state));
-                self.snapshot_done(index, true);
             }
             None => self.outputs.push_back(Output::Stop {
                 reason: format!("the state of snapshot {} was never received", index.0),
@@ -720,7 +723,7 @@ impl Core {
         }
     }
 
-    fn snapshot_done(&mut self, index: LogIndex, installed: bool) {
+    pub(super) fn snapshot_done(&mut self, index: LogIndex, installed: bool) {
         self.outputs
             .push_back(Output::SnapshotDone { index, installed });
     }

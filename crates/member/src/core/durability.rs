@@ -79,7 +79,12 @@ impl Core {
                     self.queues.consensus.push_back(input);
                 }
             }
-            Done::Removed | Done::Adopted => {}
+            Done::Adopted => {
+                if let Some(index) = self.adopting.pop_front() {
+                    self.snapshot_done(index, true);
+                }
+            }
+            Done::Removed => {}
         }
     }
 
@@ -133,6 +138,7 @@ impl Core {
         self.orphans.append(&mut self.writing);
         old.retain(|id| !self.orphans.contains(id));
         self.log.release(index);
+        self.adopting.push_back(index);
         self.state_job(Job::Adopt);
         if !old.is_empty() {
             self.state_job(Job::Store(StoreJob::Remove(old)));
