@@ -5,6 +5,7 @@
 pub mod alarm;
 pub mod apply;
 pub mod auth;
+pub mod auto_compaction;
 pub mod backend;
 pub mod check;
 pub mod checkpoint;

@@ -24,8 +24,8 @@ use crate::process::data_directory::{self, DataDirectory};
 use crate::process::signals::{Signals, StopSignal};
 use crate::process::{limits, service};
 use crate::runtime::{
-    Member, MemberSettings, PeerSettings, Requests, Running, Settings, Start, StopReason, handover,
-    versions,
+    Member, MemberSettings, PeerSettings, Requests, Running, Settings, Start, StopReason,
+    auto_compaction, handover, versions,
 };
 use crate::transport::Server;
 
@@ -166,6 +166,9 @@ async fn live(
         .peers()
         .map(|peers| ports::open_to_peers(config, &mut bound, peers, &metrics));
     tokio::spawn(versions::monitor(member.clone()));
+    if let Some(retention) = config::auto_compaction_retention(config)? {
+        tokio::spawn(auto_compaction::run(member.clone(), retention));
+    }
     if config.initial_election_tick_advance {
         tokio::spawn(handover::advance_election(member.clone()));
     }

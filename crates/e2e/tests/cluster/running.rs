@@ -8,7 +8,8 @@ on_each_server!(
     three_members_serve_through_each_and_outlive_any_one,
     leadership_moves_when_asked_and_when_the_leader_ends,
     leases_are_kept_alive_and_asked_for_through_any_member,
-    a_minority_refuses_what_needs_a_quorum
+    a_minority_refuses_what_needs_a_quorum,
+    history_goes_by_itself_on_every_member,
 );
 
 fn three_members_serve_through_each_and_outlive_any_one(subject: Subject) {
@@ -143,4 +144,38 @@ fn a_minority_refuses_what_needs_a_quorum(subject: Subject) {
     assert!(health.stderr.contains("unhealthy"), "{health:?}");
     cluster.restart(1);
     cluster.put("k", "x");
+}
+
+fn history_goes_by_itself_on_every_member(subject: Subject) {
+    let flags = [
+        "--auto-compaction-mode=periodic",
+        "--auto-compaction-retention=1s",
+    ];
+    let Some(cluster) = Cluster::start(&[subject; 3], &flags) else {
+        return;
+    };
+    for value in ["1", "2", "3"] {
+        cluster.must(&["put", "k", value]);
+    }
+    // The first tries may be for a revision before the puts.
+    for place in 0..3 {
+        cluster.wait("compaction on each member", || {
+            let read = cluster.etcdctl_on(place, &["get", "k", "--rev=2", "--consistency=s"]);
+            let text = "etcdserver: mvcc: required revision has been compacted";
+            read.stderr.contains(text).then_some(())
+        });
+    }
+    let compacted = |place: usize| {
+        let lines = cluster.log(place);
+        let done = |line: &&String| line.contains("completed auto periodic compaction");
+        lines.iter().filter(done).count()
+    };
+    let leader = cluster.leader();
+    assert!(compacted(leader) > 0, "the leader says so");
+    for place in (0..3).filter(|place| *place != leader) {
+        assert_eq!(compacted(place), 0, "only the leader compacts");
+    }
+    let kept = cluster.must(&["get", "k", "--print-value-only"]);
+    assert_eq!(kept, "3\n");
+    cluster.same_hash();
 }

@@ -118,7 +118,6 @@ const NO_SNAPSHOTS: &str = "files of raft snapshots are not made yet";
 const NO_BACKEND: &str =
     "it tunes the backend of the official server, which this one does not have";
 const NO_GATEWAY: &str = "the JSON gateway is not there yet and stays off";
-const AUTO_COMPACTION: &str = "automatic compaction is not there yet";
 const DISCOVERY: &str = "the discovery service is called without TLS";
 const TLS: &str = "TLS is not there yet";
 const AUTH: &str = "authentication is not there yet";
@@ -286,11 +285,11 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
             "Ask for a pre-vote before an election."),
         flag("auto-compaction-retention",
             Text(|c| &mut c.auto_compaction_retention),
-            "0", Refused(AUTO_COMPACTION),
+            "0", Works,
             "History to keep: hours or a duration, or revisions; 0 switches automatic compaction off."),
         flag("auto-compaction-mode",
             Text(|c| &mut c.auto_compaction_mode),
-            "periodic", NoEffect(AUTO_COMPACTION),
+            "periodic", Works,
             "What --auto-compaction-retention counts: 'periodic' for time, 'revision' for revisions."),
         flag("v2-deprecation",
             EnforcedChoice(&["write-only", "write-only-skip-check", "write-only-drop-data", "gone"]),

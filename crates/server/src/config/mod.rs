@@ -49,7 +49,7 @@ pub use gates::{FeatureGates, Gate, GateError, Stage};
 pub use help::text as help_text;
 pub use settings::{Config, Discovery, LogSettings, QUOTA_BYTES_DEFAULT, Tls, Tracing};
 pub use url::{Scheme, Url, UrlError};
-pub use validate::{Invalid, Retention, auto_compaction_retention};
+pub use validate::{Invalid, auto_compaction_retention};
 
 use crate::log::Line;
 use crate::process::version;

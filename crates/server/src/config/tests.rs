@@ -535,7 +535,6 @@ fn flags_without_effect_are_named_when_they_are_changed() {
             "--name=a",
             "--backend-batch-limit=5",
             "--max-wals=5",
-            "--auto-compaction-mode=revision",
             "--corrupt-check-time=2s",
             "--raft-write-timeout=9s",
             "--feature-gates=AllBeta=false",
@@ -552,7 +551,6 @@ fn flags_without_effect_are_named_when_they_are_changed() {
         [
             "backend-batch-limit",
             "raft-write-timeout",
-            "auto-compaction-mode",
             "corrupt-check-time",
         ]
     );
@@ -573,6 +571,8 @@ fn flags_that_work_bring_no_notice() {
             "--snapshot-catchup-entries=5",
             "--compaction-batch-limit=10",
             "--compaction-sleep-interval=1ms",
+            "--auto-compaction-mode=revision",
+            "--auto-compaction-retention=1000",
         ],
         &[],
     );

@@ -10,6 +10,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use kvorum_member::auto_compaction::Retention;
+
 use super::duration::Span;
 use super::flags::{self, Class};
 use super::gates::Gate;
@@ -359,30 +361,23 @@ fn check_certificates(tls: &Tls) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// The retention of automatic compaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retention {
-    /// No automatic compaction.
-    Off,
-    /// Keep so much time.
-    Time(Duration),
-    /// Keep so many revisions.
-    Revisions(u64),
-}
-
 /// Reads `--auto-compaction-retention` in the sense of `--auto-compaction-mode`.
+///
+/// None switches automatic compaction off.
 ///
 /// # Errors
 /// The text is neither a number nor a duration.
-pub fn auto_compaction_retention(config: &Config) -> Result<Retention, Invalid> {
+pub fn auto_compaction_retention(config: &Config) -> Result<Option<Retention>, Invalid> {
     const HOUR_SECONDS: u64 = 60 * 60;
     let text = config.auto_compaction_retention.as_str();
     let by_revision = config.auto_compaction_mode == "revision";
     if let Ok(number) = text.strip_prefix('+').unwrap_or(text).parse::<u64>() {
         return Ok(match number {
-            0 => Retention::Off,
-            number if by_revision => Retention::Revisions(number),
-            hours => Retention::Time(Duration::from_secs(hours.saturating_mul(HOUR_SECONDS))),
+            0 => None,
+            number if by_revision => Some(Retention::Revisions(number)),
+            hours => Some(Retention::Time(Duration::from_secs(
+                hours.saturating_mul(HOUR_SECONDS),
+            ))),
         });
     }
     let Some(span) = Span::parse(text) else {
@@ -391,10 +386,13 @@ pub fn auto_compaction_retention(config: &Config) -> Result<Retention, Invalid> 
         ));
     };
     Ok(match span.to_duration() {
-        Duration::ZERO => Retention::Off,
+        Duration::ZERO => None,
         // etcd takes the nanoseconds of a duration for revisions.
-        time if by_revision => Retention::Revisions(time.as_nanos().try_into().unwrap_or(u64::MAX)),
-        time => Retention::Time(time),
+        time if by_revision => {
+            let revisions = time.as_nanos().try_into().unwrap_or(u64::MAX);
+            Some(Retention::Revisions(revisions))
+        }
+        time => Some(Retention::Time(time)),
     })
 }
 

@@ -13,6 +13,7 @@
 //! a list. Ranges run where the connection lives, on the newest published view. Watchers live on a thread of their
 //! own, so that a storm of events does not delay a put.
 
+pub(crate) mod auto_compaction;
 mod clock;
 mod core_thread;
 mod disk;
