@@ -1,6 +1,6 @@
 //! Flags whose work only a running server shows.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kvorum_e2e::grpc::{Connection, block_on};
 use kvorum_e2e::http::{Page, exchange, get};
@@ -8,7 +8,9 @@ use kvorum_e2e::on_each_server;
 use kvorum_e2e::peers::Subject;
 use kvorum_e2e::process::Process;
 use kvorum_e2e::server::{Server, free_port};
-use kvorum_proto::etcdserverpb::{PutRequest, PutResponse, RangeRequest, RangeResponse};
+use kvorum_proto::etcdserverpb::{
+    CompactionRequest, CompactionResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
+};
 
 on_each_server!(
     origins_and_hosts_are_checked_against_their_lists,
@@ -17,6 +19,7 @@ on_each_server!(
     slow_calls_and_applies_are_logged,
     the_log_lies_where_it_is_told_to,
     two_processes_share_a_port_when_both_are_told_to,
+    a_physical_compaction_is_waited_for_longer_than_other_requests,
 );
 
 async fn range(port: u16) -> bool {
@@ -134,4 +137,41 @@ fn two_processes_share_a_port_when_both_are_told_to(subject: Subject) {
     let ready = beside.wait_for(subject.ready_line(), 0, Duration::from_secs(30));
     assert!(ready.is_some(), "{}", beside.lines().join("\n"));
     beside.kill();
+}
+
+fn a_physical_compaction_is_waited_for_longer_than_other_requests(subject: Subject) {
+    let flags = [
+        "--heartbeat-interval=10",
+        "--election-timeout=50",
+        "--compaction-batch-limit=1",
+        "--compaction-sleep-interval=700ms",
+    ];
+    // 5 s and two election timeouts.
+    let request_timeout = Duration::from_millis(5100);
+    let Some(server) = Server::start(subject, &flags) else {
+        return;
+    };
+    block_on(async {
+        let connection = Connection::open(server.port()).await.expect("connects");
+        let put = PutRequest {
+            key: "k".into(),
+            ..PutRequest::default()
+        };
+        for _ in 0..10 {
+            let answer = connection.call("etcdserverpb.KV/Put", &put).await;
+            let _: PutResponse = answer.expect("put");
+        }
+        let compact = CompactionRequest {
+            revision: 11,
+            physical: true,
+        };
+        let started = Instant::now();
+        let answer = connection.call("etcdserverpb.KV/Compact", &compact).await;
+        let _: CompactionResponse = answer.expect("compact");
+        assert!(
+            started.elapsed() > request_timeout,
+            "{:?}",
+            started.elapsed()
+        );
+    });
 }

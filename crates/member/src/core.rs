@@ -177,6 +177,11 @@ pub enum Output {
         /// Its result, or why it has none.
         result: Result<Response, RequestError>,
     },
+    /// A request is carried out; its reply will come, however long that takes.
+    Accepted {
+        /// The request.
+        id: RequestId,
+    },
     /// These reads may run on the last published view.
     ReadReady(Vec<ReadToken>),
     /// This read cannot be confirmed.

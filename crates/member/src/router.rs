@@ -147,7 +147,10 @@ impl Router {
                 self.keys = view.keys.clone();
                 Delivery::Outside(Output::Publish(view))
             }
-            Effect::Reply { .. } | Effect::Events(_) if replayed => return None,
+            Effect::Reply { .. } | Effect::Accepted { .. } | Effect::Events(_) if replayed => {
+                return None;
+            }
+            Effect::Accepted { id } => Delivery::Outside(Output::Accepted { id }),
             Effect::Reply { id, result } => Delivery::Outside(Output::Reply { id, result }),
             Effect::Events(batch) => self.route_events(vec![batch]),
             // Core sorts them before.

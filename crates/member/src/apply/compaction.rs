@@ -85,11 +85,20 @@ impl Removal {
         let done = self
             .waiting
             .partition_point(|(waits_for, ..)| *waits_for <= revision);
-        let replies = self.waiting.drain(..done);
-        effects.extend(replies.map(|(_, id, response)| Effect::Reply {
-            id,
-            result: Ok(response),
-        }));
+        effects.extend(self.waiting.drain(..done).map(reply));
         Ok(effects)
+    }
+
+    /// The answers for all who wait: the state was replaced by one that never held what was to be
+    /// removed.
+    pub(super) fn into_replies(self) -> impl Iterator<Item = Effect> {
+        self.waiting.into_iter().map(reply)
+    }
+}
+
+fn reply((_, id, response): (i64, RequestId, Response)) -> Effect {
+    Effect::Reply {
+        id,
+        result: Ok(response),
     }
 }

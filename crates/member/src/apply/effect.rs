@@ -27,6 +27,12 @@ pub enum Effect {
         /// What became of it.
         result: Result<Response, RequestError>,
     },
+    /// A request that was proposed here is carried out, and its reply comes when what follows from it
+    /// is done: nobody has to give it up.
+    Accepted {
+        /// The request.
+        id: RequestId,
+    },
     /// These reads may run on the last published view.
     ReadReady(Vec<ReadToken>),
     /// A lease was granted, revoked or written down; for the deadlines.

@@ -224,7 +224,7 @@ impl Apply {
             return;
         }
         self.state = new.state;
-        self.removal = new.removal;
+        let removal = std::mem::replace(&mut self.removal, new.removal);
         self.files = new.files;
         let leases = self.state.grants.to_deadlines();
         let revision = self.state.store.view().compact_revision();
@@ -235,6 +235,7 @@ impl Apply {
             Effect::AlarmsChanged,
             Effect::CompactionScheduled { revision },
         ]);
+        self.effects.extend(removal.into_replies());
         self.release_reads();
         self.effects.push_back(Effect::Applied(self.state.applied));
     }
@@ -353,6 +354,7 @@ impl Apply {
                 self.removal.pending = true;
                 if request.physical && waits {
                     self.removal.wait(request.revision, id, response);
+                    effects.push(Effect::Accepted { id });
                     return Err(Refused::Later);
                 }
                 Ok(response)

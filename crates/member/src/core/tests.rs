@@ -211,7 +211,8 @@ impl World {
             Output::ReadReady(tokens) => self.reads.extend(tokens.iter().map(|token| token.0)),
             Output::Lease(answer) => self.lease_answers.push(answer),
             Output::Stop { reason } => self.stopped = Some(reason),
-            Output::ReadRefused { .. }
+            Output::Accepted { .. }
+            | Output::ReadRefused { .. }
             | Output::Watch(_)
             | Output::Send(_)
             | Output::SendSnapshot { .. }

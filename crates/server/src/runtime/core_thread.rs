@@ -379,6 +379,7 @@ impl CoreThread {
                 core::Output::StateJob(job) => self.state.submit(job),
                 core::Output::Publish(view) => self.member.publish(view),
                 core::Output::Reply { id, result } => self.reply(id, result, started, elapsed),
+                core::Output::Accepted { id } => self.waiters.keep(id),
                 core::Output::ReadReady(tokens) => {
                     for token in tokens {
                         if let Some(then) = self.reads.take(token) {

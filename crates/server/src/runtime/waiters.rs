@@ -54,9 +54,11 @@ impl Hasher for NumberHasher {
 /// A table by such numbers.
 pub(super) type NumberMap<K, W> = HashMap<K, W, BuildHasherDefault<NumberHasher>>;
 
-/// Those who wait, by the name of what they wait for. All wait equally long, so they expire in the order they came.
+/// Those who wait, by the name of what they wait for. All wait equally long, so they expire in the order they came;
+/// but for those who are kept until their answer comes.
 pub(super) struct Waiters<K, W> {
     waiting: NumberMap<K, W>,
+    kept: NumberMap<K, W>,
     ends: VecDeque<(Moment, K)>,
 }
 
@@ -64,6 +66,7 @@ impl<K: Copy + Eq + Hash, W> Default for Waiters<K, W> {
     fn default() -> Self {
         Self {
             waiting: NumberMap::default(),
+            kept: NumberMap::default(),
             ends: VecDeque::new(),
         }
     }
@@ -76,11 +79,22 @@ impl<K: Copy + Eq + Hash, W> Waiters<K, W> {
     }
 
     pub(super) fn take(&mut self, key: K) -> Option<W> {
-        self.waiting.remove(&key)
+        let waiter = self.waiting.remove(&key);
+        if waiter.is_some() || self.kept.is_empty() {
+            return waiter;
+        }
+        self.kept.remove(&key)
+    }
+
+    /// Lets somebody wait as long as it takes: the answer is on its way.
+    pub(super) fn keep(&mut self, key: K) {
+        if let Some(waiter) = self.waiting.remove(&key) {
+            self.kept.insert(key, waiter);
+        }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.kept.len()
     }
 
     /// When the next one may have waited long enough.
@@ -103,7 +117,8 @@ impl<K: Copy + Eq + Hash, W> Waiters<K, W> {
     /// Takes everybody.
     pub(super) fn drain(&mut self) -> Vec<W> {
         self.ends.clear();
-        self.waiting.drain().map(|(_, waiter)| waiter).collect()
+        let all = self.waiting.drain().chain(self.kept.drain());
+        all.map(|(_, waiter)| waiter).collect()
     }
 }
 
@@ -131,5 +146,20 @@ mod tests {
         assert_eq!(waiters.next_end(), Some(at(3)));
         assert_eq!(waiters.drain(), ["third"]);
         assert_eq!(waiters.len(), 0);
+    }
+
+    #[test]
+    fn who_is_kept_waits_until_the_answer_comes() {
+        let mut waiters = Waiters::default();
+        waiters.add(1, "kept", at(1));
+        waiters.add(2, "kept, too", at(1));
+        waiters.keep(1);
+        waiters.keep(2);
+        waiters.keep(3);
+        assert_eq!(waiters.expired(at(9)), Vec::<&str>::new());
+        assert_eq!(waiters.next_end(), None);
+        assert_eq!(waiters.len(), 2);
+        assert_eq!(waiters.take(1), Some("kept"));
+        assert_eq!(waiters.drain(), ["kept, too"]);
     }
 }

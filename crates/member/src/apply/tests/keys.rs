@@ -470,6 +470,11 @@ fn a_physical_compaction_is_answered_after_the_removal() {
         physical: true,
     };
     assert_eq!(world.request(Payload::Compaction(physical)), None);
+    let accepted = |effect: &Effect| matches!(effect, Effect::Accepted { .. });
+    assert!(
+        world.news().iter().any(accepted),
+        "its caller is told to wait"
+    );
     let mut steps = 0;
     let reply = loop {
         assert!(world.apply.compaction_pending());
@@ -489,4 +494,24 @@ fn a_physical_compaction_is_answered_after_the_removal() {
             ..
         }
     ));
+}
+
+#[test]
+fn a_snapshot_answers_who_waits_for_a_removal() {
+    let mut world = World::new();
+    for _ in 0..5 {
+        world.done(Payload::Put(put("a", "1")));
+    }
+    let physical = CompactionRequest {
+        revision: 4,
+        physical: true,
+    };
+    assert_eq!(world.request(Payload::Compaction(physical)), None);
+    let mut ahead = World::new();
+    for _ in 0..9 {
+        ahead.done(Payload::Put(put("a", "1")));
+    }
+    let reply = world.input(Input::Install(Box::new(ahead.apply)));
+    assert_eq!(reply, Some(Ok(Response::Compaction { revision: 6 })));
+    assert!(!world.apply.compaction_pending());
 }
