@@ -599,11 +599,17 @@ impl Core {
                     ticket,
                     snapshot,
                     hard_state,
+                    received,
                 } => {
                     self.checkpoints
                         .recording(LogIndex(snapshot.index()), ticket);
-                    self.log
-                        .append_snapshot(ticket, &snapshot, Some(hard_state));
+                    if received {
+                        self.log
+                            .append_received_snapshot(ticket, &snapshot, hard_state);
+                    } else {
+                        self.log
+                            .append_snapshot(ticket, &snapshot, Some(hard_state));
+                    }
                 }
             }
         }

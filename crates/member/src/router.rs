@@ -58,6 +58,7 @@ pub(crate) enum LogInput {
         ticket: wal::Ticket,
         snapshot: walpb::Snapshot,
         hard_state: raftpb::HardState,
+        received: bool,
     },
 }
 
@@ -89,10 +90,12 @@ impl Router {
                 ticket,
                 snapshot,
                 hard_state,
+                received,
             } => Delivery::Append(LogInput::Snapshot {
                 ticket,
                 snapshot,
                 hard_state,
+                received,
             }),
             From::Install(index) => Delivery::Install(index),
             From::SnapshotRefused(index) => Delivery::Drop(index),

@@ -211,6 +211,8 @@ pub enum Output {
         snapshot: walpb::Snapshot,
         /// The hard state that reaches it.
         hard_state: raftpb::HardState,
+        /// Whether the leader sent it: then the log behind it counts no more either.
+        received: bool,
     },
     /// Apply these in order. Never empty.
     Commit(Vec<raftpb::Entry>),

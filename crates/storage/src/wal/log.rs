@@ -213,15 +213,35 @@ impl Log {
         snapshot: &Snapshot,
         hard_state: Option<HardState>,
     ) {
-        self.take_ticket(ticket);
-        self.record(|group| group.snapshot(snapshot));
         let index = LogIndex(snapshot.index.unwrap_or(0));
         self.last_index = self.last_index.max(index);
+        self.snapshot(ticket, snapshot, hard_state);
+    }
+
+    /// Logs a snapshot that the leader sent in the place of its log: the log begins anew behind it,
+    /// whatever stood there. See [`append_snapshot`](Self::append_snapshot).
+    ///
+    /// # Panics
+    ///
+    /// When tickets do not ascend, or the snapshot lies beyond the commit index.
+    pub fn append_received_snapshot(
+        &mut self,
+        ticket: Ticket,
+        snapshot: &Snapshot,
+        hard_state: HardState,
+    ) {
+        self.last_index = LogIndex(snapshot.index.unwrap_or(0));
+        self.snapshot(ticket, snapshot, Some(hard_state));
+    }
+
+    fn snapshot(&mut self, ticket: Ticket, snapshot: &Snapshot, hard_state: Option<HardState>) {
+        self.take_ticket(ticket);
+        self.record(|group| group.snapshot(snapshot));
         if let Some(state) = hard_state {
             self.state(state);
         }
         assert!(
-            index.0 <= self.hard_state.commit.unwrap_or(0),
+            snapshot.index.unwrap_or(0) <= self.hard_state.commit.unwrap_or(0),
             "a snapshot holds only what is committed"
         );
         self.finish_append(ticket, true);

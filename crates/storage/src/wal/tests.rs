@@ -7,6 +7,8 @@ mod history;
 
 use std::path::Path;
 
+use kvorum_proto::ids::LogIndex;
+
 use super::*;
 use crate::vfs::crash_disk::CrashDisk;
 use history::{History, METADATA, OPTIONS, entry};
@@ -108,6 +110,54 @@ fn appends_during_a_write_share_the_next_one() {
     }
     assert_eq!(reported, [Ticket(1), Ticket(10)]);
     assert_eq!(executor.counts().groups, 2);
+}
+
+/// The entries behind a snapshot that the leader sent are not those that stood there: the next file
+/// was once named after the last of them.
+#[test]
+fn received_snapshot_ends_the_log_at_its_index() {
+    let disk = CrashDisk::new();
+    let mut opened = create(&disk, Path::new("/wal"), METADATA, OPTIONS).unwrap();
+    let filling = OPTIONS.segment_bytes as usize;
+    for (ticket, entries) in [(1, vec![1]), (2, vec![2, 3, 4])] {
+        let entries = entries.iter().map(|index| entry(1, *index, filling));
+        opened.log.append(Append {
+            ticket: Ticket(ticket),
+            entries: entries.collect(),
+            ..Append::default()
+        });
+    }
+    let snapshot = Snapshot {
+        index: Some(2),
+        term: Some(3),
+        conf_state: None,
+    };
+    let reached = HardState {
+        term: Some(3),
+        vote: Some(0),
+        commit: Some(2),
+    };
+    opened
+        .log
+        .append_received_snapshot(Ticket(3), &snapshot, reached);
+    assert_eq!(opened.log.last_index(), LogIndex(2));
+    run_jobs(&mut opened);
+    let files = list_segments(&disk, Path::new("/wal")).unwrap();
+    let first: Vec<_> = files.iter().map(|file| file.first_index.0).collect();
+    assert_eq!(first, [0, 2, 3]);
+}
+
+/// Runs the jobs that the log asks for until there are none.
+fn run_jobs(opened: &mut Opened<CrashDisk>) {
+    while let Some(output) = opened.log.take_output() {
+        if let Output::Job(job) = output {
+            match job.lane() {
+                Lane::Foreground => opened.executor.run(&job).unwrap(),
+                Lane::Background => opened.background.run(&job).unwrap(),
+            }
+            opened.log.done(job.id);
+        }
+    }
 }
 
 #[test]

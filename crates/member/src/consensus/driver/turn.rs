@@ -138,6 +138,7 @@ impl Consensus {
                 ticket: self.gates.next_ticket(),
                 snapshot,
                 hard_state,
+                received: false,
             });
         }
     }
@@ -160,6 +161,7 @@ impl Consensus {
             ticket: self.gates.next_ticket(),
             snapshot: convert::snapshot_record(snapshot),
             hard_state,
+            received: true,
         });
         Some(index)
     }
