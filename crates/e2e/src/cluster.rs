@@ -1,14 +1,17 @@
 //! Several members on this machine, each a process of its own, ours and official ones mixed as the test wants.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::MutexGuard;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::network::Residents;
 use crate::peers::{Subject, peer};
 use crate::process::{Outcome, Process, run};
 use crate::server::{free_port, new_folder};
@@ -43,7 +46,10 @@ pub struct Cluster {
     etcdctl: PathBuf,
     folder: PathBuf,
     nodes: Vec<Node>,
+    /// Members that there ever were: each has a name of its own.
+    named: usize,
     flags: Vec<String>,
+    residents: Residents,
 }
 
 /// What a member says of itself.
@@ -71,7 +77,9 @@ impl Cluster {
             etcdctl: peer("etcd-3.7.1", "etcdctl")?,
             folder: new_folder(),
             nodes: Vec::new(),
+            named: 0,
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            residents: Residents::default(),
         };
         for &subject in subjects {
             cluster.prepare_node(subject)?;
@@ -105,7 +113,7 @@ impl Cluster {
         self.nodes.push(Node {
             subject,
             binary,
-            name: format!("n{}", self.nodes.len()),
+            name: format!("n{}", self.named),
             client_port: free_port(),
             peer_port,
             advertised_peer_port: peer_port,
@@ -114,6 +122,7 @@ impl Cluster {
             process: None,
             earlier: Vec::new(),
         });
+        self.named += 1;
         Some(self.nodes.len() - 1)
     }
 
@@ -139,7 +148,7 @@ impl Cluster {
         if learner {
             command.push("--learner");
         }
-        self.must(&command);
+        self.change(&command);
         let list = self.list();
         self.nodes[place].flags = [
             "--initial-cluster",
@@ -150,6 +159,49 @@ impl Cluster {
         .map(str::to_owned)
         .to_vec();
         Some(place)
+    }
+
+    /// Changes the membership with the official etcdctl, as soon as the members allow it: all have to be connected
+    /// for five seconds, and a learner has to have caught up. What it printed.
+    ///
+    /// # Panics
+    /// When it is refused for another reason.
+    pub fn change(&self, arguments: &[&str]) -> String {
+        const LATER: [&str; 2] = [
+            "etcdserver: unhealthy cluster",
+            "etcdserver: can only promote a learner member which is in sync with leader",
+        ];
+        self.wait("healthy cluster", || {
+            let outcome = self.etcdctl(arguments);
+            let again = LATER.iter().any(|text| outcome.stderr.contains(text));
+            assert!(
+                outcome.code == Some(0) || again,
+                "{arguments:?}: {outcome:?}"
+            );
+            (outcome.code == Some(0)).then_some(outcome.stdout)
+        })
+    }
+
+    /// Forgets a member that was removed and has ended. Those behind it move up by one place.
+    ///
+    /// # Panics
+    /// When it runs.
+    pub fn forget(&mut self, place: usize) {
+        assert!(self.nodes[place].process.is_none(), "the member runs");
+        self.nodes.remove(place);
+        let running = self.nodes.iter().enumerate();
+        let running = running.filter_map(|(place, node)| Some((place, node.process.as_ref()?)));
+        *self.lock_residents() = running.map(|(place, it)| (place, it.pid())).collect();
+    }
+
+    /// Whether a member's process was started and not ended by the test.
+    pub fn is_running(&self, place: usize) -> bool {
+        self.nodes[place].process.is_some()
+    }
+
+    /// Process id of a member that runs.
+    pub fn pid(&self, place: usize) -> u32 {
+        self.process(place).pid()
     }
 
     /// How many members there are, running or not.
@@ -259,7 +311,17 @@ impl Cluster {
     pub fn launch(&mut self, place: usize) {
         assert!(self.nodes[place].process.is_none(), "the member runs");
         let process = Process::spawn(&mut self.command(place));
+        self.lock_residents().insert(place, process.pid());
         self.nodes[place].process = Some(process);
+    }
+
+    /// The processes that run, for as long as the cluster is there.
+    pub fn residents(&self) -> Residents {
+        Residents::clone(&self.residents)
+    }
+
+    fn lock_residents(&self) -> MutexGuard<'_, BTreeMap<usize, u32>> {
+        self.residents.lock().expect("nobody panics with it")
     }
 
     /// Waits until a member says that it serves.
@@ -295,6 +357,7 @@ impl Cluster {
 
     /// Ends a member with SIGKILL.
     pub fn kill(&mut self, place: usize) {
+        self.lock_residents().remove(&place);
         let node = &mut self.nodes[place];
         if let Some(mut process) = node.process.take() {
             process.kill();
@@ -321,6 +384,7 @@ impl Cluster {
     /// # Panics
     /// When it does not end.
     pub fn wait_exit(&mut self, place: usize) -> (ExitStatus, Duration) {
+        self.lock_residents().remove(&place);
         let node = &mut self.nodes[place];
         let mut process = node.process.take().expect("the member runs");
         let ended = process.wait_exit(STOP_LIMIT);
@@ -413,17 +477,23 @@ impl Cluster {
     /// # Panics
     /// When they do not agree in time.
     pub fn leader(&self) -> usize {
+        let running = (0..self.size()).filter(|&place| self.nodes[place].process.is_some());
+        self.leader_among(&running.collect::<Vec<_>>())
+    }
+
+    /// Which of these members leads, once they agree that one of them does.
+    ///
+    /// # Panics
+    /// When they do not agree in time.
+    pub fn leader_among(&self, places: &[usize]) -> usize {
         self.wait("a leader", || {
-            let running: Vec<usize> = (0..self.size())
-                .filter(|&place| self.nodes[place].process.is_some())
-                .collect();
             let told: Option<Vec<Standing>> =
-                running.iter().map(|&place| self.standing(place)).collect();
+                places.iter().map(|&place| self.standing(place)).collect();
             let told = told?;
             let leader = told.first()?.leader;
             let agree = leader != 0 && told.iter().all(|it| it.leader == leader);
-            let place = told.iter().position(|it| it.member == leader)?;
-            agree.then(|| running[place])
+            let at = told.iter().position(|it| it.member == leader)?;
+            agree.then(|| places[at])
         })
     }
 

@@ -13,6 +13,7 @@
 //! | `KVORUM_ETCDCTL` | path of our etcdctl; unset: `cargo build` makes it |
 //! | `KVORUM_ETCDUTL` | path of our etcdutl; unset: `cargo build` makes it |
 //! | `KVORUM_E2E_KILLS` | how often the crash test kills the server in each way; unset: [`recorder::KILLS`] times |
+//! | `KVORUM_E2E_FAULTS` | how often each fault of a cluster strikes; unset: once. With 2 or more official members are hurt as well |
 //! | `KVORUM_E2E_SEEDS` | how many random histories run against the oracle |
 //! | `KVORUM_E2E_SEED` | the one history to run again |
 
@@ -22,6 +23,7 @@ pub mod folder;
 pub mod grpc;
 pub mod history;
 pub mod http;
+pub mod network;
 pub mod official;
 pub mod peers;
 pub mod process;

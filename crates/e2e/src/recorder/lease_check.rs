@@ -83,7 +83,7 @@ fn known(evidence: &Evidence) -> BTreeMap<i64, Known> {
                 known.revoke_sent = true;
                 known.revoked_at = known.revoked_at.or(*revision);
             }
-            Note::Write { .. } | Note::Read { .. } => {}
+            Note::Write { .. } | Note::Refused { .. } | Note::Read { .. } => {}
         }
     }
     leases
@@ -98,8 +98,14 @@ fn replay(
     found: &mut Vec<String>,
 ) -> BTreeMap<i64, BTreeSet<String>> {
     let mut arrived = BTreeMap::new();
-    for event in &evidence.events {
-        arrived.entry(event.revision).or_insert(event.at);
+    for event in evidence
+        .events
+        .iter()
+        .chain(evidence.others.iter().flatten())
+    {
+        let at = arrived.entry(event.revision).or_insert(event.at);
+        // Whoever was told first knows best when it had happened.
+        *at = event.at.min(*at);
     }
     let mut revokes = BTreeSet::new();
     for (lease, known) in known {

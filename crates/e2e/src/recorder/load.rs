@@ -1,8 +1,8 @@
 //! The load: workers and a watcher on a thread of their own, which go on through every kill.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,24 @@ use kvorum_proto::etcdserverpb::{
     WatchCreateRequest, WatchRequest, WatchResponse,
 };
 use kvorum_proto::mvccpb::event::EventType;
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
 use super::worker::{self, SHORT_TTL, Worker};
 use super::{Change, Ending, Event, Evidence, LATE, Note};
-use crate::grpc::{Connection, Failure, block_on};
+use crate::grpc::{self, Connection, Failure, block_on};
 
-/// Workers that write small values.
-pub(super) const WORKERS: u64 = 4;
+/// Workers that write small values to a lone member.
+const WORKERS: u64 = 4;
+/// The same for a cluster.
+const CLUSTER_WORKERS: u64 = 6;
+/// Least time between two requests of a worker of a cluster: the load is to be there, not to fill the machine.
+const CLUSTER_BEAT: Duration = Duration::from_millis(12);
+/// How long a worker of a cluster waits for an answer before it turns to another member.
+const CLUSTER_PATIENCE: Duration = Duration::from_secs(2);
+/// gRPC code of a member that does not serve, now or any more.
+const UNAVAILABLE: u32 = 14;
+/// The end of the load may take so long when members answer slowly.
+const END_LIMIT: Duration = Duration::from_secs(60);
 /// Workers that write large values, where these are asked for.
 const LARGE_WORKERS: u64 = 3;
 /// Pause before the next try to reach a server that is being killed and started.
@@ -38,11 +49,26 @@ pub enum Size {
 /// What workers, watcher and the test tell each other.
 pub(super) struct Shared {
     started: Instant,
+    /// Client ports of the members that may be asked.
+    ports: Mutex<Vec<u16>>,
+    /// How many workers write small values.
+    pub(super) workers: u64,
+    /// How long a worker waits for an answer.
+    pub(super) patience: Duration,
+    /// Least time between two requests of a worker.
+    beat: Duration,
     pub(super) stop: AtomicBool,
+    /// Requests answered so far.
+    pub(super) answered: AtomicU64,
     /// Writes acknowledged so far.
-    pub(super) acknowledged: AtomicU64,
-    /// Revision up to which the watcher has seen everything.
-    pub(super) watched: AtomicI64,
+    acknowledged: AtomicU64,
+    /// When the last one was, and the longest time without any, in milliseconds from the start.
+    acknowledged_at: AtomicU64,
+    longest_gap: AtomicU64,
+    /// The highest revision that anybody was told of.
+    known: AtomicI64,
+    /// Revision up to which each watcher has seen everything.
+    watched: Vec<AtomicI64>,
     /// Deletes seen of keys that only the expiry of a lease deletes.
     expired: AtomicU64,
     /// Revision at which the watcher may stop; 0 before that is known.
@@ -50,9 +76,63 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// For a cluster.
+    fn new(ports: &[u16]) -> Self {
+        Self {
+            started: Instant::now(),
+            ports: Mutex::new(ports.to_vec()),
+            workers: CLUSTER_WORKERS,
+            patience: CLUSTER_PATIENCE,
+            beat: CLUSTER_BEAT,
+            stop: AtomicBool::new(false),
+            answered: AtomicU64::new(0),
+            acknowledged: AtomicU64::new(0),
+            acknowledged_at: AtomicU64::new(0),
+            longest_gap: AtomicU64::new(0),
+            known: AtomicI64::new(0),
+            watched: ports.iter().map(|_| AtomicI64::new(0)).collect(),
+            expired: AtomicU64::new(0),
+            last: AtomicI64::new(0),
+        }
+    }
+
     /// Time since the start of the load.
     pub(super) fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// A write was acknowledged.
+    pub(super) fn acknowledge(&self) {
+        let now = self.now().as_millis() as u64;
+        let before = self.acknowledged_at.swap(now, Ordering::Relaxed);
+        let gap = now.saturating_sub(before);
+        self.longest_gap.fetch_max(gap, Ordering::Relaxed);
+        self.acknowledged.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn known(&self) -> i64 {
+        self.known.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn learn(&self, revision: i64) {
+        self.known.fetch_max(revision, Ordering::Relaxed);
+    }
+
+    /// Revision up to which every watcher has seen everything.
+    pub(super) fn watched(&self) -> i64 {
+        let all = self.watched.iter().map(|one| one.load(Ordering::Relaxed));
+        all.min().unwrap_or_default()
+    }
+
+    pub(super) fn beat(&self) -> Interval {
+        let mut beat = interval(self.beat);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        beat
+    }
+
+    fn port(&self, place: usize) -> u16 {
+        let ports = self.ports.lock().expect("nobody panics with it");
+        ports[place % ports.len()]
     }
 }
 
@@ -66,17 +146,45 @@ impl Load {
     /// Starts workers and watcher against the server on `port`. The same seed chooses the same
     /// requests; how they meet is up to the machine.
     pub fn start(port: u16, seed: u64, size: Size) -> Self {
-        let shared = Arc::new(Shared {
-            started: Instant::now(),
-            stop: AtomicBool::new(false),
-            acknowledged: AtomicU64::new(0),
-            watched: AtomicI64::new(0),
-            expired: AtomicU64::new(0),
-            last: AtomicI64::new(0),
-        });
+        let large = match size {
+            Size::Small => 0,
+            Size::Large => LARGE_WORKERS,
+        };
+        let shared = Shared {
+            workers: WORKERS,
+            // Calls have a limit of their own.
+            patience: 2 * grpc::LIMIT,
+            beat: Duration::from_nanos(1),
+            ..Shared::new(&[port])
+        };
+        Self::start_with(shared, seed, large)
+    }
+
+    /// The same against members of a cluster, with a watcher for each.
+    pub fn start_on(ports: &[u16], seed: u64) -> Self {
+        Self::start_with(Shared::new(ports), seed, 0)
+    }
+
+    fn start_with(shared: Shared, seed: u64, large: u64) -> Self {
+        let shared = Arc::new(shared);
         let own = Arc::clone(&shared);
-        let thread = thread::spawn(move || block_on(run(port, seed, size, own)));
+        let thread = thread::spawn(move || block_on(run(seed, large, own)));
         Self { shared, thread }
+    }
+
+    /// From now on these members may be asked. Who talks to another one goes on until that fails.
+    pub fn turn_to(&self, ports: &[u16]) {
+        *self.shared.ports.lock().expect("nobody panics with it") = ports.to_vec();
+    }
+
+    /// The longest time for which no write was acknowledged since this was asked last.
+    pub fn take_longest_gap(&self) -> Duration {
+        Duration::from_millis(self.shared.longest_gap.swap(0, Ordering::Relaxed))
+    }
+
+    /// Requests answered so far, of any kind.
+    pub fn answered(&self) -> u64 {
+        self.shared.answered.load(Ordering::Relaxed)
     }
 
     /// Writes acknowledged so far.
@@ -101,14 +209,12 @@ impl Load {
     }
 }
 
-async fn run(port: u16, seed: u64, size: Size, shared: Arc<Shared>) -> Evidence {
-    let watcher = tokio::spawn(watch(port, Arc::clone(&shared)));
-    let large = match size {
-        Size::Small => 0,
-        Size::Large => LARGE_WORKERS,
-    };
-    let workers: Vec<_> = (0..WORKERS + large)
-        .map(|id| tokio::spawn(Worker::new(port, id, seed, Arc::clone(&shared)).run()))
+async fn run(seed: u64, large: u64, shared: Arc<Shared>) -> Evidence {
+    let watchers: Vec<_> = (0..shared.watched.len())
+        .map(|number| tokio::spawn(watch(number, Arc::clone(&shared))))
+        .collect();
+    let workers: Vec<_> = (0..shared.workers + large)
+        .map(|id| tokio::spawn(Worker::new(id, seed, Arc::clone(&shared)).run()))
         .collect();
     let mut evidence = Evidence::default();
     for worker in workers {
@@ -117,7 +223,7 @@ async fn run(port: u16, seed: u64, size: Size, shared: Arc<Shared>) -> Evidence 
             .push(worker.await.expect("a worker ends by itself"));
     }
     let last_start = shared.now();
-    match ending(port, &shared).await {
+    match ending(&shared).await {
         Ok((read, leases)) => {
             if let Note::Read { revision, .. } = read {
                 shared.last.store(revision, Ordering::Relaxed);
@@ -131,29 +237,52 @@ async fn run(port: u16, seed: u64, size: Size, shared: Arc<Shared>) -> Evidence 
         }
         Err(failure) => {
             evidence.troubles.push(format!("the last read: {failure}"));
-            // The watcher need not wait for what nobody knows.
-            let watched = shared.watched.load(Ordering::Relaxed);
-            shared.last.store(watched.max(1), Ordering::Relaxed);
+            // The watchers need not wait for what nobody knows.
+            shared.last.store(1, Ordering::Relaxed);
         }
     }
-    let (events, troubles) = watcher.await.expect("the watcher ends by itself");
-    evidence.events = events;
-    evidence.troubles.extend(troubles);
+    for (number, watcher) in watchers.into_iter().enumerate() {
+        let watched = timeout(END_LIMIT, watcher).await;
+        let Ok(watched) = watched else {
+            let trouble = format!("watcher {number} does not come to the end");
+            evidence.troubles.push(trouble);
+            continue;
+        };
+        let (events, troubles) = watched.expect("the watcher ends by itself");
+        match number {
+            0 => evidence.events = events,
+            _ => evidence.others.push(events),
+        }
+        evidence.troubles.extend(troubles);
+    }
     evidence
 }
 
 type Leases = BTreeMap<i64, BTreeSet<String>>;
 
 /// Waits until no short lease is left, or for as long as the last one may take; then reads all.
-async fn ending(port: u16, shared: &Shared) -> Result<(Note, Leases), Failure> {
+async fn ending(shared: &Shared) -> Result<(Note, Leases), Failure> {
+    let limit = shared.now() + END_LIMIT;
+    let mut place = 0;
+    loop {
+        match ending_at(shared.port(place), shared).await {
+            Err(_) if shared.now() < limit => place += 1,
+            ended => return ended,
+        }
+        sleep(RETRY).await;
+    }
+}
+
+async fn ending_at(port: u16, shared: &Shared) -> Result<(Note, Leases), Failure> {
     let connection = Connection::open(port).await?;
     let limit = shared.now() + SHORT_TTL + LATE + LATE;
     loop {
         let (leases, short_left) = leases(&connection).await?;
         if !short_left || shared.now() > limit {
-            return Ok((worker::read_all(&connection).await?, leases));
+            let floor = Some(shared.known());
+            return Ok((worker::read_all(&connection, floor).await?, leases));
         }
-        tokio::time::sleep(LOOK).await;
+        sleep(LOOK).await;
     }
 }
 
@@ -184,39 +313,48 @@ async fn leases(connection: &Connection) -> Result<(Leases, bool), Failure> {
     Ok((leases, short_left))
 }
 
-/// Tries until there is a connection; none when the load is to stop.
-pub(super) async fn connect(port: u16, shared: &Shared) -> Option<Connection> {
+/// Tries one member after the other until there is a connection; none when the load is to stop.
+pub(super) async fn connect(place: &mut usize, shared: &Shared) -> Option<Connection> {
     while !shared.stop.load(Ordering::Relaxed) {
-        if let Ok(connection) = Connection::open(port).await {
+        let opened = timeout(shared.patience, Connection::open(shared.port(*place))).await;
+        if let Ok(Ok(connection)) = opened {
             return Some(connection);
         }
-        tokio::time::sleep(RETRY).await;
+        *place += 1;
+        sleep(RETRY).await;
     }
     None
 }
 
-/// Follows the store from its first change, through every kill, to the revision of the last read.
-async fn watch(port: u16, shared: Arc<Shared>) -> (Vec<Event>, Vec<String>) {
+/// Follows the store from its first change, through every fault, to the revision of the last read.
+async fn watch(number: usize, shared: Arc<Shared>) -> (Vec<Event>, Vec<String>) {
     let mut events = Vec::new();
     let mut troubles = Vec::new();
+    let mut place = number;
     // 1 is the empty store.
     let mut seen = 1;
     while shared.last.load(Ordering::Relaxed) == 0 || seen < shared.last.load(Ordering::Relaxed) {
-        match follow(port, &shared, &mut seen, &mut events).await {
-            Ok(()) | Err(Failure::Transport(_)) => tokio::time::sleep(RETRY).await,
+        match follow(place, &shared, number, &mut seen, &mut events).await {
+            Ok(()) | Err(Failure::Transport(_)) => sleep(RETRY).await,
+            // A member that ends says so.
+            Err(Failure::Status {
+                code: UNAVAILABLE, ..
+            }) => sleep(RETRY).await,
             Err(failure) => {
                 troubles.push(format!("the watch from {}: {failure}", seen + 1));
                 break;
             }
         }
+        place += 1;
     }
     (events, troubles)
 }
 
 /// One watch, from the revision after the last one seen until the connection breaks or the end.
 async fn follow(
-    port: u16,
+    place: usize,
     shared: &Shared,
+    number: usize,
     seen: &mut i64,
     events: &mut Vec<Event>,
 ) -> Result<(), Failure> {
@@ -229,7 +367,7 @@ async fn follow(
     let request = WatchRequest {
         request_union: Some(RequestUnion::CreateRequest(create)),
     };
-    let connection = Connection::open(port).await?;
+    let connection = Connection::open(shared.port(place)).await?;
     let mut stream = connection
         .open_stream("etcdserverpb.Watch/Watch", &request)
         .await?;
@@ -254,7 +392,7 @@ async fn follow(
                 value: put.then(|| worker::text(&pair.value)),
                 lease: pair.lease,
             };
-            if !put && worker::is_of_short_lease(&change.key) {
+            if !put && number == 0 && worker::is_of_short_lease(&change.key) {
                 shared.expired.fetch_add(1, Ordering::Relaxed);
             }
             events.push(Event {
@@ -264,6 +402,7 @@ async fn follow(
             });
             *seen = pair.mod_revision;
         }
-        shared.watched.store(*seen, Ordering::Relaxed);
+        shared.learn(*seen);
+        shared.watched[number].store(*seen, Ordering::Relaxed);
     }
 }

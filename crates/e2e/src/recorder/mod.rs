@@ -1,10 +1,11 @@
-//! Writes while the server is being killed, and a judge of what is left afterwards.
+//! Writes while servers are being hurt, and a judge of what is left afterwards.
 //!
-//! Workers write, read, grant, keep alive, revoke and compact without pause, and note for each
+//! Workers write, read, swap, grant, keep alive, revoke and compact without pause, and note for each
 //! request what they sent and what came back. A write that got no answer may have happened or not.
 //! A watcher over all keys resumes where it stood after each kill; as every revision is a change,
 //! its events are the whole history of the store, and everything that the workers saw can be held
-//! against them:
+//! against them. With several members each worker goes to the next one when an answer fails to come,
+//! and there is a watcher for each member, which does the same.
 //!
 //! - **kept**: an acknowledged write is in the history, at the revision of its answer, whole and
 //!   with its lease;
@@ -12,7 +13,12 @@
 //!   lease, which deletes exactly the keys that hang on it, at one revision;
 //! - **forward**: no worker ever sees the store's revision go back;
 //! - **once**: the watcher sees every revision once, in order, without a gap;
-//! - **state**: a read shows exactly what the history up to its revision makes;
+//! - **alike**: all watchers see the same events, whichever members they were connected to;
+//! - **fresh**: a write, a swap or a linearizable read is of no revision older than any that anybody
+//!   had been told of when it was sent: with **state** and **kept**, that is linearizability;
+//! - **state**: a read, serializable or not, shows exactly what the history up to its revision makes,
+//!   and is of a revision that the history reaches;
+//! - **condition**: a swap was done or refused as the history before it demands;
 //! - **early**: a lease lives for its whole time after the last acknowledged keep-alive;
 //! - **revoked**: a lease whose revoke was acknowledged is gone with its keys, for good;
 //! - **late**: a lease that nobody keeps alive is gone within a bounded time, also when the server
@@ -42,6 +48,15 @@ pub const KILLS: u32 = 8;
 /// leases are looked for twice a second, and the machine is busy.
 pub const LATE: Duration = Duration::from_secs(10);
 
+/// What a swap asks first: whether a key was last changed at a revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// The key.
+    pub key: String,
+    /// Revision of its last change; 0 asks for a key that is not there.
+    pub changed_at: i64,
+}
+
 /// What one write would change at one key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Change {
@@ -61,15 +76,30 @@ pub type Held = (String, i64);
 pub enum Note {
     /// A put, or a transaction of several. `revision` is that of the answer, or none without one.
     Write {
+        /// On which it was to be done, or none.
+        condition: Option<Condition>,
         /// Everything that it changes.
         changes: Vec<Change>,
+        /// The highest revision that anybody had been told of when it was sent; 0 is none.
+        floor: i64,
         /// Revision of the answer.
         revision: Option<i64>,
     },
-    /// A linearizable read of everything.
+    /// A swap that was answered and not done.
+    Refused {
+        /// What did not hold.
+        condition: Condition,
+        /// As of a write.
+        floor: i64,
+        /// Revision of the answer.
+        revision: i64,
+    },
+    /// A read of everything.
     Read {
         /// Revision of the answer.
         revision: i64,
+        /// As of a write; none for a serializable read, which may be as old as it likes.
+        floor: Option<i64>,
         /// What every key holds.
         state: BTreeMap<String, Held>,
     },
@@ -140,8 +170,10 @@ pub struct Ending {
 pub struct Evidence {
     /// Notes of each worker, in the order of its requests.
     pub workers: Vec<Vec<Note>>,
-    /// Events in the order in which the watcher got them.
+    /// Events in the order in which the first watcher got them.
     pub events: Vec<Event>,
+    /// And what each of the other watchers got.
+    pub others: Vec<Vec<Event>>,
     /// What was there at the end.
     pub ending: Ending,
     /// What went wrong in ways that have no place above.

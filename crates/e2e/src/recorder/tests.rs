@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Change, Ending, Event, Evidence, LATE, Note, Renewal, violations};
+use super::{Change, Condition, Ending, Event, Evidence, LATE, Note, Renewal, violations};
 
 const TTL: Duration = Duration::from_secs(10);
 
@@ -23,7 +23,9 @@ fn hung(key: &str, value: &str, lease: i64) -> Change {
 fn write(changes: &[Change], revision: i64) -> Note {
     // 0 stands for a write without an answer.
     Note::Write {
+        condition: None,
         changes: changes.to_vec(),
+        floor: 0,
         revision: (revision > 0).then_some(revision),
     }
 }
@@ -32,7 +34,51 @@ fn read(revision: i64, state: &[(&str, &str)]) -> Note {
     let pair = |(key, value): &(&str, &str)| ((*key).to_owned(), ((*value).to_owned(), 0));
     Note::Read {
         revision,
+        floor: Some(0),
         state: state.iter().map(pair).collect::<BTreeMap<_, _>>(),
+    }
+}
+
+/// Sent when somebody had been told of that revision.
+fn later(mut note: Note, known: i64) -> Note {
+    match &mut note {
+        Note::Write { floor, .. } | Note::Refused { floor, .. } => *floor = known,
+        Note::Read { floor, .. } => *floor = Some(known),
+        _ => {}
+    }
+    note
+}
+
+fn serializable(mut note: Note) -> Note {
+    if let Note::Read { floor, .. } = &mut note {
+        *floor = None;
+    }
+    note
+}
+
+fn condition(key: &str, changed_at: i64) -> Condition {
+    Condition {
+        key: key.to_owned(),
+        changed_at,
+    }
+}
+
+fn swap(key: &str, changed_at: i64, value: &str, revision: i64) -> Note {
+    let mut note = write(&[change(key, value)], revision);
+    if let Note::Write {
+        condition: asked, ..
+    } = &mut note
+    {
+        *asked = Some(condition(key, changed_at));
+    }
+    note
+}
+
+fn refused(key: &str, changed_at: i64, revision: i64) -> Note {
+    Note::Refused {
+        condition: condition(key, changed_at),
+        floor: 0,
+        revision,
     }
 }
 
@@ -97,6 +143,7 @@ fn good() -> Evidence {
             event(4, "a", "-"),
             event(4, "b", "2"),
         ],
+        others: Vec::new(),
         ending: ending(5, &[(7, &[])]),
         troubles: Vec::new(),
     }
@@ -132,7 +179,45 @@ fn good_leases() -> Evidence {
             late_event(8, 14, "x"),
             late_event(8, 14, "y"),
         ],
+        others: Vec::new(),
         ending: ending(16, &[(40, &["k"])]),
+        troubles: Vec::new(),
+    }
+}
+
+/// Two members and two watchers, who are told at different times; swaps; a serializable read of the past.
+fn good_cluster() -> Evidence {
+    let events = vec![
+        event(2, "a", "1"),
+        event(3, "c", "3"),
+        event(4, "a", "4"),
+        event(5, "a", "-"),
+        event(6, "a", "6"),
+    ];
+    let early = |event: &Event| Event {
+        at: event.at / 2,
+        ..event.clone()
+    };
+    Evidence {
+        workers: vec![
+            vec![
+                swap("a", 0, "1", 2),
+                later(swap("a", 2, "4", 4), 3),
+                later(refused("a", 2, 4), 4),
+                later(write(&[change("a", "-")], 5), 4),
+                later(refused("a", 4, 5), 5),
+                later(swap("a", 0, "6", 6), 5),
+            ],
+            vec![
+                write(&[change("c", "3")], 3),
+                later(read(4, &[("a", "4"), ("c", "3")]), 3),
+                serializable(read(2, &[("a", "1")])),
+                later(read(6, &[("a", "6"), ("c", "3")]), 5),
+            ],
+        ],
+        others: vec![events.iter().map(early).collect()],
+        events,
+        ending: ending(7, &[]),
         troubles: Vec::new(),
     }
 }
@@ -166,6 +251,11 @@ fn check_leases(property: &str, spoil: impl FnOnce(&mut Evidence)) {
     check_in(good_leases(), property, spoil);
 }
 
+/// The same with the history of two members.
+fn check_cluster(property: &str, spoil: impl FnOnce(&mut Evidence)) {
+    check_in(good_cluster(), property, spoil);
+}
+
 fn check_in(mut evidence: Evidence, property: &str, spoil: impl FnOnce(&mut Evidence)) {
     spoil(&mut evidence);
     let found = violations(&evidence);
@@ -179,6 +269,91 @@ fn check_in(mut evidence: Evidence, property: &str, spoil: impl FnOnce(&mut Evid
 fn good_histories_pass() {
     assert_eq!(violations(&good()), Vec::<String>::new());
     assert_eq!(violations(&good_leases()), Vec::<String>::new());
+    assert_eq!(violations(&good_cluster()), Vec::<String>::new());
+}
+
+#[test]
+fn stale_linearizable_read_is_found() {
+    // The same read may be serializable.
+    check_cluster("fresh", |evidence| {
+        evidence.workers[1][1] = later(read(3, &[("a", "1"), ("c", "3")]), 4);
+    });
+    let mut evidence = good_cluster();
+    evidence.workers[1][1] = serializable(read(3, &[("a", "1"), ("c", "3")]));
+    assert_eq!(violations(&evidence), Vec::<String>::new());
+}
+
+#[test]
+fn write_before_what_was_known_is_found() {
+    check_cluster("fresh", |evidence| {
+        evidence.workers[1][0] = later(write(&[change("c", "3")], 3), 3);
+    });
+}
+
+#[test]
+fn swap_refused_in_the_past_is_found() {
+    check_cluster("fresh", |evidence| {
+        evidence.workers[0][2] = later(refused("a", 2, 4), 5);
+    });
+}
+
+#[test]
+fn serializable_read_of_a_state_that_never_was_is_found() {
+    check_cluster("state", |evidence| {
+        evidence.workers[1][2] = serializable(read(2, &[("a", "4")]));
+    });
+}
+
+#[test]
+fn read_of_the_future_is_found() {
+    check_cluster("state", |evidence| {
+        evidence.workers[1][2] = serializable(read(7, &[("a", "6"), ("c", "3")]));
+    });
+}
+
+#[test]
+fn swap_that_should_have_been_refused_is_found() {
+    // Somebody else changed the key meanwhile; and the key is not there.
+    check_cluster("condition", |evidence| {
+        evidence.workers[0][5] = swap("a", 4, "6", 6);
+    });
+    check_cluster("condition", |evidence| {
+        evidence.workers[0][1] = swap("a", 0, "4", 4);
+    });
+}
+
+#[test]
+fn swap_that_should_have_been_done_is_found() {
+    check_cluster("condition", |evidence| {
+        evidence.workers[0][2] = refused("a", 4, 4);
+    });
+    check_cluster("condition", |evidence| {
+        evidence.workers[0][4] = refused("a", 0, 5);
+    });
+}
+
+#[test]
+fn watchers_that_see_different_things_are_found() {
+    check_cluster("alike", |evidence| {
+        evidence.others[0].pop();
+    });
+    check_cluster("alike", |evidence| {
+        evidence.others[0][1] = event(3, "c", "invented");
+    });
+    check_cluster("alike", |evidence| {
+        let again = evidence.others[0][2].clone();
+        evidence.others[0].insert(2, again);
+    });
+}
+
+#[test]
+fn early_end_that_another_watcher_saw_in_time_is_found() {
+    check_leases("early", |evidence| {
+        evidence.others.push(evidence.events.clone());
+        for event in &mut evidence.others[0][7..] {
+            event.at = Duration::from_secs(13);
+        }
+    });
 }
 
 #[test]

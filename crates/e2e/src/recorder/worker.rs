@@ -6,16 +6,19 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kvorum_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use kvorum_proto::etcdserverpb::request_op::Request;
+use kvorum_proto::etcdserverpb::response_op::Response;
 use kvorum_proto::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeRequest, LeaseGrantRequest,
+    CompactionRequest, CompactionResponse, Compare, DeleteRangeRequest, LeaseGrantRequest,
     LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseRevokeRequest,
     LeaseRevokeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp,
     ResponseHeader, TxnRequest, TxnResponse,
 };
+use tokio::time::timeout;
 
-use super::load::{Shared, WORKERS, connect};
-use super::{Change, Note, Renewal};
+use super::load::{Shared, connect};
+use super::{Change, Condition, Note, Renewal};
 use crate::dice::Dice;
 use crate::grpc::{Connection, Failure};
 
@@ -53,38 +56,45 @@ struct Lease {
 }
 
 pub(super) struct Worker {
-    port: u16,
     id: u64,
     dice: Dice,
     shared: Arc<Shared>,
     notes: Vec<Note>,
     leases: Vec<Lease>,
+    /// When each shared key was last changed, as far as this worker was told.
+    changed_at: BTreeMap<String, i64>,
     /// Requests so far: makes every value and every lease the only one of its kind.
     count: u64,
 }
 
 impl Worker {
-    /// The first [`WORKERS`] do a bit of everything, the others write large values.
-    pub(super) fn new(port: u16, id: u64, seed: u64, shared: Arc<Shared>) -> Self {
+    /// The first [`Shared::workers`] do a bit of everything, the others write large values.
+    pub(super) fn new(id: u64, seed: u64, shared: Arc<Shared>) -> Self {
         let dice = Dice::new(seed.wrapping_mul(1_000) + id);
         Self {
-            port,
             id,
             dice,
             shared,
             notes: Vec::new(),
             leases: Vec::new(),
+            changed_at: BTreeMap::new(),
             count: 0,
         }
     }
 
     pub(super) async fn run(mut self) -> Vec<Note> {
-        while let Some(connection) = connect(self.port, &self.shared).await {
-            while !self.shared.stop.load(Ordering::Relaxed) {
+        let shared = Arc::clone(&self.shared);
+        let mut place = self.id as usize;
+        while let Some(connection) = connect(&mut place, &shared).await {
+            let mut beat = shared.beat();
+            while !shared.stop.load(Ordering::Relaxed) {
+                beat.tick().await;
                 // Without an answer nobody knows what became of it; the next connection goes on.
-                if self.request(&connection).await.is_err() {
+                let Ok(Ok(())) = timeout(shared.patience, self.request(&connection)).await else {
+                    place += 1;
                     break;
-                }
+                };
+                shared.answered.fetch_add(1, Ordering::Relaxed);
             }
         }
         self.notes
@@ -92,7 +102,7 @@ impl Worker {
 
     async fn request(&mut self, connection: &Connection) -> Result<(), Failure> {
         self.count += 1;
-        if self.id >= WORKERS {
+        if self.id >= self.shared.workers {
             return self.large(connection).await;
         }
         match self.dice.below(24) {
@@ -100,9 +110,15 @@ impl Worker {
                 let change = self.change();
                 self.put(connection, change).await.map(|_| ())
             }
-            12..16 => self.transaction(connection).await,
+            12..14 => self.transaction(connection).await,
+            14..16 => self.swap(connection).await,
             16..19 => {
-                let read = read_all(connection).await?;
+                let linearizable = !self.dice.once_in(3);
+                let floor = linearizable.then(|| self.shared.known());
+                let read = read_all(connection, floor).await?;
+                if let Note::Read { revision, .. } = read {
+                    self.shared.learn(revision);
+                }
                 self.notes.push(read);
                 Ok(())
             }
@@ -123,7 +139,11 @@ impl Worker {
             return self.leased(lease, value);
         }
         let number = self.dice.below(KEYS + 2);
-        let owner = if number < KEYS { self.id } else { WORKERS };
+        let owner = if number < KEYS {
+            self.id
+        } else {
+            self.shared.workers
+        };
         Change {
             key: format!("{owner}/{number}"),
             value,
@@ -153,7 +173,7 @@ impl Worker {
 
     async fn put(&mut self, connection: &Connection, change: Change) -> Result<bool, Failure> {
         let request = put_request(&change);
-        self.write(vec![change], async {
+        self.write(None, vec![change], async {
             let response: PutResponse = connection.call("etcdserverpb.KV/Put", &request).await?;
             Ok(response.header)
         })
@@ -164,13 +184,17 @@ impl Worker {
     /// when it was refused, because its lease is gone.
     async fn write(
         &mut self,
+        condition: Option<Condition>,
         changes: Vec<Change>,
         call: impl Future<Output = Result<Option<ResponseHeader>, Failure>>,
     ) -> Result<bool, Failure> {
         let at = self.notes.len();
         let sent = self.shared.now();
+        let floor = self.shared.known();
         self.notes.push(Note::Write {
+            condition: condition.clone(),
             changes: changes.clone(),
+            floor,
             revision: None,
         });
         let header = match call.await {
@@ -182,8 +206,14 @@ impl Worker {
             answer => answer?,
         };
         let revision = header.map(|header| header.revision);
-        self.notes[at] = Note::Write { changes, revision };
-        self.shared.acknowledged.fetch_add(1, Ordering::Relaxed);
+        self.shared.learn(revision.unwrap_or_default());
+        self.notes[at] = Note::Write {
+            condition,
+            changes,
+            floor,
+            revision,
+        };
+        self.shared.acknowledge();
         Ok(true)
     }
 
@@ -202,6 +232,51 @@ impl Worker {
             let changes = vec![self.change(), deleted(&pair)];
             self.commit(connection, changes).await?;
         }
+        Ok(())
+    }
+
+    /// Changes a shared key if nobody did since this worker last heard of it.
+    async fn swap(&mut self, connection: &Connection) -> Result<(), Failure> {
+        let number = KEYS + self.dice.below(2);
+        let key = format!("{}/{number}", self.shared.workers);
+        let changed_at = self.changed_at.get(&key).copied().unwrap_or_default();
+        let change = Change {
+            key: key.clone(),
+            value: Some(self.value()),
+            lease: 0,
+        };
+        let condition = Condition {
+            key: key.clone(),
+            changed_at,
+        };
+        let request = swap_request(&change, changed_at);
+        let floor = self.shared.known();
+        let at = self.notes.len();
+        let mut found = None;
+        let call = async {
+            let answer: TxnResponse = connection.call("etcdserverpb.KV/Txn", &request).await?;
+            if !answer.succeeded {
+                found = Some(changed_at_of(&answer));
+            }
+            Ok(answer.header)
+        };
+        self.write(Some(condition.clone()), vec![change], call)
+            .await?;
+        let Note::Write {
+            revision: Some(revision),
+            ..
+        } = self.notes[at]
+        else {
+            return Ok(());
+        };
+        if found.is_some() {
+            self.notes[at] = Note::Refused {
+                condition,
+                floor,
+                revision,
+            };
+        }
+        self.changed_at.insert(key, found.unwrap_or(revision));
         Ok(())
     }
 
@@ -224,7 +299,7 @@ impl Worker {
             success: operations.collect(),
             ..TxnRequest::default()
         };
-        self.write(changes, async {
+        self.write(None, changes, async {
             let response: TxnResponse = connection.call("etcdserverpb.KV/Txn", &request).await?;
             Ok(response.header)
         })
@@ -267,7 +342,7 @@ impl Worker {
     }
 
     async fn grant(&mut self, connection: &Connection) -> Result<(), Failure> {
-        let lease = (self.id + 1 + self.count * WORKERS) as i64;
+        let lease = (self.id + 1 + self.count * self.shared.workers) as i64;
         let short = self.dice.once_in(2);
         let ttl = if short { SHORT_TTL } else { LONG_TTL };
         let at = self.notes.len();
@@ -292,18 +367,21 @@ impl Worker {
     }
 
     async fn keep_alive(&mut self, connection: &Connection, lease: i64) -> Result<(), Failure> {
+        let at = self.notes.len();
         let sent = self.shared.now();
-        let answer = keep_alive(connection, lease).await;
-        if let Ok(Renewal::Gone) = answer {
-            self.lease_is_gone(lease, sent);
-            return Ok(());
-        }
-        self.notes.push(Note::Renew {
+        let renewal = |got, answer| Note::Renew {
             lease,
             sent,
-            got: self.shared.now(),
-            answer: *answer.as_ref().unwrap_or(&Renewal::Unknown),
-        });
+            got,
+            answer,
+        };
+        self.notes.push(renewal(sent, Renewal::Unknown));
+        let answer = keep_alive(connection, lease).await;
+        let told = *answer.as_ref().unwrap_or(&Renewal::Unknown);
+        self.notes[at] = renewal(self.shared.now(), told);
+        if told == Renewal::Gone {
+            self.leases.retain(|other| other.id != lease);
+        }
         answer.map(|_| ())
     }
 
@@ -339,7 +417,7 @@ impl Worker {
 
     /// Compacts what the watcher has long seen. Another worker may have been there first.
     async fn compact(&mut self, connection: &Connection) -> Result<(), Failure> {
-        let revision = self.shared.watched.load(Ordering::Relaxed) - KEPT_REVISIONS;
+        let revision = self.shared.watched() - KEPT_REVISIONS;
         let request = CompactionRequest {
             revision,
             physical: self.dice.once_in(2),
@@ -409,11 +487,12 @@ pub(super) fn text(bytes: &Bytes) -> String {
     }
 }
 
-/// A linearizable read of everything.
-pub(super) async fn read_all(connection: &Connection) -> Result<Note, Failure> {
+/// A read of everything; serializable without a floor.
+pub(super) async fn read_all(connection: &Connection, floor: Option<i64>) -> Result<Note, Failure> {
     let all = RangeRequest {
         key: EVERYTHING,
         range_end: EVERYTHING,
+        serializable: floor.is_none(),
         ..RangeRequest::default()
     };
     let response: RangeResponse = connection.call("etcdserverpb.KV/Range", &all).await?;
@@ -423,5 +502,46 @@ pub(super) async fn read_all(connection: &Connection) -> Result<Note, Failure> {
         .map(|pair| (text(&pair.key), (text(&pair.value), pair.lease)));
     let state: BTreeMap<_, _> = pairs.collect();
     let revision = response.header.map_or(0, |header| header.revision);
-    Ok(Note::Read { revision, state })
+    Ok(Note::Read {
+        revision,
+        floor,
+        state,
+    })
+}
+
+/// Puts when the key was last changed then, and reads it otherwise.
+fn swap_request(change: &Change, changed_at: i64) -> TxnRequest {
+    let compare = Compare {
+        key: change.key.clone().into(),
+        target: CompareTarget::Mod.into(),
+        result: CompareResult::Equal.into(),
+        target_union: Some(TargetUnion::ModRevision(changed_at)),
+        ..Compare::default()
+    };
+    let read = RangeRequest {
+        key: change.key.clone().into(),
+        ..RangeRequest::default()
+    };
+    let operation = |request| RequestOp {
+        request: Some(request),
+    };
+    TxnRequest {
+        compare: vec![compare],
+        success: vec![operation(Request::RequestPut(put_request(change)))],
+        failure: vec![operation(Request::RequestRange(read))],
+    }
+}
+
+/// When the key that a refused swap read was last changed; 0 when it is not there.
+fn changed_at_of(answer: &TxnResponse) -> i64 {
+    let read = answer
+        .responses
+        .first()
+        .and_then(|one| one.response.as_ref());
+    match read {
+        Some(Response::ResponseRange(range)) => {
+            range.kvs.first().map_or(0, |pair| pair.mod_revision)
+        }
+        _ => 0,
+    }
 }

@@ -1,0 +1,296 @@
+//! A cluster under load, and what every fault has to leave intact.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use kvorum_e2e::cluster::Cluster;
+use kvorum_e2e::network::Network;
+use kvorum_e2e::peers::{Subject, peer};
+use kvorum_e2e::process::{Outcome, Process};
+use kvorum_e2e::recorder::{Change, Load, Note, violations};
+
+/// Requests that have to be answered while a fault lasts, with a majority at hand.
+const REQUESTS_PER_FAULT: u64 = 300;
+/// What has to be answered in a second meanwhile: half of the hundred that are promised, as the machine may be busy.
+const REQUESTS_PER_SECOND: f64 = 50.0;
+/// A cluster that answers nothing for this long hangs.
+const HANG: Duration = Duration::from_secs(60);
+/// Pause between two looks.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long etcdctl waits for a member that may not answer.
+const ASK: &str = "--command-timeout=1s";
+
+/// A cluster under load.
+pub(crate) struct Trial {
+    pub(crate) cluster: Cluster,
+    pub(crate) network: Option<Network>,
+    pub(crate) load: Load,
+    name: &'static str,
+    subject: Subject,
+    balancer: Option<Process>,
+    answers_at_start: u64,
+}
+
+/// What is wrong with a member, as seen from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sick {
+    /// It answers nobody.
+    Mute(usize),
+    /// It answers clients and is not part of the majority.
+    Apart(usize),
+}
+
+impl Sick {
+    fn place(self) -> usize {
+        match self {
+            Sick::Mute(place) | Sick::Apart(place) => place,
+        }
+    }
+}
+
+impl Trial {
+    /// A cluster whose members reach each other directly. None when something is not to be had.
+    pub(crate) fn start(
+        name: &'static str,
+        subject: Subject,
+        members: usize,
+        flags: &[&str],
+    ) -> Option<Self> {
+        let cluster = Cluster::start(&vec![subject; members], flags)?;
+        Some(Self::on(name, subject, cluster))
+    }
+
+    /// The same with a network between them that can be broken.
+    pub(crate) fn start_apart(
+        name: &'static str,
+        subject: Subject,
+        members: usize,
+        flags: &[&str],
+    ) -> Option<Self> {
+        let mut cluster = Cluster::prepare(&vec![subject; members], flags)?;
+        let network = Network::between(&mut cluster, 1);
+        for place in 0..members {
+            cluster.launch(place);
+        }
+        for place in 0..members {
+            cluster.wait_ready(place);
+        }
+        let mut trial = Self::on(name, subject, cluster);
+        trial.network = Some(network);
+        Some(trial)
+    }
+
+    /// Puts a running cluster under load.
+    pub(crate) fn on(name: &'static str, subject: Subject, cluster: Cluster) -> Self {
+        let ports = ports(&cluster);
+        let mut trial = Self {
+            load: Load::start_on(&ports, 1),
+            cluster,
+            network: None,
+            name,
+            subject,
+            balancer: None,
+            answers_at_start: 0,
+        };
+        trial.start_balancer();
+        trial
+    }
+
+    /// Starts the Go program on all members that are there now.
+    pub(crate) fn start_balancer(&mut self) {
+        let Some(program) = peer("client-go", "balancer") else {
+            return;
+        };
+        let mut command = std::process::Command::new(program);
+        command.arg(self.cluster.endpoints().join(","));
+        self.balancer = Some(Process::spawn_with_input(&mut command));
+    }
+
+    /// The network, where there is one to be broken.
+    pub(crate) fn network(&self) -> &Network {
+        self.network.as_ref().expect("the trial has a network")
+    }
+
+    /// Who leads among the members that are well.
+    pub(crate) fn leader_without(&self, sick: &[usize]) -> usize {
+        let well: Vec<usize> = (0..self.cluster.size())
+            .filter(|place| !sick.contains(place))
+            .collect();
+        self.cluster.leader_among(&well)
+    }
+
+    /// A fault has struck, and a majority is at hand: clients are served, tools tell what is the matter.
+    pub(crate) fn endure(&self, what: &str, sick: &[Sick]) {
+        let before = self.load.acknowledged();
+        self.wait("write", || self.load.acknowledged() > before);
+        let (from, before) = (Instant::now(), self.load.answered());
+        self.ask_tools(sick);
+        let goal = before + REQUESTS_PER_FAULT;
+        self.wait("answer", || self.load.answered() >= goal);
+        let rate = (self.load.answered() - before) as f64 / from.elapsed().as_secs_f64();
+        eprintln!(
+            "{}: {:?}: {what}: {rate:.0} requests/s, no write for {} ms at most",
+            self.name,
+            self.subject,
+            self.load.take_longest_gap().as_millis()
+        );
+        assert!(rate >= REQUESTS_PER_SECOND, "{what}: {rate} requests/s");
+    }
+
+    /// All faults are over: all members agree again.
+    pub(crate) fn recover(&self) -> usize {
+        if let Some(network) = &self.network {
+            network.heal();
+        }
+        self.cluster.leader()
+    }
+
+    /// What an operator asks in the middle of a fault, with the official tool and all endpoints.
+    fn ask_tools(&self, sick: &[Sick]) {
+        let cluster = &self.cluster;
+        let places: Vec<usize> = sick.iter().map(|sick| sick.place()).collect();
+        let endpoint = |place| cluster.endpoint(place);
+        let all: Vec<String> = (0..cluster.size()).map(endpoint).collect();
+        let mute = |place: &usize| sick.contains(&Sick::Mute(*place));
+        let ask = |endpoints: &str, words: &[&str]| {
+            cluster.etcdctl_at(endpoints, &[&[ASK], words].concat())
+        };
+        let well: Vec<usize> = (0..cluster.size())
+            .filter(|place| !places.contains(place))
+            .collect();
+        let all_joined = all.join(",");
+        let status = cluster.wait("status of all members", || {
+            let status = ask(&all_joined, &["endpoint", "status", "-w", "table"]);
+            let has_row = |place: usize| status.stdout.contains(&format!(" {} ", all[place]));
+            let told = (0..all.len()).all(|place| has_row(place) != mute(&place));
+            told.then_some(status)
+        });
+        let complete = !(0..all.len()).any(|place| mute(&place));
+        assert_eq!(status.code == Some(0), complete, "{status:?}");
+        for place in (0..all.len()).filter(mute) {
+            let text = format!("Failed to get the status of endpoint {}", all[place]);
+            assert!(status.stderr.contains(&text), "{status:?}");
+        }
+        let list = self.until_done("list of members", || ask(&all_joined, &["member", "list"]));
+        assert_eq!(list.stdout.lines().count(), all.len(), "{list:?}");
+        cluster.wait("health of all members", || {
+            let health = ask(&all_joined, &["endpoint", "health", "--cluster"]);
+            let text = [health.stdout.as_str(), health.stderr.as_str()].concat();
+            let says =
+                |place: &usize, word: &str| text.contains(&format!("{} is {word}", all[*place]));
+            let told = well.iter().all(|place| says(place, "healthy"))
+                && places.iter().all(|place| says(place, "unhealthy"));
+            told.then_some(())
+        });
+        if well.len() > 1 {
+            self.move_leader(&well);
+        }
+    }
+
+    /// Moves the lead to another of these members.
+    fn move_leader(&self, well: &[usize]) {
+        let joined: Vec<String> = well
+            .iter()
+            .map(|&place| self.cluster.endpoint(place))
+            .collect();
+        let joined = joined.join(",");
+        let mut next = 0;
+        self.until_done("transfer of the lead", || {
+            let leader = self.cluster.leader_among(well);
+            let at = well.iter().position(|&place| place == leader);
+            next = well[(at.unwrap_or_default() + 1) % well.len()];
+            let target = self.cluster.id(next);
+            self.cluster
+                .etcdctl_at(&joined, &[ASK, "move-leader", &target])
+        });
+        self.cluster.wait("the lead of another", || {
+            (self.cluster.leader_among(well) == next).then_some(())
+        });
+    }
+
+    /// Asks again while the balancer in the tool turns to a member that cannot answer.
+    fn until_done(&self, what: &str, mut ask: impl FnMut() -> Outcome) -> Outcome {
+        let started = Instant::now();
+        loop {
+            let outcome = ask();
+            if outcome.code == Some(0) {
+                return outcome;
+            }
+            assert!(started.elapsed() < HANG, "no {what}: {outcome:?}");
+            sleep(LOOK);
+        }
+    }
+
+    /// Waits for more answered requests.
+    pub(crate) fn wait_for_requests(&self, more: u64) {
+        let goal = self.load.answered() + more;
+        self.wait("answer", || self.load.answered() >= goal);
+    }
+
+    fn wait(&self, what: &str, is_so: impl Fn() -> bool) {
+        self.cluster.wait(what, || is_so().then_some(()));
+    }
+
+    /// Ends the load and judges everything that was noted.
+    pub(crate) fn finish(mut self) {
+        let told = self.balancer.take().map(|mut balancer| {
+            balancer.close_input();
+            let ended = balancer.wait_exit(HANG);
+            let lines = balancer.lines();
+            let success = ended.is_some_and(|(status, _)| status.success());
+            assert!(success, "{ended:?}: {}", lines.join("\n"));
+            lines
+        });
+        let answered = self.load.answered() - self.answers_at_start;
+        let mut evidence = self.load.finish();
+        let end = told.iter().flatten().next_back().cloned();
+        evidence.workers.extend(told.as_deref().map(notes));
+        let (hash, revision) = self.cluster.same_hash();
+        eprintln!(
+            "{}: {:?}: {answered} requests answered, {} events to each watcher, all members have hash {hash} at \
+             revision {revision}; Go client: {}",
+            self.name,
+            self.subject,
+            evidence.events.len(),
+            end.unwrap_or_default(),
+        );
+        let found = violations(&evidence);
+        assert!(
+            found.is_empty(),
+            "{} violations:\n{}",
+            found.len(),
+            found.join("\n")
+        );
+    }
+}
+
+/// The client ports of all members that run.
+pub(crate) fn ports(cluster: &Cluster) -> Vec<u16> {
+    let running = (0..cluster.size()).filter(|&place| cluster.is_running(place));
+    running.map(|place| cluster.client_port(place)).collect()
+}
+
+/// What the Go program was told, as notes of one more worker.
+fn notes(lines: &[String]) -> Vec<Note> {
+    let mut notes = Vec::new();
+    for line in lines {
+        let words: Vec<&str> = line.split(' ').collect();
+        match (words.as_slice(), notes.last_mut()) {
+            (["put", key, value], _) => notes.push(Note::Write {
+                condition: None,
+                changes: vec![Change {
+                    key: (*key).to_owned(),
+                    value: Some((*value).to_owned()),
+                    lease: 0,
+                }],
+                floor: 0,
+                revision: None,
+            }),
+            (["done", number], Some(Note::Write { revision, .. })) => {
+                *revision = number.parse().ok();
+            }
+            _ => {}
+        }
+    }
+    notes
+}
