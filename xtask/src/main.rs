@@ -8,6 +8,7 @@ mod codegen;
 mod compat;
 mod peers;
 mod planted;
+mod programs;
 mod sim;
 mod source;
 mod test;

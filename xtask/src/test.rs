@@ -4,92 +4,107 @@
 //! has no test functions. What could not run is printed with its reason; where `CI=true`, a skip
 //! that `skips.toml` does not list is a failure.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::programs::{Programs, TestProgram};
 use crate::{compat, root};
 
 /// What tests write when a program they need is missing: one line `NAME: REASON` each.
 const SKIP_LOG: &str = "target/skips.log";
 
+/// A program that takes longer hangs: it is ended and has failed, so that the others still run.
+const LONGEST_PROGRAM: Duration = Duration::from_secs(20 * 60);
+
 struct Stage {
     name: &'static str,
-    /// The words after `cargo`.
-    arguments: &'static [&'static str],
-    environment: &'static [(&'static str, &'static str)],
+    work: Work,
+}
+
+enum Work {
+    /// A command of cargo: the words after `cargo`, and variables.
+    Cargo(
+        &'static [&'static str],
+        &'static [(&'static str, &'static str)],
+    ),
+    /// Building every program of the workspace.
+    Build,
+    /// The test programs of some packages, with arguments.
+    Tests(fn(&str) -> bool, &'static [&'static str]),
 }
 
 const STAGES: &[Stage] = &[
     Stage {
         name: "format",
-        arguments: &["fmt", "--all", "--check"],
-        environment: &[],
+        work: Work::Cargo(&["fmt", "--all", "--check"], &[]),
     },
     Stage {
         name: "tidy",
-        arguments: &["xtask", "tidy"],
-        environment: &[],
+        work: Work::Cargo(&["xtask", "tidy"], &[]),
     },
     Stage {
         name: "clippy",
-        arguments: &[
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--quiet",
-            "--",
-            "-Dwarnings",
-        ],
-        environment: &[],
+        work: Work::Cargo(
+            &[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--quiet",
+                "--",
+                "-Dwarnings",
+            ],
+            &[],
+        ),
     },
     Stage {
         name: "docs",
-        arguments: &[
-            "doc",
-            "--workspace",
-            "--no-deps",
-            "--document-private-items",
-            "--quiet",
-        ],
-        environment: &[("RUSTDOCFLAGS", "-Dwarnings")],
+        work: Work::Cargo(
+            &[
+                "doc",
+                "--workspace",
+                "--no-deps",
+                "--document-private-items",
+                "--quiet",
+            ],
+            &[("RUSTDOCFLAGS", "-Dwarnings")],
+        ),
+    },
+    Stage {
+        name: "build",
+        work: Work::Build,
     },
     Stage {
         name: "unit",
-        arguments: &[
-            "test",
-            "--workspace",
-            "--no-fail-fast",
-            "--exclude=kvorum-e2e",
-            "--exclude=kvorum-sim",
-        ],
-        environment: &[],
+        work: Work::Tests(|package| !matches!(package, SIMULATOR | END_TO_END), &[]),
+    },
+    Stage {
+        name: "examples",
+        work: Work::Cargo(&["test", "--workspace", "--doc", "--no-fail-fast"], &[]),
     },
     Stage {
         name: "simulation",
-        arguments: &["test", "--no-fail-fast", "--package=kvorum-sim"],
-        environment: &[],
+        work: Work::Tests(|package| package == SIMULATOR, &[]),
     },
     Stage {
         name: "peers",
-        arguments: &["xtask", "peers"],
-        environment: &[],
+        work: Work::Cargo(&["xtask", "peers"], &[]),
     },
     Stage {
         name: "end-to-end",
-        arguments: &[
-            "test",
-            "--no-fail-fast",
-            "--package=kvorum-e2e",
-            "--",
-            "--test-threads=2",
-        ],
-        environment: &[],
+        work: Work::Tests(|package| package == END_TO_END, &["--test-threads=2"]),
     },
 ];
+
+const SIMULATOR: &str = "kvorum-sim";
+const END_TO_END: &str = "kvorum-e2e";
 
 #[derive(Default)]
 struct Tally {
@@ -109,13 +124,14 @@ pub(crate) fn run(only: &[&str]) -> Result<()> {
     }
     let _ = std::fs::remove_file(root().join(SKIP_LOG));
     let mut tally = Tally::default();
+    let built = OnceCell::new();
     for stage in STAGES
         .iter()
         .filter(|stage| only.is_empty() || only.contains(&stage.name))
     {
         let started = Instant::now();
         println!("== {} ==", stage.name);
-        run_stage(stage, &mut tally)?;
+        run_stage(stage, &built, &mut tally)?;
         println!(
             "== {}: {:.0} s ==",
             stage.name,
@@ -135,19 +151,60 @@ pub(crate) fn run(only: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Runs one stage, passing its output on while counting test functions in it.
-fn run_stage(stage: &Stage, tally: &mut Tally) -> Result<()> {
-    let mut child = Command::new(env!("CARGO"))
-        .args(stage.arguments)
-        .envs(stage.environment.iter().copied())
-        .current_dir(root())
+fn run_stage(stage: &Stage, built: &OnceCell<Programs>, tally: &mut Tally) -> Result<()> {
+    let programs = || match built.get() {
+        Some(programs) => Ok(programs),
+        None => Programs::build().map(|programs| built.get_or_init(|| programs)),
+    };
+    match &stage.work {
+        Work::Cargo(arguments, environment) => {
+            let mut command = Command::new(env!("CARGO"));
+            command
+                .args(*arguments)
+                .envs(environment.iter().copied())
+                .current_dir(root());
+            if run_program(stage.name, command, tally)? {
+                tally.passed += 1;
+            }
+            Ok(())
+        }
+        Work::Build => {
+            programs()?;
+            tally.passed += 1;
+            Ok(())
+        }
+        Work::Tests(wanted, arguments) => {
+            let programs = programs()?;
+            for program in programs.tests.iter().filter(|test| wanted(&test.package)) {
+                let TestProgram {
+                    package, target, ..
+                } = program;
+                let name = format!("{package}: {target}");
+                let started = Instant::now();
+                println!("-- {name} --");
+                let mut command = program.command();
+                command.args(*arguments).envs(programs.environment());
+                run_program(&name, command, tally)?;
+                println!("-- {name}: {:.0} s --", started.elapsed().as_secs_f64());
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Runs one program, passing its output on while counting test functions in it. Says whether it succeeded without any.
+fn run_program(name: &str, mut command: Command, tally: &mut Tally) -> Result<bool> {
+    let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        .process_group(0)
         .spawn()
-        .with_context(|| format!("start stage {}", stage.name))?;
+        .with_context(|| format!("start {name}"))?;
+    let lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+    let (ended, guard) = end_when_late(&child);
     let mut failures = 0;
     let mut functions = 0;
-    for line in BufReader::new(child.stdout.take().context("no output")?).lines() {
+    for line in lines {
         let line = line?;
         println!("{line}");
         let Some((path, verdict)) = line
@@ -166,17 +223,36 @@ fn run_stage(stage: &Stage, tally: &mut Tally) -> Result<()> {
         }
     }
     let succeeded = child.wait()?.success();
+    drop(ended);
+    let late = guard.join().unwrap_or(false);
     tally.passed += functions;
     tally.failed += failures;
-    match (succeeded, functions, failures) {
-        (true, 0, _) => tally.passed += 1,
-        (false, _, 0) => tally.failed += 1,
-        _ => {}
+    if !succeeded && failures == 0 {
+        tally.failed += 1;
     }
-    if !succeeded {
-        println!("failed: stage {}", stage.name);
+    if late {
+        println!(
+            "failed: {name} took longer than {} s and was ended",
+            LONGEST_PROGRAM.as_secs()
+        );
+    } else if !succeeded {
+        println!("failed: {name}");
     }
-    Ok(())
+    Ok(succeeded && functions == 0)
+}
+
+/// Ends a program with all that it started when it is late, unless the sender is dropped before; says whether it did.
+fn end_when_late(child: &Child) -> (mpsc::Sender<()>, thread::JoinHandle<bool>) {
+    let group = format!("-{}", child.id());
+    let (ended, wait) = mpsc::channel::<()>();
+    let guard = thread::spawn(move || {
+        let late = wait.recv_timeout(LONGEST_PROGRAM) == Err(mpsc::RecvTimeoutError::Timeout);
+        late && Command::new("kill")
+            .args(["-KILL", "--", &group])
+            .status()
+            .is_ok()
+    });
+    (ended, guard)
 }
 
 /// Prints what was skipped; counts it as failed where the continuous integration does not expect it.

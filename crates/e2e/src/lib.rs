@@ -12,6 +12,7 @@
 //! | `KVORUM_ETCD` | path of our server; unset: `cargo build` makes it |
 //! | `KVORUM_ETCDCTL` | path of our etcdctl; unset: `cargo build` makes it |
 //! | `KVORUM_ETCDUTL` | path of our etcdutl; unset: `cargo build` makes it |
+//! | `KVORUM_BENCH` | path of our load generator; unset: `cargo build` makes it |
 //! | `KVORUM_E2E_KILLS` | how often the crash test kills the server in each way; unset: [`recorder::KILLS`] times |
 //! | `KVORUM_E2E_FAULTS` | how often each fault of a cluster strikes; unset: once. With 2 or more official members are hurt as well |
 //! | `KVORUM_E2E_SEEDS` | how many random histories run against the oracle |

@@ -137,12 +137,15 @@ pub fn etcdutl() -> PathBuf {
         .clone()
 }
 
-/// Our load generator, built now.
+/// Our load generator: from the environment, or built now.
 ///
 /// # Panics
 /// When it does not build.
 pub fn bench() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(path) = std::env::var_os("KVORUM_BENCH") {
+        return path.into();
+    }
     BUILT.get_or_init(|| build("kvorum-bench", "bench")).clone()
 }
 

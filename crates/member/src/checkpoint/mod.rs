@@ -15,11 +15,11 @@
 //! taken in one step of the machine, between two entries; what happens later (a compaction, a copy
 //! of segments, more runs) is part of the next one.
 //!
-//! A start ([`open`]) takes the manifest's state and replays the log from N, effects dropped. The
+//! A start ([`open()`]) takes the manifest's state and replays the log from N, effects dropped. The
 //! manifest may be newer than the log's snapshot record (the process ended between 2 and 3); it is
 //! never older.
 //!
-//! A snapshot from a leader is made durable beside the state ([`receive`]): segments under numbers
+//! A snapshot from a leader is made durable beside the state ([`receive()`]): segments under numbers
 //! of their own and a manifest of another name, then the log's record {N}. From then on a start
 //! takes that one; so the record is the moment of the switch, and every prefix opens.
 

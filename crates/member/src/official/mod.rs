@@ -7,11 +7,11 @@
 //! its *consistent index* N; beside it `.snap` files tell who the members are. Ours is a checkpoint
 //! in `member/state`. So three things can be done without touching a client's data:
 //!
-//! - [`take_over`]: a start on the directory of an official member. The database becomes a
+//! - [`take_over()`]: a start on the directory of an official member. The database becomes a
 //!   checkpoint, the entries between N and the commit index are applied to it, the log stays
 //!   where it is, and `member/snap` is kept under a name of its own.
-//! - [`found`]: a database becomes a member of a new cluster (`etcdutl snapshot restore`).
-//! - [`give_back`]: our state becomes a database of the format of a given release, the log gets a
+//! - [`found()`]: a database becomes a member of a new cluster (`etcdutl snapshot restore`).
+//! - [`give_back()`]: our state becomes a database of the format of a given release, the log gets a
 //!   snapshot record at its index (`etcdutl migrate --to-etcd`).
 //!
 //! # A crash on the way

@@ -14,7 +14,7 @@
 //! the order of the file. The meta pages stand first but tell of pages behind them, so a file is
 //! made in two passes: [`Sizer`] takes the lengths of all pairs and returns the [`Layout`], and the
 //! writer takes the pairs themselves. The layout also knows the exact length of the file, which a
-//! snapshot must announce before its first byte. [`rewrite`] makes a file from another. [`schema`] has the names and numbers that etcd
+//! snapshot must announce before its first byte. [`rewrite()`] makes a file from another. [`schema`] has the names and numbers that etcd
 //! puts into the buckets.
 //!
 //! ```
