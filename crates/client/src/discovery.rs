@@ -7,6 +7,8 @@
 //!
 //! Source: v3.7.1 `client/pkg/srv/srv.go`, `GetClient`; RFC 1035, RFC 2782.
 
+use std::fmt::Display;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -57,7 +59,7 @@ pub async fn look_up_service(name: &str) -> Result<Vec<(String, u16)>, Error> {
     let config = std::fs::read_to_string(RESOLV_CONF);
     let servers = name_servers(&config.unwrap_or_default());
     let records = look_up(&servers, name).await;
-    let records = records.map_err(|reason| Error::Discovery(format!("lookup {name}: {reason}")))?;
+    let records = records.map_err(Error::Discovery)?;
     let places = records.into_iter();
     Ok(places.map(|record| (record.target, record.port)).collect())
 }
@@ -77,7 +79,7 @@ async fn discover_at(
                 let Record { target, port, .. } = record;
                 format!("{scheme}://{target}:{port}")
             })),
-            Err(reason) => failures.push(format!("lookup {name}: {reason}")),
+            Err(failure) => failures.push(failure),
         }
     }
     if failures.len() == 2 {
@@ -117,38 +119,43 @@ struct Record {
     target: String,
 }
 
+/// The records of a name, or whom that was asked and what went wrong.
 async fn look_up(servers: &[SocketAddr], name: &str) -> Result<Vec<Record>, String> {
-    let mut reason = "no name server".to_owned();
+    let mut failure = format!("lookup {name}: no name server");
+    // What an answer must repeat is not to be guessed.
+    let secret = RandomState::new();
     for (number, server) in servers
         .iter()
         .cycle()
         .take(servers.len() * ATTEMPTS)
         .enumerate()
     {
-        let question = question(number as u16, name)?;
+        let failed = |reason: &dyn Display| format!("lookup {name} on {server}: {reason}");
+        let id = secret.hash_one(number) as u16;
+        let question = question(id, name).map_err(|reason| failed(&reason))?;
         let answer = match timeout(ANSWER_LIMIT, ask(*server, &question)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
-                reason = format!("{server}: {error}");
+                failure = failed(&error);
                 continue;
             }
             Err(_) => {
-                reason = format!("{server} does not answer");
+                failure = failed(&"no answer");
                 continue;
             }
         };
         let mut records = match records(&answer) {
             Ok(records) => records,
-            Err(Refusal::NoSuchHost) => return Err("no such host".to_owned()),
+            Err(Refusal::NoSuchHost) => return Err(failed(&"no such host")),
             Err(Refusal::Other(text)) => {
-                reason = format!("{server}: {text}");
+                failure = failed(&text);
                 continue;
             }
         };
         records.sort_by_key(|record| (record.priority, u16::MAX - record.weight));
         return Ok(records);
     }
-    Err(reason)
+    Err(failure)
 }
 
 /// A question for the SRV records of a name.

@@ -24,6 +24,7 @@ pub mod folder;
 pub mod grpc;
 pub mod history;
 pub mod http;
+pub mod name_server;
 pub mod network;
 pub mod official;
 pub mod peers;

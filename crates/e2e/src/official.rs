@@ -74,18 +74,27 @@ async fn add_user(server: &Connection) -> Result<(), Failure> {
         name: "role".to_owned(),
     };
     let _: AuthRoleAddResponse = server.call("etcdserverpb.Auth/RoleAdd", &role).await?;
-    let user = AuthUserAddRequest {
-        name: USER.to_owned(),
-        password: "secret".to_owned(),
-        ..AuthUserAddRequest::default()
-    };
-    let _: AuthUserAddResponse = server.call("etcdserverpb.Auth/UserAdd", &user).await?;
+    add_user_named(server, USER).await?;
     let grant = AuthUserGrantRoleRequest {
         user: USER.to_owned(),
         role: "role".to_owned(),
     };
     let method = "etcdserverpb.Auth/UserGrantRole";
     let _: AuthUserGrantRoleResponse = server.call(method, &grant).await?;
+    Ok(())
+}
+
+/// Adds a user who may nothing.
+///
+/// # Errors
+/// What the server refuses.
+pub async fn add_user_named(server: &Connection, name: &str) -> Result<(), Failure> {
+    let user = AuthUserAddRequest {
+        name: name.to_owned(),
+        password: "secret".to_owned(),
+        ..AuthUserAddRequest::default()
+    };
+    let _: AuthUserAddResponse = server.call("etcdserverpb.Auth/UserAdd", &user).await?;
     Ok(())
 }
 

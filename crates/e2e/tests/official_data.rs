@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use kvorum_e2e::cluster::Cluster;
 use kvorum_e2e::folder;
 use kvorum_e2e::grpc::{Connection, block_on};
 use kvorum_e2e::official;
@@ -227,6 +228,64 @@ fn a_snapshot_is_restored_as_by_the_official_tool() {
     }
 }
 
+/// Each member is restored by itself, ours by our tool and official ones by theirs; together they
+/// are a cluster with the content of the snapshot.
+#[test]
+fn members_restored_from_one_snapshot_are_a_cluster() {
+    use Subject::{Kvorum, Official371};
+    let Some(official_tool) = peer("etcd-3.7.1", "etcdutl") else {
+        return;
+    };
+    let Some(mut source) = Server::start(Official371, &[]) else {
+        return;
+    };
+    block_on(official::fill(source.port())).expect("the server takes the content");
+    let (hash, revision, _) = block_on(official::hash_kv(source.port())).expect("a hash");
+    let saved = source.data_directory().with_file_name("saved");
+    let file = block_on(official::snapshot(source.port())).expect("a snapshot");
+    fs::write(&saved, file).expect("the disk takes it");
+    source.terminate();
+    for subjects in [[Kvorum; 3], [Kvorum, Official371, Kvorum]] {
+        let Some(mut cluster) = Cluster::prepare(&subjects, &[]) else {
+            return;
+        };
+        let list = cluster.list();
+        for (place, subject) in subjects.into_iter().enumerate() {
+            let data = cluster.data_directory(place);
+            let (name, url) = (format!("n{place}"), cluster.peer_url(place));
+            let mut command = Command::new(match subject {
+                Kvorum => peers::etcdutl(),
+                _ => official_tool.clone(),
+            });
+            command.args([
+                "snapshot",
+                "restore",
+                text(&saved),
+                "--data-dir",
+                text(&data),
+            ]);
+            command.args(["--name", &name, "--initial-cluster", &list]);
+            command.args(["--initial-advertise-peer-urls", &url]);
+            let outcome = run(&mut command, "", LIMIT);
+            assert_eq!(outcome.code, Some(0), "{outcome:?}");
+            cluster.launch(place);
+        }
+        for place in 0..subjects.len() {
+            cluster.wait_ready(place);
+        }
+        assert_eq!(
+            cluster.same_hash(),
+            (u64::from(hash), revision),
+            "{subjects:?}"
+        );
+        cluster.put("after", "restore");
+        cluster.restart(0);
+        assert_eq!(cluster.same_hash().1, revision + 1, "{subjects:?}");
+        let members = cluster.must(&["member", "list"]);
+        assert_eq!(members.matches(", started, ").count(), 3, "{members}");
+    }
+}
+
 #[test]
 fn a_restore_that_is_refused_leaves_nothing_behind() {
     let Some(server) = Server::start(Subject::Official371, &[]) else {
@@ -311,6 +370,72 @@ fn a_directory_with_users_in_force_is_refused() {
     });
     theirs.terminate();
     check_refused(&theirs, "authentication is on");
+}
+
+/// What a server did not write into its database before it was killed is in its log alone.
+#[test]
+fn changes_of_users_behind_the_database_wait_for_the_official_server() {
+    // 3.7 also writes its database whenever it has set the storage version.
+    for subject in [Subject::Official3423, Subject::Official351] {
+        // The database is written once in an hour.
+        let flags = ["--backend-batch-interval", "1h"];
+        let Some(mut theirs) = Server::start(subject, &flags) else {
+            continue;
+        };
+        block_on(async {
+            // A compaction in the middle writes the database.
+            official::fill(theirs.port()).await.expect("content");
+            let connection = Connection::open(theirs.port()).await.expect("connects");
+            let added = official::add_user_named(&connection, "late").await;
+            added.expect("a user");
+        });
+        let before = look(&theirs);
+        theirs.kill();
+        check_refused(&theirs, "changes users or roles");
+        // The remedy that the text names.
+        theirs.launch();
+        theirs.wait_ready();
+        theirs.terminate();
+        let mut ours = Server::prepare(Subject::Kvorum, &[]).expect("ours is always there");
+        folder::copy(&theirs.data_directory(), &ours.data_directory());
+        ours.launch();
+        ours.wait_ready();
+        assert!(ours.logs("users-and-roles\":3", LIMIT), "{subject:?}");
+        assert_eq!(look(&ours), before, "{subject:?}");
+    }
+}
+
+/// The log may lie elsewhere, with ours as with official servers.
+#[test]
+fn a_directory_with_its_log_elsewhere_goes_out() {
+    let folder = new_folder();
+    let log = folder.join("log");
+    let flags = ["--wal-dir", text(&log)];
+    let mut ours = Server::start(Subject::Kvorum, &flags).expect("ours is always there");
+    block_on(async {
+        let connection = Connection::open(ours.port()).await.expect("connects");
+        let put = official::put_one(&connection, "by-ours", vec![7; 100]);
+        put.await.expect("a put");
+    });
+    let before = look(&ours);
+    ours.terminate();
+    let data = ours.data_directory();
+    let line = ["migrate", "--data-dir", text(&data), "--to-etcd", "3.7"];
+    let outcome = etcdutl(&line);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(
+        outcome.stderr.contains("give the server's --wal-dir"),
+        "{outcome:?}"
+    );
+    let outcome = etcdutl(&[&line[..], &flags].concat());
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    if let Some(mut back) = Server::prepare(Subject::Official371, &flags) {
+        folder::copy(&data, &back.data_directory());
+        back.launch();
+        back.wait_ready();
+        assert_eq!(look(&back), before);
+    }
+    let _ = fs::remove_dir_all(folder);
 }
 
 #[test]

@@ -7,11 +7,11 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use kvorum_e2e::on_each_server;
 use kvorum_e2e::peers::{self, Subject, peer};
 use kvorum_e2e::process::{Outcome, Process, run};
-use kvorum_e2e::server::{Server, free_port};
+use kvorum_e2e::server::{Server, free_port, new_folder};
 use kvorum_e2e::transcript::{Session, differences};
+use kvorum_e2e::{name_server, on_each_server};
 
 on_each_server!(
     own_etcdctl_beside_official,
@@ -211,6 +211,62 @@ fn several_watches_are_read_from_lines(subject: Subject) {
         let (status, _) = watches.wait_exit(limit).expect("it ends");
         assert_eq!(status.code(), Some(3), "{:?}", watches.lines());
     }
+}
+
+/// Every line is asked of the same name server, by each tool.
+#[test]
+fn a_domain_leads_to_the_servers() {
+    let (Some(official), Some(server)) = (
+        peer("etcd-3.7.1", "etcdctl"),
+        Server::start(Subject::Kvorum, &[]),
+    ) else {
+        return;
+    };
+    let dead = free_port();
+    let records = [
+        ("_etcd-client._tcp.example.com", vec![dead, server.port()]),
+        ("_etcd-client-two._tcp.example.com", vec![server.port()]),
+        ("_etcd-client-ssl._tcp.secure.example.com", vec![dead]),
+    ];
+    let records = records.map(|(name, ports)| (name.to_owned(), ports));
+    let folder = new_folder();
+    let test = "a_domain_leads_to_the_servers";
+    let Some(wrapper) = name_server::start(test, "127.0.53.8", &folder, records.to_vec()) else {
+        return;
+    };
+    let run = |tool: &PathBuf, arguments: &str| {
+        let mut command = Command::new(&wrapper[0]);
+        command.args(&wrapper[1..]).arg(tool);
+        command.args(arguments.split(' '));
+        let outcome = run(&mut command, "", Duration::from_secs(30));
+        let is_log = |line: &&str| !line.starts_with("{\"level\"");
+        let errors: Vec<&str> = outcome.stderr.lines().filter(is_log).collect();
+        (outcome.code, outcome.stdout, errors.join("\n"))
+    };
+    for (arguments, works) in [
+        ("--discovery-srv=example.com put a 1", true),
+        ("-d example.com get a -w json", true),
+        (
+            "--discovery-srv=example.com --discovery-srv-name=two get a",
+            true,
+        ),
+        ("--discovery-srv=example.com member list -w json", true),
+        (
+            "--discovery-srv=secure.example.com get a --command-timeout=700ms",
+            false,
+        ),
+        ("--discovery-srv=nowhere.example get a", false),
+        // What is left is the default of --endpoints, as with `endpoint hashkv`.
+        (
+            "--discovery-srv=example.com --insecure-discovery=false --command-timeout=700ms get a",
+            false,
+        ),
+    ] {
+        let theirs = run(&official, arguments);
+        assert_eq!(run(&peers::etcdctl(), arguments), theirs, "{arguments}");
+        assert_eq!(theirs.0 == Some(0), works, "{arguments}: {theirs:?}");
+    }
+    let _ = std::fs::remove_dir_all(folder);
 }
 
 /// Runs our tool with this environment.

@@ -97,8 +97,8 @@ fn mask(line: &str) -> Option<String> {
         {
             None
         }
-        // A flag of ours alone, in the help of migrate.
-        _ if line.contains("--to-etcd") => None,
+        // Flags of ours alone, in the help of migrate.
+        _ if line.contains("Kvorum only") => None,
         _ => Some(format!("{line}\n")),
     }
 }

@@ -145,6 +145,11 @@ const MIGRATE: &[Flag] = &[
         "",
         "Kvorum only: turn a data dir of Kvorum into one of the official server of this version (3.4 to 3.7).",
     ),
+    Flag::text(
+        "wal-dir",
+        "",
+        "Kvorum only, with --to-etcd: where the log lies, if not in the data dir",
+    ),
 ];
 
 const RESTORE: &[Flag] = &[

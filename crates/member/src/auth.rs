@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use kvorum_proto::etcdserverpb::internal_raft_request::Payload;
 
 /// The switch and the revision counter of the auth store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,4 +35,23 @@ pub struct Kept {
     pub users: BTreeMap<Bytes, Bytes>,
     /// Pairs of the bucket `authRoles`.
     pub roles: BTreeMap<Bytes, Bytes>,
+}
+
+/// Whether a request of the log changes users, roles, or whether users are asked for. Members of
+/// ours never propose one; logs of official members may hold them.
+pub fn is_change(payload: &Payload) -> bool {
+    matches!(
+        payload,
+        Payload::AuthEnable(_)
+            | Payload::AuthDisable(_)
+            | Payload::AuthUserAdd(_)
+            | Payload::AuthUserDelete(_)
+            | Payload::AuthUserChangePassword(_)
+            | Payload::AuthUserGrantRole(_)
+            | Payload::AuthUserRevokeRole(_)
+            | Payload::AuthRoleAdd(_)
+            | Payload::AuthRoleDelete(_)
+            | Payload::AuthRoleGrantPermission(_)
+            | Payload::AuthRoleRevokePermission(_)
+    )
 }

@@ -34,8 +34,16 @@ pub(super) fn run(line: &Line) -> Result<(), Failure> {
     if !files::is_ours(directory) {
         return Err(files::in_file(directory, &"holds no state of Kvorum"));
     }
+    let log = match line.text("wal-dir").as_str() {
+        "" => member.join("wal"),
+        given => given.into(),
+    };
+    if !log.exists() {
+        let text = "there is no log; give the server's --wal-dir, if it had one";
+        return Err(files::in_file(&log, &text));
+    }
     let _lock = lock(&member)?;
-    let given = official::give_back(&OsVfs::default(), &member, &member.join("wal"), version)
+    let given = official::give_back(&OsVfs::default(), &member, &log, version)
         .map_err(|error| files::chain(&error))?;
     let (version, database) = (version.short(), given.database.display().to_string());
     let kept = given.kept.display().to_string();

@@ -19,6 +19,7 @@ use super::{
     ClusterState, Digest, Effect, ReadView, RequestError, Response, alarm, cluster, delete_range,
     lease, put, txn, v2,
 };
+use crate::auth;
 use crate::consensus::ReadToken;
 use crate::lease::Grants;
 
@@ -61,6 +62,7 @@ pub const MEMBER_BITS: u32 = 16;
 
 /// Why an entry stops the process that holds none of the requests below.
 const UNKNOWN: &str = "the request is unknown to this release";
+const USERS: &str = "the request changes users or roles, which this release does not have";
 
 impl Local {
     /// Whether a request was proposed here in this run, so that somebody may wait for it.
@@ -378,6 +380,7 @@ impl Apply {
             | Payload::AuthRoleList(_)
             | Payload::Authenticate(_) => Ok(cluster::done(state)),
             Payload::V2(request) => v2::execute(state, request, effects),
+            payload if auth::is_change(&payload) => Err(Refused::broken(&USERS)),
             _ => Err(Refused::broken(&UNKNOWN)),
         }
     }

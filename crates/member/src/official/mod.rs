@@ -110,6 +110,19 @@ pub enum OfficialError {
         /// The database.
         file: PathBuf,
     },
+    /// The log behind a database changes users.
+    #[error(
+        "log entry {} behind {} changes users or roles, which this release cannot apply; start the \
+         official server on the directory once more and stop it with SIGTERM, so that the change \
+         gets into its database",
+        index.0, file.display()
+    )]
+    Users {
+        /// The database.
+        file: PathBuf,
+        /// The first entry that does so.
+        index: LogIndex,
+    },
     /// The data is of a release that we do not know.
     #[error("{} is of version {version}, which is newer than this release", file.display())]
     Newer {

@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use kvorum_mvcc::{Revision, Store};
+use kvorum_proto::etcdserverpb::InternalRaftRequest;
 use kvorum_proto::ids::{LogIndex, Term};
-use kvorum_proto::raftpb::Entry;
+use kvorum_proto::raftpb::{Entry, EntryType};
 use kvorum_storage::bolt::Reader;
 use kvorum_storage::checkpoint::{Directory, FORMAT_NAME, format_mark};
 use kvorum_storage::vfs::{OpenMode, Vfs};
 use kvorum_storage::wal::Recovered;
+use prost::Message as _;
 
 use super::fill::Files;
 use super::give_back::NEW_SNAP;
@@ -17,6 +19,7 @@ use super::{
     sync_directory, write_file,
 };
 use crate::apply::{Apply, Effect, Input, Local};
+use crate::auth;
 use crate::backend::import::{Changes, ImportError, Imported};
 use crate::cluster::{SERVER_VERSION, Version};
 
@@ -111,6 +114,11 @@ pub fn take_over<V: Vfs>(
         return Ok(Taking::Aside(set_aside(vfs, member)?));
     }
     let term = database.check(vfs, member, recovered)?;
+    let entries = behind(recovered, database.imported.applied);
+    if let Some(entry) = entries.iter().find(|entry| changes_users(entry)) {
+        let (file, index) = (database.path, LogIndex(entry.index()));
+        return Err(OfficialError::Users { file, index });
+    }
     let new = member.join(NEW_STATE);
     empty_directory(vfs, &new)?;
     let mut files = Files::new(Directory::new(vfs.clone(), new.clone()), &[]);
@@ -122,7 +130,6 @@ pub fn take_over<V: Vfs>(
     let version = database.version;
     database.imported.term = term;
     let mut apply = Apply::restore(local, database.imported, store, Vec::new());
-    let entries = behind(recovered, applied);
     let replayed = entries.len() as u64;
     replay(&mut apply, entries, &mut files, &file)?;
     files.checkpoint(&mut apply)?;
@@ -311,6 +318,15 @@ fn behind(recovered: &Recovered, applied: LogIndex) -> Vec<Entry> {
         .filter(|entry| (applied.0 + 1..=commit).contains(&entry.index()))
         .cloned()
         .collect()
+}
+
+/// Whether an entry is a request that the database must have seen, as nobody here can carry it out.
+fn changes_users(entry: &Entry) -> bool {
+    let is_request = entry.r#type() == EntryType::EntryNormal;
+    // What does not decode is refused where it is applied.
+    let request = InternalRaftRequest::decode(entry.data()).ok();
+    let payload = request.and_then(|request| request.payload);
+    is_request && payload.is_some_and(|payload| auth::is_change(&payload))
 }
 
 fn replay<V: Vfs>(

@@ -192,7 +192,7 @@ fn entries_that_no_correct_member_proposes_stop_the_process() {
     for (kind, data, start) in [
         (EntryNormal, vec![0xff; 4], "request does not decode"),
         (EntryNormal, empty, "the request is unknown"),
-        (EntryNormal, user, "the request is unknown"),
+        (EntryNormal, user, "the request changes users or roles"),
         (
             EntryConfChange,
             vec![0xff; 4],
