@@ -251,6 +251,8 @@ pub struct Core {
     /// Those of a state that a snapshot has replaced since.
     orphans: BTreeSet<SegmentId>,
     segment_bytes: u64,
+    /// Last index and waiting bytes of the log at the last tick, if anything waited.
+    waiting: Option<(LogIndex, usize)>,
     /// The log is durable up to here.
     durable: Ticket,
     /// Snapshots whose state is taken over, and whose files the disk has not adopted yet.
@@ -320,13 +322,29 @@ impl Core {
         apply: Apply,
         lease: Deadlines,
     ) -> Result<Self, RestoreError> {
+        Self::restore_alone(config, recovered, Vec::new(), log, apply, lease)
+    }
+
+    /// A later start that makes this member the only one; `changes` are those of a
+    /// [`Rescue`](crate::rescue::Rescue), and none makes it any later start.
+    ///
+    /// # Errors
+    /// As for [`restore`](Self::restore).
+    pub fn restore_alone(
+        config: consensus::Config,
+        recovered: wal::Recovered,
+        changes: Vec<raftpb::Entry>,
+        log: wal::Log,
+        apply: Apply,
+        lease: Deadlines,
+    ) -> Result<Self, RestoreError> {
         let wal::Recovered {
             snapshot,
             hard_state,
             entries,
             ..
         } = recovered;
-        let consensus = Consensus::restore(config, &snapshot, hard_state, entries)?;
+        let consensus = Consensus::restore_alone(config, &snapshot, hard_state, entries, changes)?;
         Ok(Self::new(consensus, log, apply, lease))
     }
 
@@ -345,6 +363,7 @@ impl Core {
             writing: BTreeSet::new(),
             orphans: BTreeSet::new(),
             segment_bytes: 0,
+            waiting: None,
             durable: Ticket::default(),
             adopting: VecDeque::new(),
             received: BTreeMap::new(),
@@ -370,7 +389,10 @@ impl Core {
     /// Takes an input in; its machine is then ready.
     pub fn input(&mut self, input: Input) {
         let consensus = match input {
-            Input::Tick => consensus::Input::Tick,
+            Input::Tick => {
+                self.flush_when_idle();
+                consensus::Input::Tick
+            }
             Input::Propose(proposals) => consensus::Input::Propose(proposals),
             Input::ProposeConfChange(change) => consensus::Input::ProposeConfChange(change),
             Input::Read(token) => consensus::Input::Read(token),
@@ -417,6 +439,18 @@ impl Core {
             }
         };
         self.queues.consensus.push_back(consensus);
+    }
+
+    /// A commit index waits in the log for company. Where none comes from one tick to the next it goes
+    /// alone: a member that has to go on without the others knows from it what was decided (see
+    /// [`crate::rescue`]).
+    fn flush_when_idle(&mut self) {
+        let (last, bytes) = (self.log.last_index(), self.log.waiting_bytes());
+        let waiting = (bytes > 0).then_some((last, bytes));
+        if waiting.is_some() && waiting == self.waiting {
+            self.queues.flush = true;
+        }
+        self.waiting = waiting;
     }
 
     /// Whether a machine has something to do.

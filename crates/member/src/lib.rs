@@ -15,4 +15,5 @@ pub mod core;
 pub mod lease;
 pub mod official;
 pub mod quota;
+pub mod rescue;
 mod router;

@@ -4,5 +4,6 @@ mod discovery;
 mod membership;
 mod mixed;
 mod port;
+mod rescue;
 mod running;
 mod snapshots;

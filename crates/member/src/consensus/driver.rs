@@ -50,7 +50,8 @@ pub struct Consensus {
     hurry: Option<Hurry>,
     /// What was committed before this start.
     replay_end: LogIndex,
-    /// The first write of a new cluster; nothing else happens until it is durable.
+    /// The first write of a new cluster, or of one that goes on with this member alone; nothing else
+    /// happens until it is durable.
     birth: Option<Ticket>,
     /// Set until the log was replayed and, by a lone voter, the first campaign begun.
     starting: bool,
@@ -133,6 +134,35 @@ impl Consensus {
             state,
             conf_state.unwrap_or_default(),
         )
+    }
+
+    /// A later start that makes this member the only one: like [`restore`](Self::restore), with membership
+    /// changes behind the log that count as committed. Nothing else happens until they are durable.
+    ///
+    /// # Errors
+    /// When the log cannot be taken up; see [`RestoreError`].
+    pub fn restore_alone(
+        config: Config,
+        snapshot: &walpb::Snapshot,
+        mut hard_state: raftpb::HardState,
+        mut entries: Vec<raftpb::Entry>,
+        changes: Vec<raftpb::Entry>,
+    ) -> Result<Self, RestoreError> {
+        let Some(last) = changes.last().map(raftpb::Entry::index) else {
+            return Self::restore(config, snapshot, hard_state, entries);
+        };
+        hard_state.commit = Some(last);
+        entries.extend(changes.iter().cloned());
+        let mut consensus = Self::restore(config, snapshot, hard_state, entries)?;
+        let ticket = consensus.gates.next_ticket();
+        consensus.birth = Some(ticket);
+        consensus.outputs.push_back(Output::Append(Append {
+            ticket,
+            hard_state: Some(hard_state),
+            entries: changes,
+            must_sync: true,
+        }));
+        Ok(consensus)
     }
 
     fn start(

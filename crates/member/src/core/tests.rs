@@ -1,5 +1,6 @@
 //! A whole member on a disk in memory, stepped by hand.
 
+mod alone;
 mod disk;
 mod files;
 
@@ -95,6 +96,22 @@ fn line(output: &Output) -> String {
 
 impl World {
     fn new(run: u64, disk: MemoryDisk, opened: wal::Opened<MemoryDisk>) -> Self {
+        World::begin(run, disk, opened, |recovered, log, apply, lease| {
+            if recovered.hard_state.term() == 0 {
+                Core::bootstrap(config(), &initial(), log, apply, lease)
+            } else {
+                Core::restore(config(), recovered, log, apply, lease)
+            }
+        })
+    }
+
+    /// A start with other machines than usual.
+    fn begin(
+        run: u64,
+        disk: MemoryDisk,
+        opened: wal::Opened<MemoryDisk>,
+        start: impl FnOnce(wal::Recovered, wal::Log, Apply, Deadlines) -> Result<Core, RestoreError>,
+    ) -> Self {
         let (empty, lease) = machines(run);
         let wal::Opened {
             recovered,
@@ -109,12 +126,7 @@ impl World {
             apply, recovered, ..
         } = found;
         let view = apply.read_view();
-        let core = if recovered.hard_state.term() == 0 {
-            Core::bootstrap(config(), &initial(), log, apply, lease)
-        } else {
-            Core::restore(config(), recovered, log, apply, lease)
-        };
-        let mut core = core.expect("a whole log");
+        let mut core = start(recovered, log, apply, lease).expect("a whole log");
         core.set_checkpoint_policy(POLICY);
         core.set_segment_bytes(512);
         World {
@@ -157,11 +169,16 @@ impl World {
 
     /// The machine loses power and the member starts again.
     fn crash(self, run: u64) -> Self {
+        let (disk, opened) = self.lose_power();
+        World::new(run, disk, opened)
+    }
+
+    fn lose_power(self) -> (MemoryDisk, wal::Opened<MemoryDisk>) {
         drop(self.executor);
         drop(self.background);
         self.disk.crash();
         let opened = wal::open(&self.disk, Path::new(WAL), OPTIONS).expect("the log is whole");
-        World::new(run, self.disk, opened)
+        (self.disk, opened)
     }
 
     /// Everything but the foreground of the disk and the background of the member.

@@ -16,7 +16,9 @@ use kvorum_member::consensus::{self, InitialMember, RestoreError};
 use kvorum_member::core::Core;
 use kvorum_member::lease::Deadlines;
 use kvorum_member::official::{self, OfficialError, Taking};
+use kvorum_member::rescue::{self, RescueError};
 use kvorum_proto::ids::{MemberId, RequestId};
+use kvorum_proto::raftpb::Entry;
 use kvorum_storage::checkpoint::Directory;
 use kvorum_storage::vfs::{OsVfs, SyncMode};
 use kvorum_storage::wal::{self, BackgroundExecutor, Executor, Metadata, WalError};
@@ -77,6 +79,9 @@ pub enum StartError {
     /// The state on disk cannot be taken up.
     #[error(transparent)]
     State(#[from] OpenError),
+    /// The member cannot go on alone.
+    #[error(transparent)]
+    Rescue(#[from] RescueError),
 }
 
 /// The machines of a member that is about to run.
@@ -225,12 +230,15 @@ fn restart(
     if directory.has_official_backend() {
         take_over(config, directory, &recovered, local)?;
     }
+    let wal_commit = recovered.hard_state.commit();
     let state = checkpoint::open(&state_files(config, directory), recovered, local)?;
     if !state.removed.is_empty() {
         info!(files = ?state.removed, "removed files that no checkpoint lists");
     }
     let checkpoint::Opened {
-        apply, recovered, ..
+        apply,
+        mut recovered,
+        ..
     } = state;
     if apply.cluster().auth.enabled {
         let directory = config.data_dir.clone();
@@ -240,15 +248,20 @@ fn restart(
         cluster,
         member: node,
     };
-    info!(
-        cluster_id = %cluster,
-        local_member_id = %node,
-        checkpoint_index = apply.applied().0,
-        commit_index = recovered.hard_state.commit(),
-        entries = recovered.entries.len(),
-        "restarting local member"
-    );
     let unfinished = recovered.entries.is_empty() && recovered.hard_state.term() == 0;
+    let changes = if config.force_new_cluster && !unfinished {
+        go_alone(identity, &apply, &mut recovered, wal_commit)?
+    } else {
+        info!(
+            cluster_id = %cluster,
+            local_member_id = %node,
+            checkpoint_index = apply.applied().0,
+            commit_index = recovered.hard_state.commit(),
+            entries = recovered.entries.len(),
+            "restarting local member"
+        );
+        Vec::new()
+    };
     let (core, introduced) = if unfinished {
         // The first start ended before anything was durable: it is begun again on the same log.
         let mut birth = runtime.block_on(birth::find(config))?;
@@ -257,7 +270,9 @@ fn restart(
         (core, birth.introduced())
     } else {
         let settings = consensus_config(config, node);
-        let core = Core::restore(settings, recovered, opened.log, apply, deadlines(config))?;
+        let log = opened.log;
+        let deadlines = deadlines(config);
+        let core = Core::restore_alone(settings, recovered, changes, log, apply, deadlines)?;
         (core, BTreeMap::new())
     };
     Ok(Booted {
@@ -268,6 +283,35 @@ fn restart(
         background: opened.background,
         state: checkpoint::Executor::new(state_files(config, directory)),
     })
+}
+
+/// What it takes to go on as the only member of the cluster; see [`rescue`].
+fn go_alone(
+    identity: Identity,
+    apply: &Apply,
+    recovered: &mut wal::Recovered,
+    wal_commit: u64,
+) -> Result<Vec<Entry>, StartError> {
+    let roster = &apply.cluster().roster;
+    let rescue = rescue::go_alone(identity.member, roster, recovered)?;
+    if rescue.discarded > 0 {
+        info!(
+            "entry-index" = recovered.hard_state.commit() + 1,
+            "commit-index-from-wal" = wal_commit,
+            "number-of-discarded-entries" = rescue.discarded,
+            "discarding uncommitted WAL entries"
+        );
+    }
+    let commit = recovered.hard_state.commit() + rescue.changes.len() as u64;
+    info!(
+        "cluster-id" = %identity.cluster,
+        "local-member-id" = %identity.member,
+        "wal-commit-index" = wal_commit,
+        "commit-index" = commit,
+        "removed-member-ids" = ?rescue.removed,
+        "forcing restart member"
+    );
+    Ok(rescue.changes)
 }
 
 /// Makes our state of that of an official server, and says what it was and where it is kept.
