@@ -69,6 +69,11 @@ impl Store {
         self.counts
     }
 
+    /// Goes on counting where another store stopped, whose place this one takes.
+    pub fn count_on(&mut self, before: Counts) {
+        self.counts = before;
+    }
+
     /// The newest change of a key, maybe a tombstone.
     pub(crate) fn newest(&self, key: &[u8]) -> Option<Change> {
         self.view.index.history(key).map(History::newest).copied()

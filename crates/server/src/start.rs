@@ -25,7 +25,7 @@ use crate::process::signals::{Signals, StopSignal};
 use crate::process::{limits, service};
 use crate::runtime::{
     Member, MemberSettings, PeerSettings, Requests, Running, Settings, Start, StopReason,
-    auto_compaction, handover, versions,
+    auto_compaction, handover, promotion, versions,
 };
 use crate::transport::Server;
 
@@ -117,6 +117,7 @@ fn start(
         settings: Settings {
             tick: std::time::Duration::from_millis(config.heartbeat_interval_ms),
             request_timeout: bootstrap::request_timeout(config),
+            election_timeout,
             compaction_pause: config.compaction_sleep_interval.to_duration(),
             compaction_step_records: config.compaction_step_records(),
             checkpoint: bootstrap::checkpoint_policy(config),
@@ -168,6 +169,9 @@ async fn live(
     tokio::spawn(versions::monitor(member.clone()));
     if let Some(retention) = config::auto_compaction_retention(config)? {
         tokio::spawn(auto_compaction::run(member.clone(), retention));
+    }
+    if config.kvorum_promote_learners {
+        tokio::spawn(promotion::promote_learners(member.clone()));
     }
     if config.initial_election_tick_advance {
         tokio::spawn(handover::advance_election(member.clone()));

@@ -9,6 +9,7 @@ use kvorum_e2e::peers::Subject;
 on_each_server!(
     members_are_added_updated_and_removed,
     learners_learn_and_are_promoted,
+    a_leader_that_removes_itself_ends_and_the_others_go_on,
     a_wiped_member_is_refused_under_its_old_id
 );
 
@@ -148,4 +149,77 @@ fn a_wiped_member_is_refused_under_its_old_id(subject: Subject) {
     let (status, _) = cluster.wait_exit(2);
     assert_eq!(status.code(), Some(1));
     cluster.must(&["put", "k", "w"]);
+
+    // The remedy: another id in the old place. The old one never comes back.
+    let list = cluster.must(&["member", "list"]);
+    let lost = list.lines().find(|line| line.contains(", n2, "));
+    let old = lost.and_then(|line| line.split(',').next());
+    let old = old.expect("the lost member is listed").to_owned();
+    cluster.change(&["member", "remove", &old]);
+    let url = cluster.peer_url(2);
+    let added = cluster.change(&["member", "add", "n2", "--peer-urls", &url]);
+    assert!(!added.contains(&old), "{added}");
+    let again = cluster.etcdctl(&["member", "update", &old, "--peer-urls", &url]);
+    assert!(
+        again.stderr.contains("etcdserver: member not found"),
+        "{again:?}"
+    );
+    cluster.add_flags(2, &["--initial-cluster-state", "existing"]);
+    let _ = std::fs::remove_dir_all(cluster.data_directory(2));
+    cluster.launch(2);
+    cluster.wait_ready(2);
+    assert_ne!(cluster.id(2), old);
+    cluster.same_hash();
+}
+
+fn a_leader_that_removes_itself_ends_and_the_others_go_on(subject: Subject) {
+    let Some(mut cluster) = Cluster::start(&[subject; 3], &[]) else {
+        return;
+    };
+    cluster.must(&["put", "k", "v"]);
+    let leader = cluster.leader();
+    let id = cluster.id(leader);
+    let removed = cluster.wait("healthy cluster", || {
+        let outcome = cluster.etcdctl_on(leader, &["member", "remove", &id]);
+        (outcome.code == Some(0)).then_some(outcome.stdout)
+    });
+    assert!(removed.contains("removed from cluster"), "{removed}");
+    let text = "the member has been permanently removed from the cluster";
+    assert!(cluster.logs(leader, text, LIMIT));
+    cluster.wait_exit(leader);
+    cluster.put("k", "w");
+    assert_ne!(cluster.leader(), leader);
+    let list = cluster.must(&["member", "list"]);
+    assert_eq!(list.lines().count(), 2, "{list}");
+    cluster.same_hash();
+}
+
+#[test]
+fn a_learner_that_has_caught_up_is_promoted_when_that_is_asked_for() {
+    let flags = ["--experimental-kvorum-promote-learners"];
+    let Some(mut cluster) = Cluster::start(&[Subject::Kvorum], &flags) else {
+        return;
+    };
+    for number in 0..20 {
+        cluster.must(&["put", &format!("k{number}"), "v"]);
+    }
+    let place = cluster
+        .add(Subject::Kvorum, true)
+        .expect("the binary is there");
+    // One that is not there is not promoted: the leader would lose its quorum at once.
+    cluster.must(&["put", "while", "it is away"]);
+    let list = cluster.must(&["member", "list"]);
+    assert!(list.contains(", true"), "{list}");
+    cluster.launch(place);
+    cluster.wait_ready(place);
+    cluster.wait("promotion", || {
+        let standing = cluster.standing(place)?;
+        (!standing.is_learner).then_some(())
+    });
+    assert!(cluster.logs(0, "a learner that had caught up was promoted", LIMIT));
+    let page = kvorum_e2e::http::get(cluster.client_port(0), "/metrics").expect("a page");
+    let counted = "\netcd_server_learner_promote_successes 1\n";
+    assert!(page.body.contains(counted), "{}", page.body);
+    cluster.must_on(place, &["put", "k", "by a voter"]);
+    cluster.same_hash();
 }

@@ -3,6 +3,7 @@
 use kvorum_e2e::cluster::Cluster;
 use kvorum_e2e::on_each_server;
 use kvorum_e2e::peers::Subject;
+use rustix::process::Signal;
 
 on_each_server!(
     three_members_serve_through_each_and_outlive_any_one,
@@ -10,6 +11,7 @@ on_each_server!(
     leases_are_kept_alive_and_asked_for_through_any_member,
     a_minority_refuses_what_needs_a_quorum,
     history_goes_by_itself_on_every_member,
+    what_is_lost_with_a_leader_is_told_so
 );
 
 fn three_members_serve_through_each_and_outlive_any_one(subject: Subject) {
@@ -173,5 +175,21 @@ fn history_goes_by_itself_on_every_member(subject: Subject) {
     assert!((0..3).any(says_so), "who led says so");
     let kept = cluster.must(&["get", "k", "--print-value-only"]);
     assert_eq!(kept, "3\n");
+    cluster.same_hash();
+}
+
+fn what_is_lost_with_a_leader_is_told_so(subject: Subject) {
+    let Some(cluster) = Cluster::start(&[subject; 3], &[]) else {
+        return;
+    };
+    cluster.must(&["put", "k", "v"]);
+    let leader = cluster.leader();
+    // It hangs: what is passed on to it before the others notice is lost.
+    cluster.signal(leader, Signal::STOP);
+    let told = cluster.etcdctl_on((leader + 1) % 3, &["put", "k", "w"]);
+    cluster.signal(leader, Signal::CONT);
+    let text = "etcdserver: request timed out, possibly due to previous leader failure";
+    assert!(told.stderr.contains(text), "{told:?}");
+    cluster.put("k", "x");
     cluster.same_hash();
 }

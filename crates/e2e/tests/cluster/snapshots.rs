@@ -51,6 +51,30 @@ fn a_follower_that_fell_behind_gets_the_state(subject: Subject) {
     fall_behind(&mut cluster, place, 0);
     let told = cluster.must_on(place, &["lease", "timetolive", &id, "--keys"]);
     assert!(told.contains("attached keys([leased])"), "{told}");
+    let page = kvorum_e2e::http::get(cluster.client_port(place), "/metrics").expect("a page");
+    let now = kvorum_e2e::http::samples(&page.body);
+    let leader = cluster.id(cluster.leader());
+    for (name, value) in [
+        (
+            &*format!("etcd_network_snapshot_receive_success{{From=\"{leader}\"}}"),
+            1.0,
+        ),
+        ("etcd_snap_db_save_total_duration_seconds_count", 1.0),
+        ("etcd_server_snapshot_apply_in_progress_total", 0.0),
+        ("etcd_cluster_version{cluster_version=\"3.7\"}", 1.0),
+    ] {
+        assert_eq!(now.get(name), Some(&value), "{name}");
+    }
+    // What is done from now on is counted at once.
+    let puts = |cluster: &Cluster| {
+        let page = kvorum_e2e::http::get(cluster.client_port(place), "/metrics").expect("a page");
+        kvorum_e2e::http::samples(&page.body)["etcd_mvcc_put_total"]
+    };
+    let before = puts(&cluster);
+    cluster.must_on(place, &["put", "counted", "v"]);
+    cluster.wait("counted put", || {
+        (puts(&cluster) == before + 1.0).then_some(())
+    });
     // What it got is on its disk.
     cluster.restart(place);
     cluster.same_hash();

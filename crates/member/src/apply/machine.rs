@@ -225,7 +225,9 @@ impl Apply {
             self.stop(format!("a snapshot at {new} must not follow entry {old}"));
             return;
         }
+        let counts = self.state.store.counts();
         self.state = new.state;
+        self.state.store.count_on(counts);
         let removal = std::mem::replace(&mut self.removal, new.removal);
         self.files = new.files;
         let leases = self.state.grants.to_deadlines();

@@ -469,7 +469,7 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
     ("Unsafe", &[
         flag("force-new-cluster",
             Bool(|c| &mut c.force_new_cluster),
-            "false", Refused("starting a new cluster from old data is not there yet"),
+            "false", Works,
             "Restart as the only member of the cluster. Only to rescue data."),
         flag("unsafe-no-fsync", Bool(|c| &mut c.unsafe_no_fsync), "false", Works,
             "Never sync files. A crash of the machine loses data."),
@@ -479,6 +479,10 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
             Span(|c| &mut c.kvorum_checkpoint_pause),
             "5s", Works,
             "Least time between two checkpoints, unless 32 MiB of log came in between."),
+        flag("experimental-kvorum-promote-learners",
+            Bool(|c| &mut c.kvorum_promote_learners),
+            "false", Works,
+            "Promote learners that have caught up, while this member leads."),
     ]),
     ("General", &[
         flag("config-file", Text(|c| &mut c.config_file), "", Works,

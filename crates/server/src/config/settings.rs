@@ -146,6 +146,8 @@ pub struct Config {
     pub compact_hash_check_time: Span,
     /// Least time between two checkpoints; zero for none.
     pub kvorum_checkpoint_pause: Span,
+    /// Promote learners that have caught up, while this member leads.
+    pub kvorum_promote_learners: bool,
     /// Revisions removed in one step of a compaction; zero leaves the choice to the server.
     pub compaction_batch_limit: i64,
     /// Pause between two steps of a compaction; zero leaves the choice to the server.

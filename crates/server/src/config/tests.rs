@@ -13,7 +13,10 @@ use crate::scratch::Scratch;
 const EXPECTED_FLAGS: &str = include_str!("../../testdata/flags-3.7.tsv");
 
 /// Flags that etcd does not have.
-const OWN_FLAGS: [&str; 1] = ["experimental-kvorum-checkpoint-pause"];
+const OWN_FLAGS: [&str; 2] = [
+    "experimental-kvorum-checkpoint-pause",
+    "experimental-kvorum-promote-learners",
+];
 
 /// Flags of older releases that are read and forgotten.
 const OLD_FLAGS: [&str; 15] = [

@@ -243,6 +243,7 @@ impl<'a> Counted<'a> {
         if good {
             metrics.snapshot_receive_success.with(&label).increment();
             let took = self.started.elapsed();
+            metrics.snap_db_save.observe_duration(took);
             metrics
                 .snapshot_receive_duration
                 .with(&label)

@@ -6,11 +6,12 @@
 //! of syncs.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use kvorum_member::apply::{Effect, RequestError, Response};
+use kvorum_member::apply::{ClusterState, Effect, RequestError, Response};
 use kvorum_member::checkpoint;
 use kvorum_member::consensus::{Leadership, Proposal, ReadToken, Role, Status};
 use kvorum_member::core::{self, Core, Machine};
@@ -22,9 +23,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::{error, info, warn};
 
 use super::disk::DiskThreads;
+use super::heartbeats::Heartbeats;
 use super::state_disk::StateThreads;
 use super::waiters::{NumberMap, Proposed, ReadWaiter, Waiter, Waiters};
-use super::{Clock, Member, measure};
+use super::{Clock, Member, measure, timeouts};
 use crate::api::v3::status;
 use crate::config::Span;
 
@@ -127,6 +129,8 @@ pub struct Settings {
     pub tick: Duration,
     /// How long a request may take: 5 s and two election timeouts.
     pub request_timeout: Duration,
+    /// `--election-timeout`.
+    pub election_timeout: Duration,
     /// Pause between two steps of a compaction (`--compaction-sleep-interval`).
     pub compaction_pause: Duration,
     /// Records that one step of a compaction visits (`--compaction-batch-limit`).
@@ -165,6 +169,11 @@ pub(super) struct CoreThread {
     /// No step of a compaction before this.
     next_compaction: Moment,
     leader: MemberId,
+    /// When it was elected, as this member learned.
+    elected: Option<Instant>,
+    heartbeats: Heartbeats,
+    /// What the metrics were last told of the cluster.
+    measured: Option<Arc<ClusterState>>,
     /// Nobody hears from this member, so that nobody misses it while it waits for its disk.
     alone: bool,
     /// Commands taken in this turn.
@@ -207,6 +216,9 @@ impl CoreThread {
             next_tick: clock.now() + settings.tick,
             next_compaction: Moment::default(),
             leader: MemberId(0),
+            elected: None,
+            heartbeats: Heartbeats::default(),
+            measured: None,
             alone: false,
             taken: 0,
             times: measure::Times::default(),
@@ -346,11 +358,24 @@ impl CoreThread {
     fn measure(&mut self) {
         let metrics = self.member.metrics();
         measure::standing(metrics, &self.core, self.waiters.len());
+        self.measure_cluster();
+        let metrics = self.member.metrics();
         self.baseline = self
             .baseline
             .or_else(|| measure::Baseline::take(&self.core));
         if let Some(baseline) = &self.baseline {
             measure::done(metrics, &self.core, baseline);
+        }
+    }
+
+    /// Version and alarms; a replay runs through those of the past.
+    fn measure_cluster(&mut self) {
+        let cluster = self.core.apply().read_view().cluster;
+        let known = self.measured.as_ref();
+        if self.core.replay().is_none() && !known.is_some_and(|known| Arc::ptr_eq(known, &cluster))
+        {
+            measure::cluster(self.member.metrics(), &cluster);
+            self.measured = Some(cluster);
         }
     }
 
@@ -405,11 +430,8 @@ impl CoreThread {
                         peers.send_snapshot(message, state);
                     }
                 }
-                core::Output::SnapshotDone { installed, .. } => {
-                    if installed {
-                        // A state from elsewhere has counted on its own.
-                        self.baseline = None;
-                    }
+                core::Output::SnapshotDone { .. } => {
+                    self.member.metrics().snapshot_applying.set(0.0);
                     if let Some(peers) = self.member.peers() {
                         peers.snapshot_done();
                     }
@@ -455,6 +477,10 @@ impl CoreThread {
         else {
             return;
         };
+        let result = match result {
+            Err(RequestError::Timeout) => Err(self.timeout(since)),
+            result => result,
+        };
         // As in etcd, a refusal that stands in the log counts as a request that went well.
         let took = applied.saturating_duration_since(since);
         self.times
@@ -483,6 +509,10 @@ impl CoreThread {
             return;
         }
         self.leader = leadership.leader;
+        self.heartbeats.reset();
+        if leadership.leader != MemberId(0) {
+            self.elected = Some(Instant::now());
+        }
         self.member.metrics().leader_changes.increment();
         let id = self.member.identity().member;
         if leadership.leader == MemberId(0) {
@@ -499,10 +529,6 @@ impl CoreThread {
         measure::notice(self.member.metrics(), effect);
         match effect {
             Effect::RosterChanged => self.roster_changed = true,
-            Effect::AlarmsChanged => {
-                let alarms = &self.member.read_view().cluster.alarms;
-                measure::alarms(self.member.metrics(), alarms);
-            }
             Effect::CompactionFinished { revision, hash, .. } => {
                 if let Some(since) = self.compacting_since.take() {
                     measure::compacted(self.member.metrics(), since.elapsed());
@@ -545,12 +571,18 @@ impl CoreThread {
             self.member.metrics().proposals_failed.increment();
             self.times
                 .requested(self.member.metrics(), kind, false, since.elapsed());
-            refuse(waiter, RequestError::Timeout);
+            refuse(waiter, self.timeout(since));
         }
         for then in self.reads.expired(now) {
             self.member.metrics().slow_read_indexes.increment();
             then(Err(RequestError::Timeout));
         }
+    }
+
+    /// What to say of a proposal that came at `since` and has run out of time.
+    fn timeout(&self, since: Instant) -> RequestError {
+        let election_timeout = self.settings.election_timeout;
+        timeouts::reason(&self.member, since, self.elected, election_timeout)
     }
 
     /// Ends the member for good, a moment later: what is on its way to peers shall arrive.
@@ -574,9 +606,26 @@ impl CoreThread {
     /// Hands a message to its peer. Consensus hears once per turn that a peer loses messages.
     fn send(&mut self, message: Box<raftpb::Message>) {
         let to = MemberId(message.to());
+        if message.r#type() == raftpb::MessageType::MsgHeartbeat {
+            self.note_heartbeat(to);
+        }
         let sent = self.member.peers().is_some_and(|peers| peers.send(message));
         if !sent && self.unreachable.insert(to) {
             self.core.input(core::Input::Unreachable(to));
+        }
+    }
+
+    fn note_heartbeat(&mut self, to: MemberId) {
+        let interval = self.settings.tick;
+        if let Some(late) = self.heartbeats.sent(to, self.clock.now(), interval) {
+            self.member.metrics().heartbeat_failures.increment();
+            warn!(
+                %to,
+                "heartbeat-interval" = %Span::from(interval),
+                "expected-duration" = %Span::from(2 * interval),
+                "exceeded-duration" = %Span::from(late),
+                "leader failed to send out heartbeat on time; took too long, leader is overloaded likely from slow disk"
+            );
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kvorum_member::alarm::Alarms;
-use kvorum_member::apply::{Effect, RequestError, Response};
+use kvorum_member::apply::{ClusterState, Effect, RequestError, Response};
 use kvorum_member::core::Core;
 use kvorum_member::lease;
 use kvorum_mvcc::watch::{Counts, MessageKind};
@@ -51,7 +51,7 @@ pub(super) fn standing(metrics: &Metrics, core: &Core, waiting: usize) {
         .set(view.count(&Interval::all(), 0).unwrap_or_default() as f64);
 }
 
-/// What the machines have done since `baseline`. A snapshot of the leader may have set them back to less.
+/// What the machines have done since `baseline`.
 pub(super) fn done(metrics: &Metrics, core: &Core, baseline: &Baseline) {
     let (store, before) = (core.apply().counts(), baseline.store);
     metrics
@@ -207,18 +207,11 @@ pub(super) fn leadership(metrics: &Metrics, is_leader: bool, leader: MemberId) {
 
 /// Something happened that operators watch.
 pub(super) fn notice(metrics: &Metrics, effect: &Effect) {
-    match effect {
-        Effect::CompactionFinished { .. } => {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            metrics
-                .compaction_last
-                .set(now.unwrap_or_default().as_secs() as f64);
-        }
-        Effect::ClusterVersionChanged(version) => {
-            metrics.cluster_version.clear();
-            metrics.cluster_version.with(&[&version.short()]).set(1.0);
-        }
-        _ => {}
+    if let Effect::CompactionFinished { .. } = effect {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        metrics
+            .compaction_last
+            .set(now.unwrap_or_default().as_secs() as f64);
     }
 }
 
@@ -236,8 +229,16 @@ fn milliseconds(elapsed: Duration) -> f64 {
     elapsed.as_secs_f64() * 1000.0
 }
 
-/// The alarms changed.
-pub(super) fn alarms(metrics: &Metrics, alarms: &Alarms) {
+/// What the members agreed on has changed.
+pub(super) fn cluster(metrics: &Metrics, cluster: &ClusterState) {
+    metrics.cluster_version.clear();
+    if let Some(version) = cluster.version {
+        metrics.cluster_version.with(&[&version.short()]).set(1.0);
+    }
+    alarms(metrics, &cluster.alarms);
+}
+
+fn alarms(metrics: &Metrics, alarms: &Alarms) {
     metrics.alarms.clear();
     for alarm in alarms.list(AlarmType::None as i32) {
         let kind = AlarmType::try_from(alarm.alarm).map_or("UNKNOWN", |kind| kind.as_str_name());

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use kvorum_member::apply::Local;
 use kvorum_member::checkpoint::{self, Executor};
@@ -68,10 +69,14 @@ impl TakeSnapshot for Receiver {
                 "the state is that of entry {found} and not of {named}"
             ));
         }
+        let started = Instant::now();
         if !checkpoint::receive(&self.executor, &mut state).map_err(refused)? {
             return Ok(false);
         }
+        let metrics = self.member.metrics();
+        metrics.snap_db_fsync.observe_duration(started.elapsed());
         info!(index = named.0, "saved snapshot");
+        metrics.snapshot_applying.set(1.0);
         self.member.peer_news(core::Input::Snapshot {
             message,
             state: Box::new(state),

@@ -150,7 +150,12 @@ pub(crate) async fn promote(member: &Member, id: MemberId) -> Result<Members, Re
         Err(RequestError::NotLeader) => promote_there(member, id).await,
         outcome => outcome,
     };
-    match &outcome {
+    count_promotion(member, &outcome);
+    outcome
+}
+
+fn count_promotion(member: &Member, outcome: &Result<Members, RequestError>) {
+    match outcome {
         Ok(_) => member.metrics().promote_successes.increment(),
         Err(error) => {
             let reason = crate::api::v3::text(*error);
@@ -158,6 +163,18 @@ pub(crate) async fn promote(member: &Member, id: MemberId) -> Result<Members, Re
             failures.with(&[reason]).increment();
         }
     }
+}
+
+/// Gives a learner a vote, if this member leads, on this member's own account.
+///
+/// # Errors
+/// As for [`promote_here`].
+pub(crate) async fn promote_counted(
+    member: &Member,
+    id: MemberId,
+) -> Result<Members, RequestError> {
+    let outcome = promote_here(member, id).await;
+    count_promotion(member, &outcome);
     outcome
 }
 
