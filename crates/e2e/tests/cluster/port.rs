@@ -269,10 +269,13 @@ fn peers_show_in_the_metrics(subject: Subject) {
         return;
     };
     cluster.must(&["put", "k", "v"]);
-    let (_, own) = ids(&cluster, 0);
-    let (_, other) = ids(&cluster, 1);
+    // Two followers have nothing to say to each other.
+    let leader = cluster.leader();
+    let place = (leader + 1) % 3;
+    let (_, own) = ids(&cluster, place);
+    let (_, other) = ids(&cluster, leader);
     let page = |cluster: &Cluster| {
-        let page = kvorum_e2e::http::get(cluster.client_port(0), "/metrics");
+        let page = kvorum_e2e::http::get(cluster.client_port(place), "/metrics");
         page.expect("a page").body
     };
     let wait_for = |cluster: &Cluster, line: &str| {
@@ -300,7 +303,7 @@ fn peers_show_in_the_metrics(subject: Subject) {
     );
     wait_for(&cluster, "etcd_server_is_learner 0");
     wait_for(&cluster, "etcd_server_learner_promote_successes 0");
-    cluster.kill(1);
+    cluster.kill(leader);
     wait_for(&cluster, &format!("etcd_network_active_peers{pair} 0"));
     wait_for(
         &cluster,

@@ -224,11 +224,7 @@ impl RequestStream for KeepAliveStream {
                     .push_back((LeaseId(request.id), credit));
                 self.shared.advance();
             }
-            Err(malformed) => {
-                let failures = &self.shared.api.member.metrics().stream_failures;
-                failures.with(&["lease-keepalive", "receive"]).increment();
-                self.shared.replies.finish(Err(malformed));
-            }
+            Err(malformed) => self.shared.replies.finish(Err(malformed)),
         }
     }
 

@@ -40,11 +40,7 @@ impl RequestStream for WatchStream {
         let request: Result<WatchRequest, Status> = decode(message);
         let union = match request {
             Ok(request) => request.request_union,
-            Err(malformed) => {
-                let failures = &self.api.member.metrics().stream_failures;
-                failures.with(&["watch", "receive"]).increment();
-                return self.replies.finish(Err(malformed));
-            }
+            Err(malformed) => return self.replies.finish(Err(malformed)),
         };
         let stream = self.stream;
         let input = match union {
