@@ -161,18 +161,6 @@ impl Cluster {
         Some(place)
     }
 
-    /// Like [`add`](Self::add) for a member with a vote, as soon as the others were connected for long enough. Its
-    /// flags are the caller's to set.
-    ///
-    /// # Panics
-    /// When it is refused for another reason.
-    pub fn add_when_healthy(&mut self, subject: Subject) -> Option<usize> {
-        let place = self.prepare_node(subject)?;
-        let (name, url) = (self.nodes[place].name.clone(), self.peer_url(place));
-        self.change(&["member", "add", &name, "--peer-urls", &url]);
-        Some(place)
-    }
-
     /// Changes the membership with the official etcdctl, as soon as the members allow it: all have to be connected
     /// for five seconds, and a learner has to have caught up. What it printed.
     ///
