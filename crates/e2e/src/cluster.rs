@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::MutexGuard;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::hosts::Hosts;
 use crate::network::Residents;
 use crate::peers::{Subject, peer};
 use crate::process::{Outcome, Process, run};
@@ -30,6 +32,8 @@ struct Node {
     subject: Subject,
     binary: PathBuf,
     name: String,
+    /// Address of the host that it runs on.
+    host: String,
     client_port: u16,
     peer_port: u16,
     /// Where peers are told to reach it: its own port, or something in between.
@@ -84,10 +88,7 @@ impl Cluster {
         for &subject in subjects {
             cluster.prepare_node(subject)?;
         }
-        let list = cluster.list();
-        for node in &mut cluster.nodes {
-            node.flags = vec!["--initial-cluster".to_owned(), list.clone()];
-        }
+        cluster.list_all();
         Some(cluster)
     }
 
@@ -97,13 +98,21 @@ impl Cluster {
     /// When one does not become ready.
     pub fn start(subjects: &[Subject], flags: &[&str]) -> Option<Self> {
         let mut cluster = Self::prepare(subjects, flags)?;
-        for place in 0..cluster.nodes.len() {
-            cluster.launch(place);
-        }
-        for place in 0..cluster.nodes.len() {
-            cluster.wait_ready(place);
-        }
+        cluster.launch_all();
         Some(cluster)
+    }
+
+    /// Starts all members and waits until they serve.
+    ///
+    /// # Panics
+    /// When one runs already or does not become ready.
+    pub fn launch_all(&mut self) {
+        for place in 0..self.size() {
+            self.launch(place);
+        }
+        for place in 0..self.size() {
+            self.wait_ready(place);
+        }
     }
 
     /// Chooses ports for one more member; its place.
@@ -114,6 +123,7 @@ impl Cluster {
             subject,
             binary,
             name: format!("n{}", self.named),
+            host: "127.0.0.1".to_owned(),
             client_port: free_port(),
             peer_port,
             advertised_peer_port: peer_port,
@@ -129,10 +139,8 @@ impl Cluster {
     /// The list of all members, as flags give it.
     pub fn list(&self) -> String {
         let parts = self.nodes.iter().map(|node| {
-            format!(
-                "{}=http://127.0.0.1:{}",
-                node.name, node.advertised_peer_port
-            )
+            let (host, port) = (&node.host, node.advertised_peer_port);
+            format!("{}=http://{host}:{port}", node.name)
         });
         parts.collect::<Vec<_>>().join(",")
     }
@@ -211,10 +219,8 @@ impl Cluster {
 
     /// URL of a member's peer port as peers know it.
     pub fn peer_url(&self, place: usize) -> String {
-        format!(
-            "http://127.0.0.1:{}",
-            self.nodes[place].advertised_peer_port
-        )
+        let node = &self.nodes[place];
+        format!("http://{}:{}", node.host, node.advertised_peer_port)
     }
 
     /// A member's own peer port.
@@ -225,6 +231,20 @@ impl Cluster {
     /// Has peers reach a member at another port, which leads to its own. Before the first start.
     pub fn advertise(&mut self, place: usize, port: u16) {
         self.nodes[place].advertised_peer_port = port;
+        self.list_all();
+    }
+
+    /// Has each member run on a host of its own. Before the first start.
+    pub fn settle(&mut self, hosts: &Hosts) {
+        for (place, node) in self.nodes.iter_mut().enumerate() {
+            node.host = hosts.address(place);
+            node.wrapper = hosts.wrapper(place);
+        }
+        self.list_all();
+    }
+
+    /// Every member is told of all.
+    fn list_all(&mut self) {
         let list = self.list();
         for node in &mut self.nodes {
             node.flags = vec!["--initial-cluster".to_owned(), list.clone()];
@@ -249,7 +269,17 @@ impl Cluster {
 
     /// URL of a member's client port.
     pub fn endpoint(&self, place: usize) -> String {
-        format!("http://127.0.0.1:{}", self.nodes[place].client_port)
+        format!("http://{}", self.client_address(place))
+    }
+
+    /// Where a member serves clients.
+    ///
+    /// # Panics
+    /// When its host has no address.
+    pub fn client_address(&self, place: usize) -> SocketAddr {
+        let node = &self.nodes[place];
+        let host: IpAddr = node.host.parse().expect("hosts have addresses");
+        (host, node.client_port).into()
     }
 
     /// A member's client port.
@@ -280,7 +310,7 @@ impl Cluster {
     fn command(&self, place: usize) -> Command {
         let node = &self.nodes[place];
         let (client, peers) = (self.endpoint(place), self.peer_url(place));
-        let listen = format!("http://127.0.0.1:{}", node.peer_port);
+        let listen = format!("http://{}:{}", node.host, node.peer_port);
         let mut words = node.wrapper.iter().map(OsString::from).collect::<Vec<_>>();
         words.push(node.binary.clone().into_os_string());
         let mut command = Command::new(&words[0]);

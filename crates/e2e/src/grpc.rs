@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
@@ -81,16 +82,27 @@ impl Connection {
         Self::open_with_window(port, WINDOW).await
     }
 
+    /// Connects to a server on any host.
+    ///
+    /// # Errors
+    /// When nobody answers in HTTP/2 there.
+    pub async fn open_at(address: SocketAddr) -> Result<Self, Failure> {
+        Self::open_at_with_window(address, WINDOW).await
+    }
+
     /// The same with a window of so many bytes per stream and connection: what the server may send
     /// before it is read.
     ///
     /// # Errors
     /// When nobody answers in HTTP/2 there.
     pub async fn open_with_window(port: u16, bytes: u32) -> Result<Self, Failure> {
+        let address = (Ipv4Addr::LOCALHOST, port).into();
+        Self::open_at_with_window(address, bytes).await
+    }
+
+    async fn open_at_with_window(address: SocketAddr, bytes: u32) -> Result<Self, Failure> {
         let broken = |error: std::io::Error| Failure::Transport(error.to_string());
-        let socket = TcpStream::connect(("127.0.0.1", port))
-            .await
-            .map_err(broken)?;
+        let socket = TcpStream::connect(address).await.map_err(broken)?;
         socket.set_nodelay(true).map_err(broken)?;
         let mut builder = h2::client::Builder::new();
         builder
@@ -102,7 +114,7 @@ impl Connection {
         tokio::spawn(connection);
         Ok(Self {
             sender,
-            authority: format!("127.0.0.1:{port}"),
+            authority: address.to_string(),
         })
     }
 

@@ -23,6 +23,7 @@ pub mod dice;
 pub mod folder;
 pub mod grpc;
 pub mod history;
+pub mod hosts;
 pub mod http;
 pub mod name_server;
 pub mod network;

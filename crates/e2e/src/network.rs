@@ -183,6 +183,13 @@ impl Network {
         });
     }
 
+    /// These two do not reach each other; both reach all others.
+    pub fn sever(&self, one: usize, other: usize) {
+        self.set_where(CUT, |way| {
+            [(one, other), (other, one)].contains(&(way.from, way.to))
+        });
+    }
+
     /// What this member says reaches nobody; it hears all.
     pub fn silence(&self, place: usize) {
         self.set_where(CUT, |way| way.from == place);

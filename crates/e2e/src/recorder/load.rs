@@ -1,6 +1,7 @@
 //! The load: workers and a watcher on a thread of their own, which go on through every kill.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -49,8 +50,8 @@ pub enum Size {
 /// What workers, watcher and the test tell each other.
 pub(super) struct Shared {
     started: Instant,
-    /// Client ports of the members that may be asked.
-    ports: Mutex<Vec<u16>>,
+    /// Where the members that may be asked serve clients.
+    members: Mutex<Vec<SocketAddr>>,
     /// How many workers write small values.
     pub(super) workers: u64,
     /// How long a worker waits for an answer.
@@ -77,10 +78,10 @@ pub(super) struct Shared {
 
 impl Shared {
     /// For a cluster.
-    fn new(ports: &[u16]) -> Self {
+    fn new(members: &[SocketAddr]) -> Self {
         Self {
             started: Instant::now(),
-            ports: Mutex::new(ports.to_vec()),
+            members: Mutex::new(members.to_vec()),
             workers: CLUSTER_WORKERS,
             patience: CLUSTER_PATIENCE,
             beat: CLUSTER_BEAT,
@@ -90,7 +91,7 @@ impl Shared {
             acknowledged_at: AtomicU64::new(0),
             longest_gap: AtomicU64::new(0),
             known: AtomicI64::new(0),
-            watched: ports.iter().map(|_| AtomicI64::new(0)).collect(),
+            watched: members.iter().map(|_| AtomicI64::new(0)).collect(),
             expired: AtomicU64::new(0),
             last: AtomicI64::new(0),
         }
@@ -130,9 +131,9 @@ impl Shared {
         beat
     }
 
-    fn port(&self, place: usize) -> u16 {
-        let ports = self.ports.lock().expect("nobody panics with it");
-        ports[place % ports.len()]
+    fn member(&self, place: usize) -> SocketAddr {
+        let members = self.members.lock().expect("nobody panics with it");
+        members[place % members.len()]
     }
 }
 
@@ -155,14 +156,14 @@ impl Load {
             // Calls have a limit of their own.
             patience: 2 * grpc::LIMIT,
             beat: Duration::from_nanos(1),
-            ..Shared::new(&[port])
+            ..Shared::new(&[(Ipv4Addr::LOCALHOST, port).into()])
         };
         Self::start_with(shared, seed, large)
     }
 
     /// The same against members of a cluster, with a watcher for each.
-    pub fn start_on(ports: &[u16], seed: u64) -> Self {
-        Self::start_with(Shared::new(ports), seed, 0)
+    pub fn start_on(members: &[SocketAddr], seed: u64) -> Self {
+        Self::start_with(Shared::new(members), seed, 0)
     }
 
     fn start_with(shared: Shared, seed: u64, large: u64) -> Self {
@@ -173,8 +174,8 @@ impl Load {
     }
 
     /// From now on these members may be asked. Who talks to another one goes on until that fails.
-    pub fn turn_to(&self, ports: &[u16]) {
-        *self.shared.ports.lock().expect("nobody panics with it") = ports.to_vec();
+    pub fn turn_to(&self, members: &[SocketAddr]) {
+        *self.shared.members.lock().expect("nobody panics with it") = members.to_vec();
     }
 
     /// The longest time for which no write was acknowledged since this was asked last.
@@ -265,7 +266,7 @@ async fn ending(shared: &Shared) -> Result<(Note, Leases), Failure> {
     let limit = shared.now() + END_LIMIT;
     let mut place = 0;
     loop {
-        match ending_at(shared.port(place), shared).await {
+        match ending_at(shared.member(place), shared).await {
             Err(_) if shared.now() < limit => place += 1,
             ended => return ended,
         }
@@ -273,8 +274,8 @@ async fn ending(shared: &Shared) -> Result<(Note, Leases), Failure> {
     }
 }
 
-async fn ending_at(port: u16, shared: &Shared) -> Result<(Note, Leases), Failure> {
-    let connection = Connection::open(port).await?;
+async fn ending_at(member: SocketAddr, shared: &Shared) -> Result<(Note, Leases), Failure> {
+    let connection = Connection::open_at(member).await?;
     let limit = shared.now() + SHORT_TTL + LATE + LATE;
     loop {
         let (leases, short_left) = leases(&connection).await?;
@@ -316,7 +317,7 @@ async fn leases(connection: &Connection) -> Result<(Leases, bool), Failure> {
 /// Tries one member after the other until there is a connection; none when the load is to stop.
 pub(super) async fn connect(place: &mut usize, shared: &Shared) -> Option<Connection> {
     while !shared.stop.load(Ordering::Relaxed) {
-        let opened = timeout(shared.patience, Connection::open(shared.port(*place))).await;
+        let opened = timeout(shared.patience, Connection::open_at(shared.member(*place))).await;
         if let Ok(Ok(connection)) = opened {
             return Some(connection);
         }
@@ -367,7 +368,7 @@ async fn follow(
     let request = WatchRequest {
         request_union: Some(RequestUnion::CreateRequest(create)),
     };
-    let connection = Connection::open(shared.port(place)).await?;
+    let connection = Connection::open_at(shared.member(place)).await?;
     let mut stream = connection
         .open_stream("etcdserverpb.Watch/Watch", &request)
         .await?;

@@ -34,11 +34,8 @@ fn wall_clocks_may_jump() {
             "FAKETIME_DONT_FAKE_MONOTONIC=1",
         ];
         cluster.wrap(place, &["env", &preload, &file, rest[0], rest[1]]);
-        cluster.launch(place);
     }
-    for place in 0..3 {
-        cluster.wait_ready(place);
-    }
+    cluster.launch_all();
     let trial = Trial::on("clock", Subject::Kvorum, cluster);
     for _ in 0..rounds() {
         for jump in JUMPS {

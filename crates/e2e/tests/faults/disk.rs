@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use kvorum_e2e::cluster::Cluster;
 use kvorum_e2e::server::new_folder;
@@ -25,20 +25,17 @@ fn a_full_disk_takes_one_member_only() {
             return;
         };
         disk.put_under(&cluster.data_directory(2));
-        for place in 0..3 {
-            cluster.launch(place);
-        }
-        for place in 0..3 {
-            cluster.wait_ready(place);
-        }
+        cluster.launch_all();
         let mut trial = Trial::on("full disk", subject, cluster);
-        for _ in 0..rounds() {
-            trial.wait_for_requests(100);
+        for next in (0..rounds()).flat_map(|_| [2, 1]) {
+            // With the lead and without.
+            trial.move_leader(&[0, 1, 2], next);
             disk.fill(trial.cluster.pid(2));
             let (status, after) = trial.cluster.wait_exit(2);
             eprintln!("full disk: the member ended after {after:?}: {status}");
             assert!(!status.success(), "{status}");
-            trial.endure("one member has no room", &[Sick::Mute(2)]);
+            let role = if next == 2 { "leader" } else { "follower" };
+            trial.endure(&format!("the {role} has no room"), &[Sick::Mute(2)]);
             disk.make_room();
             trial.cluster.launch(2);
             trial.cluster.wait_ready(2);
@@ -60,7 +57,7 @@ impl Disk {
         let folder = new_folder();
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", ROOM, "kvorum-e2e"]);
-        let mounted = mount.arg(&folder).status();
+        let mounted = mount.arg(&folder).stderr(Stdio::null()).status();
         let mounted = mounted.is_ok_and(|status| status.success());
         if !mounted {
             fs::remove_dir(&folder).expect("it is empty");
@@ -80,9 +77,8 @@ impl Disk {
     fn fill(&self, pid: u32) {
         match &self.mounted {
             Some(folder) => {
-                let space = rustix::fs::statvfs(folder).expect("it is mounted");
-                let used = (space.f_blocks - space.f_bfree) * space.f_frsize;
-                remount(folder, &format!("size={used}"));
+                // Refused when the member has taken more meanwhile.
+                while !remount(folder, &format!("size={}", used_bytes(folder))) {}
             }
             None => {
                 let none = Rlimit {
@@ -97,7 +93,7 @@ impl Disk {
 
     fn make_room(&self) {
         if let Some(folder) = &self.mounted {
-            remount(folder, ROOM);
+            assert!(remount(folder, ROOM), "no room to be made");
         }
     }
 }
@@ -112,11 +108,17 @@ impl Drop for Disk {
     }
 }
 
-fn remount(folder: &Path, size: &str) {
+fn used_bytes(folder: &Path) -> u64 {
+    let space = rustix::fs::statvfs(folder).expect("it is mounted");
+    (space.f_blocks - space.f_bfree) * space.f_frsize
+}
+
+fn remount(folder: &Path, size: &str) -> bool {
     let options = format!("remount,{size}");
-    let status = Command::new("mount")
+    let mut mount = Command::new("mount");
+    mount
         .args(["-o", &options])
         .arg(folder)
-        .status();
-    assert!(status.expect("mount starts").success(), "{options}");
+        .stderr(Stdio::null());
+    mount.status().expect("mount starts").success()
 }

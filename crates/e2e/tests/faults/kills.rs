@@ -24,12 +24,7 @@ fn killed_members_lose_nothing() {
             for place in 0..3 {
                 trial.cluster.kill(place);
             }
-            for place in 0..3 {
-                trial.cluster.launch(place);
-            }
-            for place in 0..3 {
-                trial.cluster.wait_ready(place);
-            }
+            trial.cluster.launch_all();
             trial.endure("all", &[]);
         }
         trial.recover();

@@ -2,7 +2,7 @@
 
 use kvorum_e2e::cluster::Cluster;
 
-use crate::trial::{Sick, Trial, ports};
+use crate::trial::{Sick, Trial, members_at};
 use crate::{rounds, subjects};
 
 #[test]
@@ -21,7 +21,7 @@ fn a_wiped_member_is_replaced() {
         let place = trial.cluster.add(subject, false).expect("it was there");
         trial.cluster.launch(place);
         trial.cluster.wait_ready(place);
-        trial.load.turn_to(&ports(&trial.cluster));
+        trial.load.turn_to(&members_at(&trial.cluster));
         trial.recover();
         trial.endure("another is in its place", &[]);
         trial.finish();
@@ -44,9 +44,9 @@ fn one_becomes_three_becomes_five_becomes_three() {
                     let id = trial.cluster.id(place);
                     trial.cluster.change(&["member", "promote", &id]);
                 }
-                trial.load.turn_to(&ports(&trial.cluster));
+                trial.load.turn_to(&members_at(&trial.cluster));
                 trial.recover();
-                let size = ports(&trial.cluster).len();
+                let size = members_at(&trial.cluster).len();
                 if size % 2 == 1 {
                     trial.endure(&format!("{size} members"), &[]);
                 }
@@ -57,7 +57,7 @@ fn one_becomes_three_becomes_five_becomes_three() {
                 trial.cluster.change(&["member", "remove", &id]);
                 trial.cluster.wait_exit(leader);
                 trial.cluster.forget(leader);
-                trial.load.turn_to(&ports(&trial.cluster));
+                trial.load.turn_to(&members_at(&trial.cluster));
                 trial.recover();
             }
             trial.endure("3 members again", &[]);

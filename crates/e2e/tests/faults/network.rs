@@ -36,6 +36,59 @@ fn cut_off_members_neither_lie_nor_hold_others_up() {
                     trial.recover();
                 }
             }
+            // The leader reaches a majority, and the others hear of it from the third.
+            let leader = trial.cluster.leader();
+            let victim = (leader + 1) % 3;
+            trial.network().sever(leader, victim);
+            trial.endure(
+                "the leader and one do not reach each other",
+                &[Sick::Apart(victim)],
+            );
+            trial.recover();
+        }
+        trial.finish();
+    }
+}
+
+#[test]
+fn packets_lost_between_hosts_hurt_nobody() {
+    for &subject in subjects() {
+        let started = Trial::start_on_hosts("lost packets", subject, 3, &FEW_ENTRIES);
+        let Some(trial) = started else {
+            eprintln!("no network namespaces here: cuts are shown by the forwarder alone");
+            return;
+        };
+        let hosts = trial.hosts();
+        let others = |victim: usize| [(victim + 1) % 3, (victim + 2) % 3];
+        let silence = |victim| others(victim).map(|other| hosts.lose(victim, other));
+        let deafen = |victim| others(victim).map(|other| hosts.lose(other, victim));
+        for _ in 0..rounds() {
+            let leader = trial.cluster.leader();
+            silence(leader);
+            deafen(leader);
+            trial.leader_without(&[leader]);
+            trial.endure("the leader's host is cut off", &[Sick::Apart(leader)]);
+            let leader = trial.recover();
+            silence(leader);
+            trial.leader_without(&[leader]);
+            trial.endure("nobody hears the leader's host", &[Sick::Apart(leader)]);
+            let leader = trial.recover();
+            deafen(leader);
+            trial.leader_without(&[leader]);
+            trial.endure("the leader's host hears nobody", &[Sick::Apart(leader)]);
+            let leader = trial.recover();
+            // For a moment, again and again: packets are lost, connections live.
+            for number in 0..10 {
+                let [one, other] = others(leader);
+                match number % 2 {
+                    0 => hosts.lose(leader, one),
+                    _ => hosts.lose(other, leader),
+                }
+                trial.wait_for_requests(20);
+                hosts.heal();
+            }
+            trial.recover();
+            trial.endure("healed", &[]);
         }
         trial.finish();
     }

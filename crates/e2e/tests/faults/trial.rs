@@ -1,9 +1,11 @@
 //! A cluster under load, and what every fault has to leave intact.
 
+use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use kvorum_e2e::cluster::Cluster;
+use kvorum_e2e::hosts::Hosts;
 use kvorum_e2e::network::Network;
 use kvorum_e2e::peers::{Subject, peer};
 use kvorum_e2e::process::{Outcome, Process};
@@ -11,8 +13,8 @@ use kvorum_e2e::recorder::{Change, Load, Note, violations};
 
 /// Requests that have to be answered while a fault lasts, with a majority at hand.
 const REQUESTS_PER_FAULT: u64 = 300;
-/// What has to be answered in a second meanwhile: half of the hundred that are promised, as the machine may be busy.
-const REQUESTS_PER_SECOND: f64 = 50.0;
+/// What has to be answered in a second meanwhile: a third of the hundred that are promised, as the machine may be busy.
+const REQUESTS_PER_SECOND: f64 = 33.0;
 /// A cluster that answers nothing for this long hangs.
 const HANG: Duration = Duration::from_secs(60);
 /// Pause between two looks.
@@ -28,7 +30,8 @@ pub(crate) struct Trial {
     name: &'static str,
     subject: Subject,
     balancer: Option<Process>,
-    answers_at_start: u64,
+    /// Behind the cluster, whose processes end first.
+    hosts: Option<Hosts>,
 }
 
 /// What is wrong with a member, as seen from outside.
@@ -69,28 +72,38 @@ impl Trial {
     ) -> Option<Self> {
         let mut cluster = Cluster::prepare(&vec![subject; members], flags)?;
         let network = Network::between(&mut cluster, 1);
-        for place in 0..members {
-            cluster.launch(place);
-        }
-        for place in 0..members {
-            cluster.wait_ready(place);
-        }
+        cluster.launch_all();
         let mut trial = Self::on(name, subject, cluster);
         trial.network = Some(network);
         Some(trial)
     }
 
+    /// The same with a host for each member. None also where there are no hosts to be had.
+    pub(crate) fn start_on_hosts(
+        name: &'static str,
+        subject: Subject,
+        members: usize,
+        flags: &[&str],
+    ) -> Option<Self> {
+        let hosts = Hosts::new(members)?;
+        let mut cluster = Cluster::prepare(&vec![subject; members], flags)?;
+        cluster.settle(&hosts);
+        cluster.launch_all();
+        let mut trial = Self::on(name, subject, cluster);
+        trial.hosts = Some(hosts);
+        Some(trial)
+    }
+
     /// Puts a running cluster under load.
     pub(crate) fn on(name: &'static str, subject: Subject, cluster: Cluster) -> Self {
-        let ports = ports(&cluster);
         let mut trial = Self {
-            load: Load::start_on(&ports, 1),
+            load: Load::start_on(&members_at(&cluster), 1),
             cluster,
             network: None,
             name,
             subject,
             balancer: None,
-            answers_at_start: 0,
+            hosts: None,
         };
         trial.start_balancer();
         trial
@@ -109,6 +122,11 @@ impl Trial {
     /// The network, where there is one to be broken.
     pub(crate) fn network(&self) -> &Network {
         self.network.as_ref().expect("the trial has a network")
+    }
+
+    /// The hosts, where each member has its own.
+    pub(crate) fn hosts(&self) -> &Hosts {
+        self.hosts.as_ref().expect("the trial has hosts")
     }
 
     /// Who leads among the members that are well.
@@ -141,6 +159,9 @@ impl Trial {
     pub(crate) fn recover(&self) -> usize {
         if let Some(network) = &self.network {
             network.heal();
+        }
+        if let Some(hosts) = &self.hosts {
+            hosts.heal();
         }
         self.cluster.leader()
     }
@@ -183,23 +204,23 @@ impl Trial {
             told.then_some(())
         });
         if well.len() > 1 {
-            self.move_leader(&well);
+            let leader = cluster.leader_among(&well);
+            let at = well.iter().position(|&place| place == leader);
+            let next = well[(at.unwrap_or_default() + 1) % well.len()];
+            self.move_leader(&well, next);
         }
     }
 
-    /// Moves the lead to another of these members.
-    fn move_leader(&self, well: &[usize]) {
+    /// Moves the lead to one of these members.
+    pub(crate) fn move_leader(&self, well: &[usize], next: usize) {
         let joined: Vec<String> = well
             .iter()
             .map(|&place| self.cluster.endpoint(place))
             .collect();
         let joined = joined.join(",");
-        let mut next = 0;
+        let target = self.cluster.id(next);
         self.until_done("transfer of the lead", || {
-            let leader = self.cluster.leader_among(well);
-            let at = well.iter().position(|&place| place == leader);
-            next = well[(at.unwrap_or_default() + 1) % well.len()];
-            let target = self.cluster.id(next);
+            self.cluster.leader_among(well);
             self.cluster
                 .etcdctl_at(&joined, &[ASK, "move-leader", &target])
         });
@@ -241,7 +262,7 @@ impl Trial {
             assert!(success, "{ended:?}: {}", lines.join("\n"));
             lines
         });
-        let answered = self.load.answered() - self.answers_at_start;
+        let answered = self.load.answered();
         let mut evidence = self.load.finish();
         let end = told.iter().flatten().next_back().cloned();
         evidence.workers.extend(told.as_deref().map(notes));
@@ -264,10 +285,10 @@ impl Trial {
     }
 }
 
-/// The client ports of all members that run.
-pub(crate) fn ports(cluster: &Cluster) -> Vec<u16> {
+/// Where all members that run serve clients.
+pub(crate) fn members_at(cluster: &Cluster) -> Vec<SocketAddr> {
     let running = (0..cluster.size()).filter(|&place| cluster.is_running(place));
-    running.map(|place| cluster.client_port(place)).collect()
+    running.map(|place| cluster.client_address(place)).collect()
 }
 
 /// What the Go program was told, as notes of one more worker.
