@@ -22,7 +22,7 @@ use crate::{compat, root};
 const SKIP_LOG: &str = "target/skips.log";
 
 /// A program that takes longer hangs: it is ended and has failed, so that the others still run.
-const LONGEST_PROGRAM: Duration = Duration::from_secs(20 * 60);
+const LONGEST_PROGRAM: Duration = Duration::from_secs(15 * 60);
 
 struct Stage {
     name: &'static str,
