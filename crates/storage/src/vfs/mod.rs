@@ -14,6 +14,8 @@
 
 #[cfg(test)]
 pub(crate) mod crash_disk;
+#[cfg(target_os = "linux")]
+mod direct;
 mod map;
 mod os;
 mod output;

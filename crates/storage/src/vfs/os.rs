@@ -7,13 +7,16 @@ use std::path::Path;
 
 use bytes::Bytes;
 
+#[cfg(target_os = "linux")]
+use super::direct::Direct;
 use super::{OpenMode, Vfs, VfsFile, map};
 
 /// What makes bytes durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SyncMode {
     /// `write_through` is one synchronous write (the meaning of `O_DSYNC`, asked for per write).
-    /// Where the system does not know that, it behaves like [`SyncMode::Fdatasync`].
+    /// Where the system does not know that, it behaves like [`SyncMode::Fdatasync`]. Large writes go past the page
+    /// cache where the file system lets them, and are made durable by an `fdatasync`.
     #[default]
     Dsync,
     /// `write_through` is a write and an `fdatasync`.
@@ -54,6 +57,8 @@ impl Vfs for OsVfs {
         Ok(OsFile {
             file: options.open(path)?,
             sync: self.sync,
+            #[cfg(target_os = "linux")]
+            direct: Direct::default(),
         })
     }
 
@@ -101,6 +106,8 @@ impl Vfs for OsVfs {
 pub struct OsFile {
     file: File,
     sync: SyncMode,
+    #[cfg(target_os = "linux")]
+    direct: Direct,
 }
 
 impl VfsFile for OsFile {
@@ -130,6 +137,10 @@ impl VfsFile for OsFile {
     }
 
     fn write_through(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        if self.sync != SyncMode::Never && self.direct.write(&self.file, offset, bytes)? {
+            return self.sync();
+        }
         if self.sync == SyncMode::Dsync {
             if write_all_dsync(&self.file, offset, bytes)? {
                 return Ok(());
@@ -303,6 +314,29 @@ mod tests {
             file.set_length(2).unwrap();
             assert_eq!(read.read_at(1, &mut buffer).unwrap(), 1);
             assert_eq!(read.read_at(9, &mut buffer).unwrap(), 0);
+        }
+    }
+
+    #[test]
+    fn large_writes_are_read_back_wherever_they_begin_and_end() {
+        for sync in [SyncMode::Dsync, SyncMode::Fdatasync, SyncMode::Never] {
+            let place = Place::new();
+            let disk = OsVfs::new(sync);
+            let mut file = disk.open(&place.file(), CREATE).unwrap();
+            file.reserve(8 << 20).unwrap();
+            let mut expected = Vec::new();
+            for (number, length) in [300, 200_000, 4096, 1 << 20, 131_072, 3_000_008, 8]
+                .into_iter()
+                .enumerate()
+            {
+                let bytes: Vec<u8> = (0..length).map(|at| (at * 7 + number) as u8).collect();
+                file.write_through(expected.len() as u64, &bytes).unwrap();
+                expected.extend_from_slice(&bytes);
+                let mut found = vec![0; expected.len() + 1];
+                let read = disk.open(&place.file(), OpenMode::Read).unwrap();
+                assert_eq!(read.read_at(0, &mut found).unwrap(), expected.len());
+                assert!(found[..expected.len()] == expected, "{sync:?} {length}");
+            }
         }
     }
 

@@ -18,7 +18,9 @@
 //! When a group ends at or beyond the segment size, a cut follows its write: the first records of
 //! the next file are encoded as the group is sealed, so that the running checksum stays one chain.
 //!
-//! The background fills zeros ahead of the groups, makes the next file ready and removes old files.
+//! The background fills zeros ahead of the groups, makes the next file ready and removes old files. Zeros ahead save a
+//! small group the disk's own bookkeeping of new bytes, which takes longer than the group. For large groups they would
+//! be the same bytes written twice, so none are written while groups are large.
 //!
 //! # Invariants
 //!
@@ -42,6 +44,10 @@ use super::segment::{SegmentName, Spare};
 
 /// Most bytes that one zero-fill job writes, so that a group that has caught up waits for little.
 const ZERO_STEP_BYTES: u64 = 1 << 20;
+/// While groups have usually more bytes than this, no zeros are written ahead of them.
+const ZERO_GROUP_BYTES_MAX: usize = 128 << 10;
+/// One group in so many makes what is usual.
+const USUAL_GROUPS: usize = 8;
 /// Commit indexes wait for the next group up to this many bytes, then they are written alone.
 const WAITING_BYTES_MAX: usize = 64 << 10;
 
@@ -123,6 +129,8 @@ pub struct Log {
     group_ticket: Option<Ticket>,
     group_must_sync: bool,
     last_ticket: Option<Ticket>,
+    /// Bytes of a group, as a moving average.
+    group_bytes_usual: usize,
 
     foreground: Option<Flight>,
     /// The work that follows the write in flight.
@@ -150,6 +158,7 @@ impl Log {
             group_ticket: None,
             group_must_sync: false,
             last_ticket: None,
+            group_bytes_usual: 0,
             foreground: None,
             cut: None,
             sealed: None,
@@ -426,6 +435,8 @@ impl Log {
         let segment = self.current();
         let offset = self.offset;
         let bytes = self.group.take_bytes();
+        self.group_bytes_usual =
+            (self.group_bytes_usual * (USUAL_GROUPS - 1) + bytes.len()) / USUAL_GROUPS;
         self.offset += bytes.len() as u64;
         self.filled = self.filled.max(self.offset);
         self.group_must_sync = false;
@@ -556,7 +567,8 @@ impl Log {
         let cutting = self.cut.is_some() || matches!(self.foreground, Some(Flight::Cut { .. }));
         let ahead = self.options.ahead_bytes;
         let wanted = self.options.segment_bytes.min(self.offset + ahead);
-        if cutting || self.filled - self.offset >= ahead.div_ceil(2) || self.filled >= wanted {
+        let enough = self.filled - self.offset >= ahead.div_ceil(2) || self.filled >= wanted;
+        if cutting || enough || self.group_bytes_usual > ZERO_GROUP_BYTES_MAX {
             return None;
         }
         let length = ZERO_STEP_BYTES.min(wanted - self.filled);

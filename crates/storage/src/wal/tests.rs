@@ -160,6 +160,46 @@ fn run_jobs(opened: &mut Opened<CrashDisk>) {
     }
 }
 
+/// Zeros that the background writes into the log while it takes 64 entries, one after the other.
+fn zeros_beside_entries_of(bytes: usize) -> u64 {
+    const ENTRIES: u64 = 64;
+    let options = Options {
+        ahead_bytes: 64 << 10,
+        ..Options::default()
+    };
+    let disk = CrashDisk::new();
+    let opened = create(&disk, Path::new("/wal"), METADATA, options).unwrap();
+    let (mut log, mut zeros) = (opened.log, 0);
+    let mut append = 1..=ENTRIES;
+    loop {
+        while let Some(output) = log.take_output() {
+            if let Output::Job(job) = output {
+                if let Work::ZeroAhead { length, .. } = job.work {
+                    zeros += length;
+                }
+                log.done(job.id);
+            }
+        }
+        let Some(index) = append.next() else {
+            return zeros;
+        };
+        log.append(Append {
+            ticket: Ticket(index),
+            entries: vec![entry(1, index, bytes)],
+            ..Append::default()
+        });
+    }
+}
+
+#[test]
+fn zeros_are_written_ahead_of_small_groups_and_not_of_large_ones() {
+    let small = zeros_beside_entries_of(32 << 10);
+    assert!(small >= 64 * (32 << 10), "{small}");
+    // Those of the beginning, when nobody knows how large groups will be.
+    let large = zeros_beside_entries_of(512 << 10);
+    assert!(large <= 4 * (512 << 10), "{large}");
+}
+
 #[test]
 fn commit_index_alone_is_reported_without_a_write() {
     let disk = CrashDisk::new();
