@@ -172,7 +172,7 @@ fn build_step(
     for (at, logged) in records.ascend(Bound::Included(next)) {
         if building.frame_bytes() >= end {
             *next = *at;
-            return MergeStep::Chunk(Bytes::new());
+            return MergeStep::Chunk(building.take());
         }
         building.push(&record_log::entry(logged));
     }

@@ -7,14 +7,18 @@ use super::keys::{KeyRow, KeysWriter};
 use super::layout::{self, RowsWriter};
 use super::{Entry, SegmentId};
 
-/// Makes the whole image of a segment in memory. It copies and sorts: some ten milliseconds for
-/// [`super::SEGMENT_BYTES`], so it belongs to the background.
+/// Makes the bytes of a segment, to be written as they come: only its tables stay in memory to the end. It copies and
+/// sorts: some ten milliseconds for [`super::SEGMENT_BYTES`], so it belongs to the background.
 #[derive(Debug)]
 pub struct Builder {
     id: SegmentId,
+    /// What was not taken yet.
     image: BytesMut,
+    /// Bytes that were taken.
+    taken: u64,
     rows: RowsWriter,
-    /// Where in the image each key lies.
+    key_bytes: Vec<u8>,
+    /// Where in `key_bytes` each key begins, and its length.
     keys: Vec<(u32, u32, KeyRow)>,
     stored_bytes: u64,
 }
@@ -28,7 +32,9 @@ impl Builder {
         Builder {
             id,
             image,
+            taken: 0,
             rows: RowsWriter::default(),
+            key_bytes: Vec::new(),
             keys: Vec::new(),
             stored_bytes: 0,
         }
@@ -43,7 +49,7 @@ impl Builder {
     pub fn push(&mut self, entry: &Entry<'_>) {
         let encoded = entry.encoded;
         self.rows
-            .push(entry.place, self.image.len() as u64, entry.frees_bytes);
+            .push(entry.place, self.frame_bytes(), entry.frees_bytes);
         layout::put_frame(entry.place, entry.frees_bytes, encoded, &mut self.image);
         let front = match entry.key.len() {
             0 => 0,
@@ -59,17 +65,26 @@ impl Builder {
             lease: entry.lease,
             stored_bytes: entry.stored_bytes,
         };
-        self.keys.push((start as u32, key.len() as u32, row));
+        // Keys are bytes of frames, which end before 4 GiB.
+        let start = self.key_bytes.len() as u32;
+        self.key_bytes.extend_from_slice(key);
+        self.keys.push((start, entry.key.len() as u32, row));
         self.stored_bytes += u64::from(entry.stored_bytes);
     }
 
     /// Bytes of the file so far, without its tables.
     #[must_use]
     pub fn frame_bytes(&self) -> u64 {
-        self.image.len() as u64
+        self.taken + self.image.len() as u64
     }
 
-    /// The bytes of the file.
+    /// The next bytes of the file, as far as they are there.
+    pub fn take(&mut self) -> Bytes {
+        self.taken += self.image.len() as u64;
+        self.image.split().freeze()
+    }
+
+    /// The bytes of the file that were not taken.
     ///
     /// # Panics
     ///
@@ -77,10 +92,10 @@ impl Builder {
     #[must_use]
     pub fn finish(mut self) -> Bytes {
         let first = self.rows.first_main().expect("a segment holds a change");
-        let image = &self.image;
+        let key_bytes = &self.key_bytes;
         let key = |(start, length, _): &(u32, u32, KeyRow)| {
             let start = *start as usize;
-            &image[start..start + *length as usize]
+            &key_bytes[start..start + *length as usize]
         };
         // The sort is stable, and changes were pushed in the order of their places.
         self.keys.sort_by(|a, b| key(a).cmp(key(b)));
@@ -88,7 +103,7 @@ impl Builder {
         for entry in &self.keys {
             keys.push(key(entry), &entry.2);
         }
-        let frames_end = self.image.len() as u64;
+        let frames_end = self.frame_bytes();
         let keys = keys.finish();
         let footer = layout::footer(self.id, frames_end, self.rows, &keys, self.stored_bytes);
         self.image.unsplit(footer);

@@ -66,6 +66,20 @@ fn open(id: u64, changes: &[Change]) -> Segment {
     Segment::open(SegmentId(id), build(id, changes)).unwrap()
 }
 
+/// The same bytes, taken after every so many changes.
+fn build_in_pieces(id: u64, changes: &[Change], every: usize) -> Vec<u8> {
+    let mut builder = Builder::new(SegmentId(id));
+    let mut bytes = Vec::new();
+    for changes in changes.chunks(every) {
+        for change in changes {
+            builder.push(&change.entry());
+        }
+        bytes.extend_from_slice(&builder.take());
+    }
+    bytes.extend_from_slice(&builder.finish());
+    bytes
+}
+
 fn stored(change: &Change) -> Stored {
     Stored {
         place: change.place,
@@ -169,6 +183,11 @@ proptest! {
     #[test]
     fn a_segment_is_its_list_of_changes(changes in changes()) {
         check(&open(3, &changes), &changes);
+    }
+
+    #[test]
+    fn a_segment_is_the_same_however_it_is_taken(changes in changes(), every in 1..50_usize) {
+        prop_assert_eq!(build_in_pieces(3, &changes, every), build(3, &changes));
     }
 
     #[test]
