@@ -5,6 +5,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::body::PREFIX_BYTES;
 use super::{Code, Status};
 
+/// Room is made for so many times the bytes of a message that are there, so that a large one is not moved at every
+/// doubling, and a prefix that claims much costs no more than a fixed share of what was sent.
+const ROOM_FACTOR: usize = 16;
+
 /// Cuts the data of one call into messages. Data may arrive in any pieces.
 #[derive(Debug)]
 pub(super) struct MessageDecoder {
@@ -46,6 +50,12 @@ impl MessageDecoder {
         };
         let length = check_prefix(*prefix, self.message_bytes_max)?;
         if data.len() - PREFIX_BYTES < length {
+            let whole = PREFIX_BYTES + length;
+            if self.gathered.capacity() < whole {
+                let held = self.gathered.len();
+                let wanted = whole.min(held.saturating_mul(ROOM_FACTOR));
+                self.gathered.reserve(wanted.saturating_sub(held));
+            }
             return Ok(None);
         }
         self.gathered.advance(PREFIX_BYTES);
