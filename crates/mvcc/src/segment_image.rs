@@ -27,7 +27,7 @@ enum Making {
     Run {
         records: Records,
         next: Revision,
-        builder: Option<Builder>,
+        builder: Option<Box<Builder>>,
     },
     /// Of segments.
     Copy(Box<Copying>),
@@ -61,7 +61,7 @@ impl SegmentImage {
             making: Making::Run {
                 records,
                 next: Revision::default(),
-                builder: Some(Builder::new(id)),
+                builder: Some(Box::new(Builder::new(id))),
             },
         }
     }
@@ -162,7 +162,7 @@ impl Copying {
 fn build_step(
     records: &Records,
     next: &mut Revision,
-    builder: &mut Option<Builder>,
+    builder: &mut Option<Box<Builder>>,
     budget_bytes: usize,
 ) -> MergeStep {
     let building = builder
@@ -176,6 +176,6 @@ fn build_step(
         }
         building.push(&record_log::entry(logged));
     }
-    let whole = builder.take().map(Builder::finish);
+    let whole = builder.take().map(|builder| builder.finish());
     MergeStep::Last(whole.unwrap_or_default())
 }
