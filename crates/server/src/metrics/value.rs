@@ -1,13 +1,39 @@
-//! Values that change on the hot path: relaxed atomics, no lock, no allocation.
+//! Values that change on the hot path: relaxed atomics, no lock, no allocation after the first use.
+//!
+//! Every request counts in a dozen places. If all threads wrote the same words, each count would wait for the others'
+//! cores, the more of them the longer. So counters and histograms are kept in [`SHARDS`] parts of which a thread writes
+//! one, and whoever asks adds them up.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
+
+/// Parts of a value; more threads than these share.
+const SHARDS: usize = 16;
+
+/// The part that this thread writes.
+fn shard() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static OWN: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
+    }
+    OWN.with(|own| *own)
+}
+
+/// A count alone on its cache line.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Cell(AtomicU64);
 
 /// A number that only grows.
 #[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
+pub struct Counter(OnceLock<Box<[Cell; SHARDS]>>);
 
 impl Counter {
+    fn cells(&self) -> &[Cell; SHARDS] {
+        self.0.get_or_init(Box::default)
+    }
+
     /// Adds one.
     pub fn increment(&self) {
         self.add(1);
@@ -15,18 +41,19 @@ impl Counter {
 
     /// Adds `count`.
     pub fn add(&self, count: u64) {
-        self.0.fetch_add(count, Ordering::Relaxed);
+        self.cells()[shard()].0.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Takes over a count that is kept elsewhere and only grows.
+    /// Takes over a count that is kept elsewhere and only grows. Nobody else adds to this counter.
     pub fn raise_to(&self, count: u64) {
-        self.0.fetch_max(count, Ordering::Relaxed);
+        self.cells()[0].0.fetch_max(count, Ordering::Relaxed);
     }
 
     /// The count so far.
     #[must_use]
     pub fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        let cells = self.0.get().map(|cells| cells.iter()).into_iter().flatten();
+        cells.map(|cell| cell.0.load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -74,6 +101,13 @@ impl Buckets {
 #[derive(Debug)]
 pub struct Histogram {
     bounds: Vec<f64>,
+    parts: [OnceLock<Box<Part>>; SHARDS],
+}
+
+/// What some threads have counted.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Part {
     /// One count per bound, and one for what lies above all.
     counts: Vec<AtomicU64>,
     sum: AtomicU64,
@@ -89,19 +123,35 @@ impl Histogram {
     /// An empty histogram with these bounds, which ascend.
     #[must_use]
     pub fn with_bounds(bounds: Vec<f64>) -> Self {
-        let counts = std::iter::repeat_with(AtomicU64::default);
         Self {
-            counts: counts.take(bounds.len() + 1).collect(),
             bounds,
-            sum: AtomicU64::default(),
+            parts: Default::default(),
         }
+    }
+
+    /// The part of this thread.
+    fn part(&self) -> &Part {
+        self.parts[shard()].get_or_init(|| {
+            let counts = std::iter::repeat_with(AtomicU64::default);
+            Box::new(Part {
+                counts: counts.take(self.bounds.len() + 1).collect(),
+                sum: AtomicU64::default(),
+            })
+        })
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.parts
+            .iter()
+            .filter_map(|part| part.get().map(Box::as_ref))
     }
 
     /// Counts one value.
     pub fn observe(&self, value: f64) {
         let place = self.bounds.partition_point(|bound| *bound < value);
-        self.counts[place].fetch_add(1, Ordering::Relaxed);
-        add_float(&self.sum, value);
+        let part = self.part();
+        part.counts[place].fetch_add(1, Ordering::Relaxed);
+        add_float(&part.sum, value);
     }
 
     /// Counts one duration, in seconds.
@@ -114,8 +164,11 @@ impl Histogram {
     pub fn cumulative(&self) -> Vec<(f64, u64)> {
         let bounds = self.bounds.iter().copied().chain([f64::INFINITY]);
         let mut total = 0;
-        let counts = self.counts.iter().map(|count| {
-            total += count.load(Ordering::Relaxed);
+        let counts = (0..=self.bounds.len()).map(|place| {
+            let counts = self.parts().map(|part| &part.counts[place]);
+            total += counts
+                .map(|count| count.load(Ordering::Relaxed))
+                .sum::<u64>();
             total
         });
         bounds.zip(counts).collect()
@@ -124,7 +177,8 @@ impl Histogram {
     /// The sum of all values.
     #[must_use]
     pub fn sum(&self) -> f64 {
-        f64::from_bits(self.sum.load(Ordering::Relaxed))
+        let sums = self.parts().map(|part| part.sum.load(Ordering::Relaxed));
+        sums.map(f64::from_bits).sum()
     }
 }
 
@@ -132,4 +186,34 @@ fn add_float(cell: &AtomicU64, delta: f64) {
     let add = |bits| Some((f64::from_bits(bits) + delta).to_bits());
     // The closure always has a value, so this cannot fail.
     let _ = cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Buckets, Counter, Histogram};
+
+    #[test]
+    fn what_many_threads_count_adds_up() {
+        let counter = Counter::default();
+        let histogram = Histogram::new(Buckets {
+            first: 1.0,
+            factor: 2.0,
+            count: 2,
+        });
+        std::thread::scope(|scope| {
+            for _ in 0..40 {
+                scope.spawn(|| {
+                    counter.add(3);
+                    histogram.observe(0.5);
+                    histogram.observe(8.0);
+                });
+            }
+        });
+        assert_eq!(counter.value(), 120);
+        assert_eq!(histogram.sum(), 340.0);
+        assert_eq!(
+            histogram.cumulative(),
+            [(1.0, 40), (2.0, 40), (f64::INFINITY, 80)]
+        );
+    }
 }

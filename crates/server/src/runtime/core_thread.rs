@@ -29,6 +29,7 @@ use super::waiters::{NumberMap, Proposed, ReadWaiter, Waiter, Waiters};
 use super::{Clock, Member, measure, timeouts};
 use crate::api::v3::status;
 use crate::config::Span;
+use crate::transport::completion;
 
 /// How long a member that was removed still talks to its peers.
 /// Source: etcd v3.7.1 `server/etcdserver/server.go`, `applyEntryNormal` and `stopWithDelay`.
@@ -42,6 +43,8 @@ const INLINE_COMMANDS_MAX: usize = 8;
 
 /// What the thread is told by connections and by the disk.
 pub(super) enum Command {
+    /// What came in one turn of a connection, in its order.
+    Many(Vec<Command>),
     /// Carry out a request.
     Propose {
         /// Its id.
@@ -104,6 +107,7 @@ impl Command {
     /// Answers whoever waits: the member is stopping.
     pub(super) fn refuse(self) {
         match self {
+            Self::Many(commands) => commands.into_iter().for_each(Self::refuse),
             Self::Propose { proposed, .. } | Self::ProposeChange { proposed, .. } => {
                 refuse(proposed.waiter, RequestError::Stopped);
             }
@@ -245,7 +249,6 @@ impl CoreThread {
             let now = self.clock.now();
             while let Some(command) = next {
                 self.take(command, now);
-                self.taken += 1;
                 next = if self.taken < BATCH_COMMANDS_MAX {
                     commands.try_recv().ok()
                 } else {
@@ -279,7 +282,13 @@ impl CoreThread {
     }
 
     fn take(&mut self, command: Command, now: Moment) {
+        self.taken += 1;
         match command {
+            Command::Many(commands) => {
+                for command in commands {
+                    self.take(command, now);
+                }
+            }
             Command::Propose { id, data, proposed } => {
                 self.waiters
                     .add(id, proposed, now + self.settings.request_timeout);
@@ -398,6 +407,13 @@ impl CoreThread {
 
     /// Hands out what a step of a machine wants done.
     fn carry_out(&mut self, machine: Machine, started: Instant, elapsed: Duration) {
+        completion::together(|| self.carry_out_all(started, elapsed));
+        if machine == Machine::Apply {
+            self.warn_if_slow(elapsed);
+        }
+    }
+
+    fn carry_out_all(&mut self, started: Instant, elapsed: Duration) {
         while let Some(output) = self.core.take_output() {
             match output {
                 core::Output::Job(job) => self.start_job(job),
@@ -442,9 +458,6 @@ impl CoreThread {
                 core::Output::Stop { reason } => self.broken(reason),
             }
         }
-        if machine == Machine::Apply {
-            self.warn_if_slow(elapsed);
-        }
     }
 
     /// Gives the disk its work. A small group with little else going on is written here: two changes of threads cost
@@ -454,6 +467,7 @@ impl CoreThread {
         if !here {
             return self.disks.submit(job);
         }
+        completion::wake_asleep();
         match self.disks.run(&job) {
             Ok(()) => self.core.input(core::Input::JobDone(job.id)),
             Err(error) => self.broken(error.to_string()),

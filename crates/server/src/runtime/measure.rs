@@ -1,6 +1,6 @@
 //! What the machines count, under the official names.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kvorum_member::alarm::Alarms;
@@ -124,6 +124,35 @@ impl Times {
             metrics.request_duration.with(&[success(succeeded), kind])
         })
         .observe_duration(elapsed);
+    }
+}
+
+/// The histograms of ranges that succeed. Every read counts in them, on whatever thread it runs, so they are looked up
+/// once: the table of a family has a lock.
+#[derive(Default)]
+pub(super) struct RangeTimes {
+    executed: OnceLock<Arc<Histogram>>,
+    requested: OnceLock<Arc<Histogram>>,
+}
+
+impl RangeTimes {
+    /// A range or a transaction that only reads was executed.
+    pub(super) fn executed(&self, metrics: &Metrics, succeeded: bool, elapsed: Duration) {
+        metrics.ranges.increment();
+        let look_up = || metrics.range_duration.with(&[success(succeeded)]);
+        if succeeded {
+            self.executed.get_or_init(look_up).observe_duration(elapsed);
+        } else {
+            look_up().observe_duration(elapsed);
+        }
+    }
+
+    /// A range was answered, `elapsed` after it came.
+    pub(super) fn requested(&self, metrics: &Metrics, elapsed: Duration) {
+        let look_up = || metrics.request_duration.with(&[success(true), "Range"]);
+        self.requested
+            .get_or_init(look_up)
+            .observe_duration(elapsed);
     }
 }
 

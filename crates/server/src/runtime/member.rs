@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::core_thread::Command;
 use super::request_ids::RequestIds;
+use super::turn::{self, Gathered};
 use super::waiters::{Proposed, Waiter};
 use super::watch_thread::WatchHandle;
 use super::{entry, measure};
@@ -73,7 +74,10 @@ pub(super) struct Shared {
     leader: AtomicU64,
     /// Whether linearizable reads need no round; see `Leadership::alone`.
     alone: AtomicBool,
+    /// Whether this member has no vote, as of `view`.
+    is_learner: AtomicBool,
     stopping: AtomicBool,
+    range_times: measure::RangeTimes,
 }
 
 impl Member {
@@ -96,11 +100,13 @@ impl Member {
             settings,
             request_ids,
             stored_bytes: AtomicU64::new(view.keys.sizes().total_bytes),
-            view: RwLock::new(view),
             term: AtomicU64::new(0),
             leader: AtomicU64::new(0),
             alone: AtomicBool::new(false),
+            is_learner: AtomicBool::new(is_learner(&identity, &view)),
             stopping: AtomicBool::new(false),
+            range_times: measure::RangeTimes::default(),
+            view: RwLock::new(view),
         }))
     }
 
@@ -148,9 +154,7 @@ impl Member {
     /// Whether this member has no vote.
     #[must_use]
     pub fn is_learner(&self) -> bool {
-        let view = self.read_view();
-        let member = view.cluster.roster.member(self.0.identity.member);
-        member.is_some_and(|member| member.is_learner)
+        self.0.is_learner.load(Ordering::Relaxed)
     }
 
     /// The quota in force.
@@ -165,19 +169,52 @@ impl Member {
         self.read_view().keys
     }
 
+    /// The revision of the newest published state of the store.
+    pub(crate) fn current_revision(&self) -> i64 {
+        self.held().keys.current_revision()
+    }
+
+    fn held(&self) -> RwLockReadGuard<'_, ReadView> {
+        // A poisoned lock still holds a whole view: the replacement is one assignment.
+        self.0.view.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The newest published state of everything.
     #[must_use]
     pub fn read_view(&self) -> ReadView {
-        // A poisoned lock still holds a whole view: the replacement is one assignment.
-        self.0
-            .view
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.held().clone()
+    }
+
+    /// Looks at the newest published state, or at that of the turn: as new as anything that the turn asks for.
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&ReadView) -> R) -> R {
+        turn::look(|| self.read_view(), look)
+    }
+
+    /// Runs one turn of a connection: its proposals go to the machines together.
+    pub(crate) fn turn(&self, work: &mut dyn FnMut()) {
+        match turn::gather(work) {
+            Gathered::One(None) => {}
+            Gathered::One(Some(command)) => self.send_now(command),
+            Gathered::Many(commands) => self.send_now(Command::Many(commands)),
+        }
+    }
+
+    /// A range or a transaction that only reads was executed.
+    pub(crate) fn range_executed(&self, started: Instant, succeeded: bool) {
+        let times = &self.0.range_times;
+        times.executed(&self.0.metrics, succeeded, started.elapsed());
+    }
+
+    /// A range that came at this moment was answered.
+    pub(crate) fn range_answered(&self, since: Instant) {
+        let times = &self.0.range_times;
+        times.requested(&self.0.metrics, since.elapsed());
     }
 
     pub(super) fn publish(&self, view: ReadView) {
         let stored = view.keys.sizes().total_bytes;
+        let is_learner = is_learner(&self.0.identity, &view);
+        self.0.is_learner.store(is_learner, Ordering::Relaxed);
         self.0.stored_bytes.store(stored, Ordering::Relaxed);
         let mut held = self.0.view.write().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::replace(&mut *held, view);
@@ -451,6 +488,12 @@ impl Member {
     }
 
     fn send(&self, command: Command) {
+        if let Some(command) = turn::keep(command) {
+            self.send_now(command);
+        }
+    }
+
+    fn send_now(&self, command: Command) {
         let refused = match self.0.commands.get() {
             Some(sender) if !self.0.stopping.load(Ordering::Relaxed) => {
                 sender.send(command).err().map(|refused| refused.0)
@@ -461,6 +504,11 @@ impl Member {
             command.refuse();
         }
     }
+}
+
+fn is_learner(identity: &Identity, view: &ReadView) -> bool {
+    let member = view.cluster.roster.member(identity.member);
+    member.is_some_and(|member| member.is_learner)
 }
 
 fn answer(waiter: Waiter, error: RequestError) {

@@ -30,6 +30,7 @@ mod request_ids;
 mod running;
 mod state_disk;
 mod timeouts;
+mod turn;
 pub(crate) mod versions;
 mod waiters;
 mod watch_thread;

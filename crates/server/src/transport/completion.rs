@@ -2,13 +2,55 @@
 //!
 //! Every connection has one. Whoever has an answer pushes it from its own thread; the connection's task takes all
 //! that is there in one turn. The task is woken once per batch: the first push after the task went to sleep takes
-//! the waker, later ones find none and only add to the queue.
+//! the waker, later ones find none and only add to the queue. Who has many answers at once gives them
+//! [`together`]: then the wake-ups come behind the answers, and a connection does not wake, find one and sleep again
+//! before the next.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use super::{Body, Status};
+
+/// Connections that wait to be woken at most, while answers are given together: so many have enough to do.
+const ASLEEP_MAX: usize = 64;
+
+thread_local! {
+    /// Tasks to be woken, while this thread gives answers together.
+    static ASLEEP: RefCell<Option<Vec<Waker>>> = const { RefCell::new(None) };
+}
+
+/// Runs `answers`, which gives answers to any connections, and wakes these behind it.
+pub(crate) fn together(answers: impl FnOnce()) {
+    ASLEEP.set(Some(Vec::new()));
+    answers();
+    wake_asleep();
+    ASLEEP.set(None);
+}
+
+/// Wakes those who wait for it now: what comes next takes longer than an answer.
+pub(crate) fn wake_asleep() {
+    // Outside of the borrow: waking may run anything.
+    let asleep = ASLEEP.with_borrow_mut(|asleep| asleep.as_mut().map(std::mem::take));
+    asleep.into_iter().flatten().for_each(Waker::wake);
+}
+
+/// Wakes a task, now or behind the answers that this thread is giving.
+fn wake(waker: Waker) {
+    let kept = ASLEEP.with_borrow_mut(|asleep| match asleep {
+        None => Err(waker),
+        Some(asleep) => {
+            asleep.push(waker);
+            Ok(asleep.len())
+        }
+    });
+    match kept {
+        Err(waker) => waker.wake(),
+        Ok(count) if count >= ASLEEP_MAX => wake_asleep(),
+        Ok(_) => {}
+    }
+}
 
 /// A read that the connection's task executes itself.
 pub(super) type Work = Box<dyn FnOnce() -> Result<Body, Status> + Send>;
@@ -55,7 +97,7 @@ impl Completions {
         let waker = state.waker.take();
         drop(state);
         if let Some(waker) = waker {
-            waker.wake();
+            wake(waker);
         }
     }
 

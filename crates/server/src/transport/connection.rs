@@ -475,7 +475,8 @@ impl Connection {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(result) => {
                     let came = result.is_ok() && !buffer.filled().is_empty();
-                    self.take(buffer.filled());
+                    let shared = Arc::clone(&self.shared);
+                    shared.service.turn(&mut || self.take(buffer.filled()));
                     Poll::Ready(came)
                 }
             }
@@ -486,8 +487,13 @@ impl Connection {
     fn take_completions(&mut self, cx: &mut Context<'_>) -> bool {
         let mut batch = std::mem::take(&mut self.batch);
         let more = self.completions.take(&mut batch, cx.waker());
-        for completion in batch.drain(..) {
-            self.complete(completion);
+        if more {
+            let shared = Arc::clone(&self.shared);
+            shared.service.turn(&mut || {
+                for completion in batch.drain(..) {
+                    self.complete(completion);
+                }
+            });
         }
         self.batch = batch;
         more

@@ -22,7 +22,7 @@
 
 mod base64;
 mod body;
-mod completion;
+pub(crate) mod completion;
 mod config;
 mod connection;
 mod dial;

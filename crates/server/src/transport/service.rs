@@ -86,6 +86,12 @@ pub trait Service: Send + Sync + 'static {
     /// A unary call with its whole request.
     fn unary(&self, call: Call, message: Bytes, reply: ReplySink);
 
+    /// Runs `work`, in which all calls of one turn of a connection are given to the service, and the reads that it
+    /// gave back run. What these have in common is done once.
+    fn turn(&self, work: &mut dyn FnMut()) {
+        work();
+    }
+
     /// A streaming call of any kind begins. The transport drives what is returned.
     fn stream(&self, call: Call, replies: StreamSink) -> Box<dyn RequestStream>;
 }

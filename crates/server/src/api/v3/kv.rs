@@ -28,8 +28,8 @@ pub(super) fn range(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
     let member = api.member.clone();
     let since = Instant::now();
     let run = move || {
-        let result = execute(&member, &member.view(), &request);
-        requested(member.metrics(), "Range", true, since.elapsed());
+        let result = member.look(|view| execute(&member, &view.keys, &request));
+        member.range_answered(since);
         result
     };
     // The read itself runs where the connection lives, not on the core thread, and when its answer has room there.
@@ -45,22 +45,12 @@ pub(super) fn range(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
 fn execute(member: &Member, view: &View, request: &RangeRequest) -> Result<Body, Status> {
     let started = Instant::now();
     let result = view.range(request);
-    measure_range(member, started, result.is_ok());
+    member.range_executed(started, result.is_ok());
     let found = result.map_err(|error| status(error.into()))?;
     let header = member.header(view.current_revision()).encode_to_vec();
     Ok(Body::encode(found.encoded_len(Some(&header)), |out| {
         found.encode_into(Some(&header), out);
     }))
-}
-
-fn measure_range(member: &Member, started: Instant, succeeded: bool) {
-    let success = if succeeded { "true" } else { "false" };
-    member.metrics().ranges.increment();
-    member
-        .metrics()
-        .range_duration
-        .with(&[success])
-        .observe_duration(started.elapsed());
 }
 
 /// Whether a range asks for no more than the state of this member.
@@ -108,10 +98,9 @@ pub(super) fn txn(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
     let member = api.member.clone();
     let since = Instant::now();
     let run = move || {
-        let view = member.view();
         let started = Instant::now();
-        let result = kvorum_member::apply::read_txn(&view, &request);
-        measure_range(&member, started, result.is_ok());
+        let result = member.look(|view| kvorum_member::apply::read_txn(&view.keys, &request));
+        member.range_executed(started, result.is_ok());
         requested(member.metrics(), "ReadonlyTxn", true, since.elapsed());
         Ok(member.encode(&Response::Txn(result.map_err(status)?)))
     };

@@ -201,7 +201,7 @@ impl Shared {
                 }
                 self.replies
                     .send(Body::from_message(&LeaseKeepAliveResponse {
-                        header: Some(member.header(member.view().current_revision())),
+                        header: Some(member.header(member.current_revision())),
                         id: id.0,
                         ttl: ttl_seconds,
                     }));

@@ -14,13 +14,13 @@ mod recipes;
 mod snapshot;
 mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use prost::Message;
 use tokio::sync::Semaphore;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Counter, Metrics};
 use crate::runtime::Member;
 use crate::transport::{
     Body, Call, Code, Credit, Metadata, Method, ReplySink, RequestStream, Service, Status,
@@ -49,6 +49,9 @@ pub struct Api {
     runtime: tokio::runtime::Handle,
     /// One permit for each snapshot that may be sent beside others.
     snapshots: Arc<Semaphore>,
+    /// The counter of unary calls of the version of the API that was seen first: of nearly all calls. It is looked up
+    /// once, since the table of a family has a lock.
+    first_calls: OnceLock<(String, Arc<Counter>)>,
 }
 
 impl Api {
@@ -66,6 +69,7 @@ impl Api {
             metrics,
             runtime,
             snapshots: Arc::new(Semaphore::new(snapshot::AT_ONCE_MAX)),
+            first_calls: OnceLock::new(),
         })
     }
 }
@@ -83,6 +87,9 @@ impl RequestStream for Deaf {
 /// The handle through which the transport reaches the services.
 pub struct Services(pub Arc<Api>);
 
+/// What the metrics call a call with one request and one answer.
+const UNARY: &str = "unary";
+
 impl Service for Services {
     fn methods(&self) -> &[Method] {
         METHODS
@@ -91,7 +98,7 @@ impl Service for Services {
     fn unary(&self, call: Call, message: Bytes, reply: ReplySink) {
         let api = &self.0;
         let admitted = api
-            .admit(&call, "unary")
+            .admit(&call, UNARY)
             .and_then(|()| api.admit_to_learner(RPCS[call.index], Some(&message)));
         if let Err(refused) = admitted {
             return reply.send(Err(refused));
@@ -142,6 +149,10 @@ impl Service for Services {
         }
     }
 
+    fn turn(&self, work: &mut dyn FnMut()) {
+        self.0.member.turn(work);
+    }
+
     fn stream(&self, call: Call, replies: StreamSink) -> Box<dyn RequestStream> {
         let api = &self.0;
         let admitted = api
@@ -180,25 +191,37 @@ impl Api {
                 status(kvorum_member::apply::RequestError::InvalidClientApiVersion)
             })?,
         };
-        self.metrics
-            .client_requests
-            .with(&[version, kind])
-            .increment();
+        self.count_call(version, kind);
         if requires_leader(&call.metadata) && !self.member.has_leader() {
             return Err(status(kvorum_member::apply::RequestError::NoLeader));
         }
         Ok(())
     }
 
+    fn count_call(&self, version: &str, kind: &'static str) {
+        let look_up = || self.metrics.client_requests.with(&[version, kind]);
+        if kind == UNARY {
+            let first = || (version.to_owned(), look_up());
+            let (first_version, counter) = self.first_calls.get_or_init(first);
+            if first_version == version {
+                return counter.increment();
+            }
+        }
+        look_up().increment();
+    }
+
     /// Checks that a learner is asked for no more than it may answer: its status, a read of its own state, the state
     /// as a file.
     fn admit_to_learner(&self, rpc: Rpc, message: Option<&Bytes>) -> Result<(), Status> {
+        if !self.member.is_learner() {
+            return Ok(());
+        }
         let allowed = match (rpc, message) {
             (Rpc::Status | Rpc::Snapshot, _) => true,
             (Rpc::Range, Some(message)) => kv::is_serializable(message),
             _ => false,
         };
-        if allowed || !self.member.is_learner() {
+        if allowed {
             return Ok(());
         }
         Err(status(
