@@ -48,7 +48,7 @@ pub(crate) enum Command {
     KeepAlive(LoadArguments),
     /// Read a key, and write it unless somebody else did in between; again if so
     Stm(LoadArguments),
-    /// Plays a named set of scenarios on two servers and writes raw results, page and charts
+    /// Plays named sets of scenarios on two servers and writes raw results, page and charts of each
     Suite(SuiteArguments),
     /// Plays some scenarios on two servers in turn (A B A B)
     Compare(CompareArguments),
@@ -212,8 +212,9 @@ impl LoadArguments {
 
 #[derive(Args)]
 pub(crate) struct SuiteArguments {
-    #[arg(value_enum)]
-    pub(crate) suite: Suite,
+    /// Which, one after the other
+    #[arg(value_enum, required = true)]
+    pub(crate) suites: Vec<Suite>,
     #[command(flatten)]
     pub(crate) sides: SideArguments,
 }

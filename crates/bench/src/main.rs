@@ -68,17 +68,13 @@ fn run(command: Command) -> Result<()> {
     }
     match command {
         Command::Suite(asked) => {
-            let size = asked.sides.size();
-            let name = match size {
-                Size::Full => asked.suite.name(),
-                other => format!("{}-{}", asked.suite.name(), other.name()),
-            };
-            let groups = suite::groups(asked.suite, size);
-            play(
-                &asked.sides,
-                &format!("{}-{name}", results::today()),
-                &groups,
-            )
+            // One that fails does not keep the others from being played.
+            let played: Vec<Result<()>> = asked
+                .suites
+                .iter()
+                .map(|suite| play_suite(*suite, &asked.sides))
+                .collect();
+            played.into_iter().collect()
         }
         Command::Compare(asked) => {
             let groups = suite::chosen(&asked.scenarios, asked.sides.size())?;
@@ -109,6 +105,16 @@ fn one(kind: Kind, asked: &LoadArguments) -> Result<()> {
         return print(&format!("{both:#}\n"));
     }
     print(&page::run(&run))
+}
+
+fn play_suite(suite: Suite, sides: &SideArguments) -> Result<()> {
+    let size = sides.size();
+    let name = match size {
+        Size::Full => suite.name(),
+        other => format!("{}-{}", suite.name(), other.name()),
+    };
+    let groups = suite::groups(suite, size);
+    play(sides, &format!("{}-{name}", results::today()), &groups)
 }
 
 /// Plays scenarios on the servers that were named, and writes what came out.
