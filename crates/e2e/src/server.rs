@@ -133,6 +133,17 @@ impl Server {
         self.process().wait_for(text, 0, limit).is_some()
     }
 
+    /// Waits for a line that contains `text` and that the running process has not written yet.
+    pub fn logs_next(&self, text: &str, limit: Duration) -> bool {
+        let from = self.process().lines().len();
+        self.process().wait_for(text, from, limit).is_some()
+    }
+
+    /// How many lines processes wrote that have ended.
+    pub fn earlier_lines(&self) -> usize {
+        self.earlier.len()
+    }
+
     /// Which server this is.
     pub fn subject(&self) -> Subject {
         self.subject

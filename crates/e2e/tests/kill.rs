@@ -1,18 +1,22 @@
 //! SIGKILL under load, again and again: while the server works, while it starts and replays its
-//! log, while it goes over to the next log file. Nothing acknowledged is lost, nothing is invented,
+//! log, while it goes over to the next log file, while it works on the files of its state. Nothing acknowledged is lost, nothing is invented,
 //! revisions never go back, watches resume exactly where they stood, leases keep their keys.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use kvorum_e2e::dice::Dice;
+use kvorum_e2e::grpc::{Connection, block_on};
 use kvorum_e2e::on_each_server;
 use kvorum_e2e::peers::Subject;
 use kvorum_e2e::recorder::{Evidence, KILLS, Load, Size, violations};
 use kvorum_e2e::server::Server;
+use kvorum_proto::etcdserverpb::{SnapshotRequest, SnapshotResponse};
 
 /// Writes that are acknowledged before the next kill, at most.
 const WRITES_BETWEEN_KILLS: u64 = 150;
@@ -157,6 +161,138 @@ fn kill_at_cut(server: &mut Server, when_full: bool) -> Cut {
     match bytes[HEAD_BYTES..].iter().all(|byte| *byte == 0) {
         true => Cut::NextIsEmpty,
         false => Cut::NextIsUsed,
+    }
+}
+
+/// Work on the files of the state that a kill cuts short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Work {
+    Checkpoint,
+    Copy,
+    Compaction,
+    Snapshot,
+}
+
+impl Work {
+    const ALL: [Work; 4] = [
+        Work::Checkpoint,
+        Work::Copy,
+        Work::Compaction,
+        Work::Snapshot,
+    ];
+
+    /// What the log says when it begins and when it is done; a snapshot is told by its reader.
+    fn lines(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Work::Checkpoint => Some(("checkpoint begins", "checkpoint is durable")),
+            Work::Copy => Some(("copy begins", "copy is done")),
+            Work::Compaction => Some(("compaction begins", "finished scheduled compaction")),
+            Work::Snapshot => None,
+        }
+    }
+
+    /// Whether it was under way when the process wrote its last line.
+    fn is_cut_short(self, log: &[String]) -> bool {
+        let count = |text: &str| log.iter().filter(|line| line.contains(text)).count();
+        let lines = self.lines();
+        lines.is_some_and(|(begins, ends)| count(begins) > count(ends))
+    }
+}
+
+/// Small files and short pauses, so that there is always work on the files; a compaction takes long.
+const STATE_FLAGS: [&str; 6] = [
+    "--log-level=debug",
+    "--snapshot-count=20",
+    "--experimental-kvorum-checkpoint-pause=1ms",
+    "--experimental-kvorum-scrub-pause=10ms",
+    "--compaction-batch-limit=5",
+    "--compaction-sleep-interval=5ms",
+];
+/// Kills beyond those asked for, until each kind of work was cut short.
+const MORE_KILLS_MAX: u32 = 60;
+/// No kill waits longer for its kind of work to begin.
+const WORK_LIMIT: Duration = Duration::from_secs(5);
+/// Pause of a reader of snapshots after each part.
+const READING: Duration = Duration::from_millis(5);
+
+#[test]
+fn nothing_is_lost_when_work_on_files_is_cut_short() {
+    let kills = kills();
+    let mut dice = Dice::new(u64::from(kills));
+    let mut server = Server::start(Subject::Kvorum, &STATE_FLAGS).expect("ours is always there");
+    let load = Load::start(server.port(), u64::from(kills), Size::Medium);
+    let mut found: BTreeMap<Work, u32> = BTreeMap::new();
+    let mut number = 0;
+    while number < kills || found.len() < Work::ALL.len() && number < kills + MORE_KILLS_MAX {
+        wait_for_writes(&load, 1 + dice.below(WRITES_BETWEEN_KILLS));
+        let missing = Work::ALL.into_iter().find(|work| !found.contains_key(work));
+        let aim = missing.unwrap_or(Work::ALL[number as usize % Work::ALL.len()]);
+        for work in kill_in(&mut server, aim, &mut dice) {
+            *found.entry(work).or_default() += 1;
+        }
+        server.launch();
+        server.wait_ready();
+        number += 1;
+    }
+    wait_for_writes(&load, 10);
+    let writes = load.acknowledged();
+    let evidence = load.finish();
+    eprintln!(
+        "{number} kills during work on files: {found:?}, {writes} writes acknowledged, {} events",
+        evidence.events.len()
+    );
+    assert_unharmed(&evidence);
+    for work in Work::ALL {
+        assert!(
+            found.contains_key(&work),
+            "no kill hit a {work:?}: {found:?}"
+        );
+    }
+}
+
+/// Waits until the work begins, kills a moment later, and says what was cut short.
+fn kill_in(server: &mut Server, aim: Work, dice: &mut Dice) -> Vec<Work> {
+    let before = server.earlier_lines();
+    let (reading, port) = (Arc::new(AtomicBool::new(false)), server.port());
+    let reader = {
+        let reading = Arc::clone(&reading);
+        thread::spawn(move || block_on(read_snapshots(port, &reading)))
+    };
+    match aim.lines() {
+        Some((begins, _)) => _ = server.logs_next(begins, WORK_LIMIT),
+        None => wait("snapshot is read", || reading.load(Ordering::Relaxed)),
+    }
+    thread::sleep(Duration::from_micros(dice.below(3000)));
+    let snapshot = reading.load(Ordering::Relaxed);
+    server.kill();
+    reader.join().expect("the reader ends with the server");
+    let log = server.log().split_off(before);
+    let mut cut: Vec<Work> = Work::ALL
+        .into_iter()
+        .filter(|work| work.is_cut_short(&log))
+        .collect();
+    cut.extend(snapshot.then_some(Work::Snapshot));
+    cut
+}
+
+/// Reads one snapshot after the other until the server is gone; `reading` tells that one has begun
+/// and is not over.
+async fn read_snapshots(port: u16, reading: &AtomicBool) {
+    let method = "etcdserverpb.Maintenance/Snapshot";
+    while let Ok(connection) = Connection::open(port).await {
+        let request = SnapshotRequest::default();
+        let Ok(mut stream) = connection.open_stream(method, &request).await else {
+            break;
+        };
+        loop {
+            let part = stream.next::<SnapshotResponse>().await;
+            let Ok(Some(part)) = part else {
+                break;
+            };
+            reading.store(part.remaining_bytes > 0, Ordering::Relaxed);
+            tokio::time::sleep(READING).await;
+        }
+        reading.store(false, Ordering::Relaxed);
     }
 }
 

@@ -1,9 +1,13 @@
 //! A small quota: puts until it is used up, and the way back that operators take.
 
+use std::process::Command;
+use std::time::Duration;
+
+use kvorum_e2e::cluster::Cluster;
 use kvorum_e2e::grpc::{Connection, Failure, block_on};
-use kvorum_e2e::http::get;
+use kvorum_e2e::http::{get, samples};
 use kvorum_e2e::on_each_server;
-use kvorum_e2e::peers::Subject;
+use kvorum_e2e::peers::{Subject, skip};
 use kvorum_e2e::server::Server;
 use kvorum_proto::etcdserverpb::{
     AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, DefragmentRequest,
@@ -155,5 +159,81 @@ fn a_full_store_refuses_puts_and_comes_back(subject: Subject) {
         assert_eq!(alarms(&connection).await, Vec::<u64>::new());
         put(&connection, 4096).await.expect("there is room again");
         assert_eq!(get(server.port(), "/health").expect("a page").status, 200);
+    });
+}
+
+/// A disk that holds two files of the log, a reserve, and little else.
+const DISK_BYTES: u32 = 256 << 20;
+
+#[test]
+fn a_full_disk_refuses_writes_and_comes_back() {
+    let allowed = Command::new("unshare").args(["--mount", "true"]).status();
+    if !allowed.is_ok_and(|it| it.success()) {
+        return skip(
+            "a_full_disk_refuses_writes_and_comes_back",
+            "needs a mount namespace",
+        );
+    }
+    let flags = [
+        "--experimental-kvorum-checkpoint-pause=100ms",
+        "--snapshot-count=100",
+    ];
+    let Some(mut cluster) = Cluster::prepare(&[Subject::Kvorum], &flags) else {
+        return;
+    };
+    let data = cluster.data_directory(0).display().to_string();
+    let script = format!(
+        "mkdir -p {data} && mount -t tmpfs -o size={DISK_BYTES},mode=700 tmpfs {data} && exec \"$0\" \"$@\""
+    );
+    cluster.wrap(0, &["unshare", "--mount", "sh", "-c", &script]);
+    cluster.launch(0);
+    cluster.wait_ready(0);
+    let full = Failure::Status {
+        code: 8,
+        message: "etcdserver: mvcc: database space exceeded".into(),
+    };
+    block_on(async {
+        let connection = Connection::open(cluster.client_port(0))
+            .await
+            .expect("connects");
+        let mut last = 0;
+        let refused = loop {
+            match put(&connection, 1 << 20).await {
+                Ok(revision) => last = revision,
+                Err(failure) => break failure,
+            }
+            assert!(last < 1000, "the disk is never full");
+        };
+        assert_eq!(refused, full);
+        assert!(last > 20, "refused after {last} revisions");
+        let metric = |name: &str| {
+            let page = get(cluster.client_port(0), "/metrics").expect("a page");
+            samples(&page.body)[name]
+        };
+        assert_eq!(metric("kvorum_disk_reserve_bytes"), 0.0);
+
+        // What frees space goes on: the newest version is kept, all others go, from the files too.
+        let compact = CompactionRequest {
+            revision: last,
+            physical: true,
+        };
+        let _: CompactionResponse = connection
+            .call("etcdserverpb.KV/Compact", &compact)
+            .await
+            .expect("compact");
+        let _: DefragmentResponse = connection
+            .call(
+                "etcdserverpb.Maintenance/Defragment",
+                &DefragmentRequest::default(),
+            )
+            .await
+            .expect("defragment");
+        while metric("kvorum_disk_reserve_bytes") == 0.0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let raised = alarms(&connection).await;
+        assert_eq!(raised.len(), 1);
+        alarm(&connection, AlarmAction::Deactivate, raised[0], 1).await;
+        put(&connection, 4096).await.expect("there is room again");
     });
 }

@@ -155,6 +155,11 @@ pub enum Input {
     TransferLeader(MemberId),
     /// Let the reported size of the store follow what is in use.
     Defragment,
+    /// Make a checkpoint as soon as anything is new, however little.
+    Checkpoint,
+    /// The disk has little room, or has room again. A checkpoint is made then, as soon as anything is
+    /// new, so that older files can go.
+    DiskShort(bool),
     /// Write down what still waits in memory: the process is about to end.
     Flush,
 }
@@ -420,6 +425,14 @@ impl Core {
                 // What is not in files yet goes there, and what was replaced can go.
                 self.checkpoints.ask();
                 return self.queues.apply.push_back(apply::Input::Defragment);
+            }
+            Input::Checkpoint => return self.checkpoints.ask(),
+            Input::DiskShort(is_short) => {
+                self.log.set_short(is_short);
+                if is_short {
+                    self.checkpoints.ask();
+                }
+                return self.drain_log();
             }
             Input::Flush => return self.queues.flush = true,
             Input::KeepAlive { token, id } => {

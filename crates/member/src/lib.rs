@@ -12,6 +12,7 @@ pub mod checkpoint;
 pub mod cluster;
 pub mod consensus;
 pub mod core;
+pub mod disk_space;
 pub mod lease;
 pub mod official;
 pub mod quota;

@@ -99,6 +99,7 @@ impl Store {
             .hashes
             .begin(Hasher::new(revision, compacted, true));
         self.view.compacted = revision;
+        tracing::debug!(revision, "compaction begins");
         self.passes.push_back(Pass {
             previous: compacted,
             compacted: revision,

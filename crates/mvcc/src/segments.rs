@@ -238,6 +238,7 @@ impl Store {
         let copy = self.segments.copy.take();
         let copy = copy.filter(|copy| copy.id == id);
         let copy = copy.expect("only what was handed out is written");
+        tracing::debug!(segment = %id, "copy is done");
         let mut live = Live::default();
         for source in &copy.sources {
             let gone = self.segments.live.remove(source).unwrap_or_default();
@@ -292,6 +293,7 @@ impl Store {
         let ids: Vec<SegmentId> = sources.iter().map(Segment::id).collect();
         let first = self.view.log.segments().next().map(|(id, _)| id);
         let is_oldest = ids.first().copied() == first;
+        tracing::debug!(segment = %id, sources = ids.len(), "copy begins");
         self.segments.copy = Some(Copy { id, sources: ids });
         let image = SegmentImage::of_merge(id, sources, self.view.index.clone(), is_oldest);
         self.segments.jobs.push_back(StoreJob::Write(image));

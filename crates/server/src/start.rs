@@ -23,9 +23,10 @@ use crate::ports;
 use crate::process::data_directory::{self, DataDirectory};
 use crate::process::signals::{Signals, StopSignal};
 use crate::process::{limits, service};
+use crate::runtime::disk_space::DiskWatch;
 use crate::runtime::{
     Member, MemberSettings, PeerSettings, Requests, Running, Settings, Start, StopReason,
-    auto_compaction, handover, promotion, versions,
+    auto_compaction, disk_space, handover, promotion, versions,
 };
 use crate::transport::Server;
 
@@ -95,12 +96,14 @@ fn serve(config: &Config) -> anyhow::Result<End> {
     // Ports are taken first: an address in use is told before anything is written.
     let bound = runtime.block_on(async { ports::bind(config) })?;
     let mut requests = None;
+    let disk = DiskWatch::open(&directory.member().join("state"), &config.wal_directory())?;
     let booted = bootstrap::boot(config, &directory, runtime.handle(), |member| {
         requests.insert(Requests::new(member)).first()
     })?;
     directory.mark_format()?;
     let requests = requests.unwrap_or_else(|| Requests::new(booted.identity.member));
     let running = start(config, booted, requests, &metrics, runtime.handle())?;
+    runtime.spawn(disk_space::watch(running.member.clone(), disk));
     runtime.block_on(live(config, running, bound, metrics, connections_max))
 }
 
@@ -147,6 +150,7 @@ fn start(
             read_timeout: config.raft_read_timeout.to_duration(),
             runtime: runtime.clone(),
         },
+        scrub_pause: config.kvorum_scrub_pause.to_duration(),
         metrics: Arc::clone(metrics),
     };
     ports::announce(config, identity, metrics);

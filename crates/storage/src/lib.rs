@@ -8,6 +8,7 @@
 
 pub mod bolt;
 pub mod checkpoint;
+pub mod reserve;
 pub mod segment;
 pub mod vfs;
 pub mod wal;

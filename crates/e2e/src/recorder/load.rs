@@ -43,6 +43,8 @@ const LOOK: Duration = Duration::from_millis(100);
 pub enum Size {
     /// A few bytes each.
     Small,
+    /// Some workers write values of 32 KiB beside the small ones, so that the state gets files.
+    Medium,
     /// Some workers write values of 1 MiB beside the small ones, so that log files fill up.
     Large,
 }
@@ -147,10 +149,6 @@ impl Load {
     /// Starts workers and watcher against the server on `port`. The same seed chooses the same
     /// requests; how they meet is up to the machine.
     pub fn start(port: u16, seed: u64, size: Size) -> Self {
-        let large = match size {
-            Size::Small => 0,
-            Size::Large => LARGE_WORKERS,
-        };
         let shared = Shared {
             workers: WORKERS,
             // Calls have a limit of their own.
@@ -158,18 +156,18 @@ impl Load {
             beat: Duration::from_nanos(1),
             ..Shared::new(&[(Ipv4Addr::LOCALHOST, port).into()])
         };
-        Self::start_with(shared, seed, large)
+        Self::start_with(shared, seed, size)
     }
 
     /// The same against members of a cluster, with a watcher for each.
     pub fn start_on(members: &[SocketAddr], seed: u64) -> Self {
-        Self::start_with(Shared::new(members), seed, 0)
+        Self::start_with(Shared::new(members), seed, Size::Small)
     }
 
-    fn start_with(shared: Shared, seed: u64, large: u64) -> Self {
+    fn start_with(shared: Shared, seed: u64, size: Size) -> Self {
         let shared = Arc::new(shared);
         let own = Arc::clone(&shared);
-        let thread = thread::spawn(move || block_on(run(seed, large, own)));
+        let thread = thread::spawn(move || block_on(run(seed, size, own)));
         Self { shared, thread }
     }
 
@@ -210,12 +208,16 @@ impl Load {
     }
 }
 
-async fn run(seed: u64, large: u64, shared: Arc<Shared>) -> Evidence {
+async fn run(seed: u64, size: Size, shared: Arc<Shared>) -> Evidence {
+    let large = match size {
+        Size::Small => 0,
+        Size::Medium | Size::Large => LARGE_WORKERS,
+    };
     let watchers: Vec<_> = (0..shared.watched.len())
         .map(|number| tokio::spawn(watch(number, Arc::clone(&shared))))
         .collect();
     let workers: Vec<_> = (0..shared.workers + large)
-        .map(|id| tokio::spawn(Worker::new(id, seed, Arc::clone(&shared)).run()))
+        .map(|id| tokio::spawn(Worker::new(id, seed, size, Arc::clone(&shared)).run()))
         .collect();
     let mut evidence = Evidence::default();
     for worker in workers {

@@ -17,7 +17,7 @@ use kvorum_proto::etcdserverpb::{
 };
 use tokio::time::timeout;
 
-use super::load::{Shared, connect};
+use super::load::{Shared, Size, connect};
 use super::{Change, Condition, Note, Renewal};
 use crate::dice::Dice;
 use crate::grpc::{Connection, Failure};
@@ -38,8 +38,8 @@ const LONG_TTL: Duration = Duration::from_secs(1_000_000);
 pub(super) const SHORT_TTL: Duration = Duration::from_secs(2);
 /// How far behind the watcher compaction stays, in revisions.
 const KEPT_REVISIONS: i64 = 100;
-/// Bytes of a large value.
-const LARGE_BYTES: usize = 1 << 20;
+/// Bytes of values that are not small, by the end of their keys.
+const FILLED: [(&str, usize); 2] = [("/medium", 32 << 10), ("/large", 1 << 20)];
 /// Ends the part of a large value that is not filling.
 const FILL_MARK: char = '|';
 const FILL: u8 = b'.';
@@ -58,6 +58,8 @@ struct Lease {
 pub(super) struct Worker {
     id: u64,
     dice: Dice,
+    /// What workers that write no small values write.
+    size: Size,
     shared: Arc<Shared>,
     notes: Vec<Note>,
     leases: Vec<Lease>,
@@ -69,11 +71,12 @@ pub(super) struct Worker {
 
 impl Worker {
     /// The first [`Shared::workers`] do a bit of everything, the others write large values.
-    pub(super) fn new(id: u64, seed: u64, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(id: u64, seed: u64, size: Size, shared: Arc<Shared>) -> Self {
         let dice = Dice::new(seed.wrapping_mul(1_000) + id);
         Self {
             id,
             dice,
+            size,
             shared,
             notes: Vec::new(),
             leases: Vec::new(),
@@ -306,10 +309,18 @@ impl Worker {
         .await
     }
 
+    /// The end of the keys of values that are not small.
+    fn kind(&self) -> &'static str {
+        match self.size {
+            Size::Small | Size::Medium => "medium",
+            Size::Large => "large",
+        }
+    }
+
     /// A large value, again and again at the same key; or its delete together with a small put.
     async fn large(&mut self, connection: &Connection) -> Result<(), Failure> {
         let large = Change {
-            key: format!("{}/large", self.id),
+            key: format!("{}/{}", self.id, self.kind()),
             value: Some(self.value()),
             lease: 0,
         };
@@ -461,9 +472,10 @@ fn deleted(change: &Change) -> Change {
 
 fn put_request(change: &Change) -> PutRequest {
     let mut value = change.value.clone().unwrap_or_default().into_bytes();
-    if change.key.ends_with("/large") {
+    let filled = FILLED.iter().find(|(end, _)| change.key.ends_with(end));
+    if let Some((_, bytes)) = filled {
         value.push(FILL_MARK as u8);
-        value.resize(LARGE_BYTES, FILL);
+        value.resize(*bytes, FILL);
     }
     PutRequest {
         key: change.key.clone().into(),
@@ -479,7 +491,8 @@ pub(super) fn text(bytes: &Bytes) -> String {
     match text.split_once(FILL_MARK) {
         None => text.into_owned(),
         Some((value, filling))
-            if bytes.len() == LARGE_BYTES && filling.bytes().all(|byte| byte == FILL) =>
+            if FILLED.iter().any(|(_, length)| *length == bytes.len())
+                && filling.bytes().all(|byte| byte == FILL) =>
         {
             value.to_owned()
         }

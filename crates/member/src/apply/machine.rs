@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use bytes::Bytes;
-use kvorum_mvcc::{Counts, ReadError, Sizes};
+use kvorum_mvcc::{Counts, ReadError, SegmentCounts, Sizes};
 use kvorum_proto::etcdserverpb::internal_raft_request::Payload;
 use kvorum_proto::etcdserverpb::{InternalRaftRequest, Request};
 use kvorum_proto::ids::{LeaseId, LogIndex, MemberId, RequestId, Term};
@@ -197,6 +197,11 @@ impl Apply {
     /// What the store has done.
     pub fn counts(&self) -> Counts {
         self.state.store.counts()
+    }
+
+    /// The files of the store in numbers.
+    pub fn segment_counts(&self) -> SegmentCounts {
+        self.state.store.segment_counts()
     }
 
     /// Whether compacted history waits to be removed by [`Input::CompactStep`].

@@ -8,8 +8,8 @@ use kvorum_storage::segment::{Segment, SegmentId};
 use super::disk::Disk;
 use crate::watch::{Config, Input, Output, Room, StreamId, WatchHub};
 use crate::{
-    CompactError, HistoryBounds, ImportError, Interval, ReadError, RestoreError, Revision, Store,
-    StoreJob, UNWRITTEN_RUNS_MAX, View,
+    CompactError, HistoryBounds, ImportError, Interval, ReadError, RestoreError, Revision, Scrub,
+    Store, StoreJob, UNWRITTEN_RUNS_MAX, View,
 };
 
 const KEYS: usize = 20;
@@ -459,4 +459,37 @@ fn what_no_store_writes_is_not_imported() {
             "{at:?} {stored:?}"
         );
     }
+}
+
+#[test]
+fn the_scrub_reads_all_files_round_after_round_while_they_change() {
+    let mut disk = Disk::default();
+    let mut store = written_store(&mut disk);
+    let mut scrub = Scrub::default();
+    let mut round = |store: &Store| {
+        let (mut bytes, mut steps) = (0, 0);
+        loop {
+            let step = scrub.step(&store.view(), 50).expect("nothing is damaged");
+            if step.is_round {
+                return (bytes, steps);
+            }
+            bytes += step.bytes;
+            steps += 1;
+        }
+    };
+    let first = round(&store);
+    assert!(first.0 as u64 > store.segment_counts().stored_bytes);
+    assert!(first.1 > 4, "a step is bounded: {first:?}");
+    assert_eq!(round(&store), first, "it begins again");
+    put(&mut store, 0, 9);
+    store.seal();
+    disk.finish(&mut store);
+    assert!(round(&store).0 > first.0, "new files are read, too");
+    let damaged = without_values(&disk, &mut store);
+    let mut scrub = Scrub::default();
+    let found = std::iter::repeat_with(|| scrub.step(&damaged.view(), 50)).take(1000);
+    assert!(
+        found.into_iter().any(|step| step.is_err()),
+        "damage is found unasked"
+    );
 }

@@ -483,6 +483,10 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
             Bool(|c| &mut c.kvorum_promote_learners),
             "false", Works,
             "Promote learners that have caught up, while this member leads."),
+        flag("experimental-kvorum-scrub-pause",
+            Span(|c| &mut c.kvorum_scrub_pause),
+            "1h0m0s", Works,
+            "Time between two rounds in which all files of the state are read again; 0 for never."),
     ]),
     ("General", &[
         flag("config-file", Text(|c| &mut c.config_file), "", Works,

@@ -148,6 +148,8 @@ pub struct Config {
     pub kvorum_checkpoint_pause: Span,
     /// Promote learners that have caught up, while this member leads.
     pub kvorum_promote_learners: bool,
+    /// Time between two rounds of the scrub; zero for no scrub.
+    pub kvorum_scrub_pause: Span,
     /// Revisions removed in one step of a compaction; zero leaves the choice to the server.
     pub compaction_batch_limit: i64,
     /// Pause between two steps of a compaction; zero leaves the choice to the server.

@@ -13,9 +13,10 @@ use crate::scratch::Scratch;
 const EXPECTED_FLAGS: &str = include_str!("../../testdata/flags-3.7.tsv");
 
 /// Flags that etcd does not have.
-const OWN_FLAGS: [&str; 2] = [
+const OWN_FLAGS: [&str; 3] = [
     "experimental-kvorum-checkpoint-pause",
     "experimental-kvorum-promote-learners",
+    "experimental-kvorum-scrub-pause",
 ];
 
 /// Flags of older releases that are read and forgotten.

@@ -153,5 +153,20 @@ metrics! {
     snap_db_fsync: Histogram in MILLISECONDS_UP => "etcd_snap_db_fsync_duration_seconds", "Time to sync a received snapshot.";
     snap_db_save: Histogram in exponential(0.1, 2.0, 10) => "etcd_snap_db_save_total_duration_seconds", "Time to save a received snapshot.";
     snap_fsync: Histogram in MILLISECONDS_UP => "etcd_snap_fsync_duration_seconds", "Time to sync a raft snapshot file.";
+    checkpoint_age: Gauge => "kvorum_checkpoint_age_seconds", "Time since the last checkpoint was durable, or since the start.";
+    checkpoint_index: Gauge => "kvorum_checkpoint_index", "Log index that a start would replay from.";
+    copied_bytes: Counter => "kvorum_copier_bytes_total", "Bytes that the copier has written.";
+    copier_speed: Gauge => "kvorum_copier_speed_bytes_per_second", "How fast the copier may go at present.";
+    disk_free: Gauge => "kvorum_disk_free_bytes", "Room on the disk, or the smaller of two, without the reserve.";
+    disk_reserve: Gauge => "kvorum_disk_reserve_bytes", "Room set aside for work on a full disk; 0 while it is given up.";
+    scrub_bytes: Counter => "kvorum_scrub_bytes_total", "Bytes of state files that were read again to look for damage.";
+    scrub_damages: Counter => "kvorum_scrub_damages_total", "Damaged files that were found; a segment ends the process.";
+    scrub_last: Gauge => "kvorum_scrub_last_round_timestamp_seconds", "Unix time at which all state files had been read again; 0 before the first round.";
+    scrub_rounds: Counter => "kvorum_scrub_rounds_total", "Rounds in which all state files were read again.";
+    segments: Gauge => "kvorum_segments", "Segment files that hold the history.";
+    segment_bytes: Gauge => "kvorum_segment_bytes", "Bytes of records in segment files.";
+    segment_live_ratio: Gauge => "kvorum_segment_live_ratio", "Part of these bytes that still exists, from 0 to 1; the copier removes the rest.";
+    segments_retired: Gauge => "kvorum_segments_retired", "Files that were replaced and wait for a checkpoint to be deleted.";
+    segments_unwritten: Gauge => "kvorum_segments_unwritten", "Runs of the history in memory that wait to be written.";
     kvorum_version: Gauge["version"] => "kvorum_build_info", "1, with the version of Kvorum.";
 }

@@ -38,6 +38,9 @@ const REMOVED_STOP_DELAY: Duration = Duration::from_secs(1);
 /// Commands taken in one turn.
 const BATCH_COMMANDS_MAX: usize = 4096;
 
+/// Pause between two looks at the files of the state, for the metrics.
+const FILES_MEASURE_PAUSE: Duration = Duration::from_secs(1);
+
 /// With more commands than these in a turn, the thread leaves writing to another one and goes on.
 const INLINE_COMMANDS_MAX: usize = 8;
 
@@ -70,7 +73,7 @@ pub(super) enum Command {
         /// Given back when the machines have the message.
         room: Option<OwnedSemaphorePermit>,
     },
-    /// News about peers.
+    /// News about peers, or about the disk.
     Peer(core::Input),
     /// A peer says that this member was removed.
     Removed,
@@ -184,6 +187,10 @@ pub(super) struct CoreThread {
     taken: usize,
     times: measure::Times,
     baseline: Option<measure::Baseline>,
+    /// When the last checkpoint became durable; at first the start.
+    checkpoint_at: Moment,
+    /// The files are not counted before this.
+    next_files_measure: Moment,
     /// When the compaction that is going on had its first step.
     compacting_since: Option<Instant>,
     stop: Option<StopReason>,
@@ -227,6 +234,8 @@ impl CoreThread {
             taken: 0,
             times: measure::Times::default(),
             baseline: None,
+            checkpoint_at: clock.now(),
+            next_files_measure: Moment::default(),
             compacting_since: None,
             stop: None,
             removed_at: None,
@@ -374,6 +383,11 @@ impl CoreThread {
             .or_else(|| measure::Baseline::take(&self.core));
         if let Some(baseline) = &self.baseline {
             measure::done(metrics, &self.core, baseline);
+        }
+        let now = self.clock.now();
+        if self.next_files_measure <= now {
+            self.next_files_measure = now + FILES_MEASURE_PAUSE;
+            measure::files(metrics, &self.core, now.since(self.checkpoint_at));
         }
     }
 
@@ -557,6 +571,7 @@ impl CoreThread {
                 cluster_version = version.short(),
                 "set initial cluster version"
             ),
+            Effect::Checkpointed(_) => self.checkpoint_at = self.clock.now(),
             Effect::Removed => self.stop = Some(StopReason::Removed),
             _ => {}
         }

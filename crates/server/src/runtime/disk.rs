@@ -17,19 +17,29 @@ use kvorum_storage::vfs::Vfs;
 use kvorum_storage::wal::{BackgroundExecutor, Executor, Job, Lane, WalError, Work};
 
 use super::core_thread::Command;
+use super::pace::Latency;
 use crate::metrics::Metrics;
 
 /// Runs a job of the foreground.
 type Foreground = Arc<Mutex<dyn FnMut(&Job) -> Result<(), WalError> + Send>>;
 
-/// Whether the log has work for the disk that somebody waits for. Clones tell of the same log.
+/// Whether the log has work for the disk that somebody waits for, and how long such work takes. Clones tell of the
+/// same log.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Load(Arc<AtomicUsize>);
+pub(super) struct Load {
+    waiting: Arc<AtomicUsize>,
+    latency: Latency,
+}
 
 impl Load {
     /// Whether such a job is waiting or being done.
     pub(super) fn is_busy(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// What a group write takes.
+    pub(super) fn latency(&self) -> &Latency {
+        &self.latency
     }
 }
 
@@ -53,19 +63,19 @@ impl DiskThreads {
     ) -> std::io::Result<Self> {
         let (foreground_jobs, foreground) = channel();
         let (background_jobs, slow) = channel();
+        let load = Load::default();
         let executor: Foreground = {
-            let metrics = Arc::clone(metrics);
+            let (metrics, latency) = (Arc::clone(metrics), load.latency.clone());
             let mut executor = executor;
             Arc::new(Mutex::new(move |job: &Job| {
-                run_timed(&mut executor, job, &metrics)
+                run_timed(&mut executor, job, &metrics, &latency)
             }))
         };
-        let load = Load::default();
         let timed = {
             let (executor, load) = (Arc::clone(&executor), load.clone());
             move |job: &Job| {
                 let done = run(&executor, job);
-                load.0.fetch_sub(1, Ordering::Relaxed);
+                load.waiting.fetch_sub(1, Ordering::Relaxed);
                 done
             }
         };
@@ -90,7 +100,7 @@ impl DiskThreads {
     pub(super) fn submit(&self, job: Job) {
         let lane = match job.lane() {
             Lane::Foreground => {
-                self.load.0.fetch_add(1, Ordering::Relaxed);
+                self.load.waiting.fetch_add(1, Ordering::Relaxed);
                 &self.foreground
             }
             Lane::Background => &self.background,
@@ -156,13 +166,16 @@ fn run_timed<V: Vfs>(
     executor: &mut Executor<V>,
     job: &Job,
     metrics: &Metrics,
+    latency: &Latency,
 ) -> Result<(), WalError> {
     let before = executor.counts().bytes_written;
     let started = Instant::now();
     executor.run(job)?;
     if matches!(job.work, Work::Write { .. }) {
         let bytes = executor.counts().bytes_written - before;
-        metrics.wal_fsync.observe_duration(started.elapsed());
+        let took = started.elapsed();
+        metrics.wal_fsync.observe_duration(took);
+        latency.observe(took);
         metrics.wal_write_bytes.add(bytes as f64);
         // Write and sync are one call; there is no part before the sync.
         metrics.wal_write.observe_duration(Duration::ZERO);

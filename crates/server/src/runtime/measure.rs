@@ -51,6 +51,24 @@ pub(super) fn standing(metrics: &Metrics, core: &Core, waiting: usize) {
         .set(view.count(&Interval::all(), 0).unwrap_or_default() as f64);
 }
 
+/// The files of the state. `age`: time since the last checkpoint.
+pub(super) fn files(metrics: &Metrics, core: &Core, age: Duration) {
+    let counts = core.apply().segment_counts();
+    metrics.segments.set(counts.segments as f64);
+    metrics.segment_bytes.set(counts.stored_bytes as f64);
+    let live = match counts.stored_bytes {
+        0 => 1.0,
+        stored => counts.live_bytes as f64 / stored as f64,
+    };
+    metrics.segment_live_ratio.set(live);
+    metrics.segments_retired.set(counts.retired as f64);
+    metrics.segments_unwritten.set(counts.unwritten as f64);
+    metrics.checkpoint_age.set(age.as_secs_f64());
+    metrics
+        .checkpoint_index
+        .set(core.last_checkpoint().0 as f64);
+}
+
 /// What the machines have done since `baseline`.
 pub(super) fn done(metrics: &Metrics, core: &Core, baseline: &Baseline) {
     let (store, before) = (core.apply().counts(), baseline.store);

@@ -76,6 +76,8 @@ pub(super) struct Shared {
     alone: AtomicBool,
     /// Whether this member has no vote, as of `view`.
     is_learner: AtomicBool,
+    /// Whether the disk has no room for more.
+    disk_short: AtomicBool,
     stopping: AtomicBool,
     range_times: measure::RangeTimes,
 }
@@ -104,6 +106,7 @@ impl Member {
             leader: AtomicU64::new(0),
             alone: AtomicBool::new(false),
             is_learner: AtomicBool::new(is_learner(&identity, &view)),
+            disk_short: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             range_times: measure::RangeTimes::default(),
             view: RwLock::new(view),
@@ -119,6 +122,11 @@ impl Member {
     /// Where everything is counted.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// The same for threads of their own.
+    pub(super) fn shared_metrics(&self) -> &Arc<Metrics> {
         &self.0.metrics
     }
 
@@ -305,7 +313,16 @@ impl Member {
 
     fn submit(&self, payload: Payload, message: Option<Bytes>, bytes_max: usize, waiter: Waiter) {
         let stored = self.0.stored_bytes.load(Ordering::Relaxed);
-        if let Err(full) = quota::check(stored, self.0.settings.quota, quota::cost(&payload)) {
+        let (cost, is_short) = (
+            quota::cost(&payload),
+            self.0.disk_short.load(Ordering::Relaxed),
+        );
+        // A disk without room is a quota that is used up.
+        let quota = match is_short {
+            true => Quota::Bytes(0),
+            false => self.0.settings.quota,
+        };
+        if let Err(full) = quota::check(stored, quota, cost) {
             self.raise_no_space();
             return answer(waiter, full);
         }
@@ -329,6 +346,18 @@ impl Member {
         match check::proposal(data.len(), bytes_max) {
             Ok(()) => self.send(Command::Propose { id, data, proposed }),
             Err(error) => answer(proposed.waiter, error),
+        }
+    }
+
+    /// The disk has room, or has none any more. None at all is for all members to know: what they take
+    /// comes here, too.
+    pub(super) fn set_disk_short(&self, is_short: bool) {
+        let was_short = self.0.disk_short.swap(is_short, Ordering::Relaxed);
+        if is_short != was_short {
+            self.tell_machines(core::Input::DiskShort(is_short));
+        }
+        if is_short && self.has_leader() {
+            self.raise_no_space();
         }
     }
 
@@ -416,6 +445,11 @@ impl Member {
 
     /// Any other news about peers for the machines.
     pub(crate) fn peer_news(&self, news: core::Input) {
+        self.tell_machines(news);
+    }
+
+    /// News for the machines about what is around them.
+    pub(super) fn tell_machines(&self, news: core::Input) {
         self.send(Command::Peer(news));
     }
 

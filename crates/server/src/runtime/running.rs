@@ -16,6 +16,7 @@ use super::core_thread::{CoreThread, Settings, StopReason};
 use super::disk::DiskThreads;
 use super::receive::Receiver;
 use super::request_ids::RequestIds;
+use super::scrub::Scrubber;
 use super::state_disk::StateThreads;
 use super::{Clock, Member, MemberSettings, watch_thread};
 use crate::bootstrap::Booted;
@@ -49,6 +50,8 @@ pub struct Start {
     pub member: MemberSettings,
     /// What the links to peers need.
     pub peers: PeerSettings,
+    /// Time between two rounds in which all files of the state are read again; zero for never.
+    pub scrub_pause: Duration,
     /// Where everything is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -100,7 +103,8 @@ impl Running {
         )?;
         let disks = DiskThreads::start(executor, background, &commands, &start.metrics)?;
         let receiving = state.clone();
-        let state = StateThreads::start(state, disks.load(), &commands)?;
+        let latency = disks.load().latency().clone();
+        let state = StateThreads::start(state, disks.load(), &commands, &start.metrics)?;
         let local = apply::Local {
             member: identity.member,
             first_request: requests.first(),
@@ -114,6 +118,15 @@ impl Running {
             requests.0,
             start.member,
         );
+        if start.scrub_pause > Duration::ZERO {
+            let scrubber = Scrubber {
+                member: member.clone(),
+                directory: start.peers.state_directory.clone(),
+                latency,
+                pause: start.scrub_pause,
+            };
+            scrubber.start()?;
+        }
         let receiver = Receiver {
             member: member.clone(),
             local,

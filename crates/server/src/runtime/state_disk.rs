@@ -1,15 +1,15 @@
 //! The threads that bring the state into files.
 //!
 //! One writes what a checkpoint waits for, the other copies segments, for which nothing waits. Both write in small
-//! steps and let the log go first: its groups are what clients wait for, and they share a disk. When puts fill the
-//! memory faster than that, the state goes as fast as it can: applying stops where too much of it waits. A job that
-//! fails ends the process. At the end of the process both are left where they are: a file that no manifest lists is no part of
+//! steps and let the log go first: its groups are what clients wait for, and they share a disk. The copier goes as fast
+//! as these groups do not notice ([`Pace`]). When puts fill the memory faster than that, the state goes as fast as it
+//! can: applying stops where too much of it waits. A job that fails ends the process. At the end of the process both
+//! are left where they are: a file that no manifest lists is no part of
 //! the state.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use kvorum_member::checkpoint::{Done, Executor, Job, Lane};
 use kvorum_storage::checkpoint::StateError;
@@ -17,16 +17,16 @@ use kvorum_storage::vfs::Vfs;
 
 use super::core_thread::Command;
 use super::disk::Load;
+use super::pace::{Latency, Pace, time_for};
+use crate::metrics::Metrics;
 
 /// Bytes per second that a checkpoint may write while the log has work for the disk and no other job of the state
 /// waits.
 const STATE_BYTES_PER_SECOND: u64 = 128 << 20;
-/// Bytes per second that the copier may write while the log is idle.
-const COPIER_BYTES_PER_SECOND: u64 = 64 << 20;
-/// By how much the copier slows down while the log has work for the disk.
-const COPIER_SLOWDOWN: u32 = 4;
+/// Bytes per second that the copier may write at most.
+const COPIER_BYTES_PER_SECOND_MAX: u64 = 128 << 20;
 /// What a step of the copier counts for that wrote nothing: it looked at some rows.
-const LOOK_BYTES: u64 = 16 << 10;
+const LOOK_BYTES: usize = 16 << 10;
 
 /// Sends jobs to the thread of their lane.
 pub(super) struct StateThreads {
@@ -42,17 +42,19 @@ impl StateThreads {
         executor: Executor<V>,
         load: &Load,
         done: &Arc<OnceLock<Sender<Command>>>,
+        metrics: &Arc<Metrics>,
     ) -> std::io::Result<Self> {
         let (state, jobs) = channel();
         let unfinished = Arc::new(AtomicUsize::new(0));
         let (busy, waiting) = (load.clone(), Arc::clone(&unfinished));
         let pace = move |bytes| {
             if busy.is_busy() && waiting.load(Ordering::Relaxed) <= 1 {
-                std::thread::sleep(time_for(bytes, STATE_BYTES_PER_SECOND));
+                std::thread::sleep(time_for(bytes as u64, STATE_BYTES_PER_SECOND));
             }
         };
+        let latency = load.latency();
         let finished = Arc::clone(&unfinished);
-        let mut run = runner(executor.clone(), pace);
+        let mut run = runner(executor.clone(), latency, pace);
         let run = move |job| {
             let result = run(job);
             finished.fetch_sub(1, Ordering::Relaxed);
@@ -60,13 +62,15 @@ impl StateThreads {
         };
         spawn("state", jobs, run, Arc::clone(done))?;
         let (copier, jobs) = channel();
-        let busy = load.clone();
+        let mut speed = Pace::new(latency.clone(), COPIER_BYTES_PER_SECOND_MAX);
+        let metrics = Arc::clone(metrics);
         let pace = move |bytes: usize| {
-            let bytes = bytes.max(LOOK_BYTES as usize);
-            let slow = if busy.is_busy() { COPIER_SLOWDOWN } else { 1 };
-            std::thread::sleep(time_for(bytes, COPIER_BYTES_PER_SECOND) * slow);
+            let pause = speed.pause(bytes.max(LOOK_BYTES) as u64);
+            metrics.copied_bytes.add(bytes as u64);
+            metrics.copier_speed.set(speed.bytes_per_second() as f64);
+            std::thread::sleep(pause);
         };
-        spawn("copier", jobs, runner(executor, pace), Arc::clone(done))?;
+        spawn("copier", jobs, runner(executor, latency, pace), Arc::clone(done))?;
         Ok(Self {
             state,
             unfinished,
@@ -87,15 +91,16 @@ impl StateThreads {
     }
 }
 
-fn time_for(bytes: usize, per_second: u64) -> Duration {
-    Duration::from_nanos((bytes as u64).saturating_mul(1_000_000_000) / per_second)
-}
-
-fn runner<V: Vfs>(
+fn runner<V: Vfs, P: FnMut(usize) + Send + 'static>(
     executor: Executor<V>,
-    mut pace: impl FnMut(usize) + Send + 'static,
-) -> impl FnMut(Job) -> Result<Done, StateError> + Send + 'static {
-    move |job| executor.run(job, &mut pace)
+    latency: &Latency,
+    mut pace: P,
+) -> impl FnMut(Job) -> Result<Done, StateError> + Send + use<V, P> {
+    let latency = latency.clone();
+    move |job| {
+        let _work = latency.disturb();
+        executor.run(job, &mut pace)
+    }
 }
 
 fn spawn(
@@ -127,7 +132,7 @@ fn spawn(
 }
 
 /// An error with what caused it.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {}", chain(source)),
         None => error.to_string(),

@@ -50,6 +50,7 @@ mod layout;
 mod merge;
 mod merged_keys;
 mod read;
+mod scrub;
 #[cfg(test)]
 mod tests;
 
@@ -63,6 +64,7 @@ pub use keys::{KeyRow, Keys};
 pub use merge::{Merge, MergeStep};
 pub use merged_keys::MergedKeys;
 pub use read::Segment;
+pub use scrub::Scrub;
 
 /// Bytes of changes at which the run in memory is sealed. A single change may go beyond.
 pub const SEGMENT_BYTES: u64 = 16 << 20;

@@ -234,8 +234,18 @@ impl Segment {
     }
 
     /// The changes from a place on, ascending.
+    ///
+    /// A damaged row of the table could mislead the search, and changes would be missing. It would end
+    /// beside that row, whose checksum then does not match; so the change before the first is checked.
     pub fn from(&self, place: Place) -> impl Iterator<Item = Result<Stored, Damage>> + '_ {
-        (self.lower_bound(place)..self.rows).map(|row| self.at(row))
+        let first = self.lower_bound(place);
+        let before = first.checked_sub(1).filter(|_| place <= self.last);
+        let misled = before.and_then(|row| self.at(row).err());
+        let rows = if misled.is_some() { self.rows } else { first }..self.rows;
+        misled
+            .into_iter()
+            .map(Err)
+            .chain(rows.map(|row| self.at(row)))
     }
 
     /// Logical bytes that die when a compaction passes these store revisions.
@@ -285,6 +295,14 @@ impl Segment {
             return Err(self.damage(self.rows_offset, fault));
         }
         Ok(())
+    }
+
+    pub(super) fn bytes(&self) -> &Bytes {
+        &self.file
+    }
+
+    pub(super) fn rows_offset(&self) -> usize {
+        self.rows_offset
     }
 
     /// The frame of a change, checksum and content, unchecked.

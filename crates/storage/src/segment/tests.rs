@@ -379,3 +379,63 @@ fn file_names_are_numbers_in_sixteen_digits() {
         assert_eq!(SegmentId::of_file_name(name), None, "{name}");
     }
 }
+
+/// Scrubs a segment in steps of so many bytes; returns what it read.
+fn scrub(segment: &Segment, step_bytes: usize) -> Result<usize, Damage> {
+    let mut scrub = Scrub::new(segment.clone());
+    let mut read = 0;
+    loop {
+        let (bytes, is_done) = scrub.step(step_bytes)?;
+        read += bytes;
+        if is_done {
+            return Ok(read);
+        }
+    }
+}
+
+#[test]
+fn a_scrub_finds_every_bit_that_flips_after_the_file_was_opened() {
+    let changes = small();
+    let whole = build(3, &changes);
+    let mut segment = open(3, &changes);
+    for step_bytes in [0, 1, 7, usize::MAX] {
+        let read = scrub(&segment, step_bytes).expect("nothing is damaged");
+        assert!(read > whole.len() / 2, "{read} of {}", whole.len());
+    }
+    for bit in 0..whole.len() * 8 {
+        let mut file = whole.to_vec();
+        file[bit / 8] ^= 1 << (bit % 8);
+        segment.replace_bytes(file.into());
+        let damage = scrub(&segment, 40).expect_err("a flipped bit");
+        assert_eq!(damage.segment, SegmentId(3), "bit {bit}");
+    }
+}
+
+#[test]
+fn a_row_that_is_damaged_after_opening_hides_no_change() {
+    let changes = small();
+    let whole = build(3, &changes);
+    let mut segment = open(3, &changes);
+    let trailer = whole.len() - 44;
+    let offset = |at: usize| {
+        let mut number = [0; 8];
+        number.copy_from_slice(&whole[trailer + at..trailer + at + 8]);
+        u64::from_le_bytes(number) as usize
+    };
+    let rows = offset(8)..offset(8) + changes.len() * 16;
+    let mut noticed = 0;
+    for bit in rows.start * 8..rows.end * 8 {
+        let mut file = whole.to_vec();
+        file[bit / 8] ^= 1 << (bit % 8);
+        segment.replace_bytes(file.into());
+        for (number, change) in changes.iter().enumerate() {
+            let found: Result<Vec<_>, _> = segment.from(change.place).collect();
+            let wanted: Vec<_> = changes[number..].iter().map(stored).collect();
+            match found {
+                Ok(found) => assert_eq!(found, wanted, "bit {bit} from change {number}"),
+                Err(_) => noticed += 1,
+            }
+        }
+    }
+    assert!(noticed > 0);
+}

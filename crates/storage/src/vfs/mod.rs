@@ -49,6 +49,15 @@ pub enum OpenMode {
     },
 }
 
+/// The room on a disk, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// What files of this process may still take.
+    pub free_bytes: u64,
+    /// The whole disk.
+    pub total_bytes: u64,
+}
+
 /// A file system. Clones share the same disk.
 ///
 /// # Errors
@@ -75,6 +84,14 @@ pub trait Vfs: Clone + Send + 'static {
     fn remove_directory(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_directory(&self, directory: &Path) -> io::Result<()>;
+    /// The room on the disk that holds a directory. A disk without an end has all there is.
+    fn space(&self, directory: &Path) -> io::Result<DiskSpace> {
+        let _ = directory;
+        Ok(DiskSpace {
+            free_bytes: u64::MAX,
+            total_bytes: u64::MAX,
+        })
+    }
 }
 
 /// An open file. Dropping it closes it and gives up its lock.

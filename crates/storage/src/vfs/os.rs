@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 #[cfg(target_os = "linux")]
 use super::direct::Direct;
-use super::{OpenMode, Vfs, VfsFile, map};
+use super::{DiskSpace, OpenMode, Vfs, VfsFile, map};
 
 /// What makes bytes durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,6 +98,14 @@ impl Vfs for OsVfs {
             SyncMode::Dsync | SyncMode::Fdatasync => File::open(directory)?.sync_all(),
             SyncMode::Never => Ok(()),
         }
+    }
+
+    fn space(&self, directory: &Path) -> io::Result<DiskSpace> {
+        let disk = rustix::fs::statvfs(directory)?;
+        Ok(DiskSpace {
+            free_bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
+            total_bytes: disk.f_blocks.saturating_mul(disk.f_frsize),
+        })
     }
 }
 

@@ -123,6 +123,8 @@ pub struct Log {
     last_index: LogIndex,
     hard_state: HardState,
     released: LogIndex,
+    /// The disk has little room: nothing is kept that is not needed.
+    is_short: bool,
 
     /// The group being gathered. Empty, or begins with a checksum record.
     group: Encoder,
@@ -154,6 +156,7 @@ impl Log {
             last_index: position.last_index,
             hard_state: position.hard_state,
             released: LogIndex(0),
+            is_short: false,
             group: Encoder::new(position.crc),
             group_ticket: None,
             group_must_sync: false,
@@ -263,6 +266,12 @@ impl Log {
     /// Source: etcd v3.7.1, `server/storage/wal/wal.go`, `ReleaseLockTo`.
     pub fn release(&mut self, index: LogIndex) {
         self.released = self.released.max(index);
+        self.advance();
+    }
+
+    /// While the disk is short of room, no files are kept beyond those that a start needs.
+    pub fn set_short(&mut self, is_short: bool) {
+        self.is_short = is_short;
         self.advance();
     }
 
@@ -601,7 +610,11 @@ impl Log {
     }
 
     fn remove(&self) -> Option<Work> {
-        let keep = self.options.max_wals;
+        let keep = if self.is_short {
+            1
+        } else {
+            self.options.max_wals
+        };
         let (oldest, second) = (self.segments.front()?, self.segments.get(1)?);
         // The snapshot record that lets go of an index was written after the entry of that index.
         // So the second file or a later one holds it, and replay still finds where to start.

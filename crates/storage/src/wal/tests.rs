@@ -241,9 +241,17 @@ fn released_files_go_but_for_the_number_kept() {
     history.run_all().unwrap();
     history.release();
     history.run_all().unwrap();
-    drop(history);
     let files = list_segments(&disk, Path::new("/wal")).unwrap();
     assert_eq!(files.len(), OPTIONS.max_wals);
+    history.set_short();
+    history.run_all().unwrap();
+    drop(history);
+    let files = list_segments(&disk, Path::new("/wal")).unwrap();
+    assert_eq!(
+        files.len(),
+        2,
+        "a disk without room keeps nothing that is not needed"
+    );
     assert!(open(&disk, Path::new("/wal"), OPTIONS).is_ok());
 }
 

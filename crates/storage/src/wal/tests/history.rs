@@ -12,7 +12,7 @@ use crate::vfs::crash_disk::{CrashDisk, Dice};
 pub(super) const OPTIONS: Options = Options {
     segment_bytes: 4096,
     ahead_bytes: 2048,
-    max_wals: 2,
+    max_wals: 3,
 };
 
 /// The member of the worked example in `docs/formats/wal.md`.
@@ -259,6 +259,11 @@ impl History {
     pub(super) fn release(&mut self) {
         assert!(self.all_reported());
         self.log.release(LogIndex(self.memory.snapshot));
+        self.take_outputs();
+    }
+
+    pub(super) fn set_short(&mut self) {
+        self.log.set_short(true);
         self.take_outputs();
     }
 

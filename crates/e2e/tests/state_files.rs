@@ -1,0 +1,166 @@
+//! The files of our state: what the metrics say of them, and what becomes of damage in them.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use kvorum_e2e::grpc::{Connection, block_on};
+use kvorum_e2e::http::{get, samples};
+use kvorum_e2e::peers::Subject;
+use kvorum_e2e::process::{Outcome, run};
+use kvorum_e2e::server::Server;
+use kvorum_proto::etcdserverpb::{PutRequest, PutResponse};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Checkpoints and rounds of the scrub come as fast as they can.
+const FLAGS: [&str; 3] = [
+    "--snapshot-count=20",
+    "--experimental-kvorum-checkpoint-pause=10ms",
+    "--experimental-kvorum-scrub-pause=100ms",
+];
+
+fn fill(server: &Server, keys: u32) {
+    block_on(async {
+        let connection = Connection::open(server.port()).await.expect("connects");
+        for number in 0..keys {
+            let request = PutRequest {
+                key: format!("key-{number}.").into(),
+                value: vec![b'v'; 1000].into(),
+                ..PutRequest::default()
+            };
+            let answer = connection.call("etcdserverpb.KV/Put", &request).await;
+            let _: PutResponse = answer.expect("put");
+        }
+    });
+}
+
+fn metric(server: &Server, name: &str) -> f64 {
+    let page = get(server.port(), "/metrics").expect("a page");
+    samples(&page.body)[name]
+}
+
+fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < LIMIT, "no {what} in {LIMIT:?}");
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// A server with checkpoints, of which the scrub has read all files.
+fn start() -> Server {
+    let server = Server::start(Subject::Kvorum, &FLAGS).expect("ours is always there");
+    fill(&server, 100);
+    wait("checkpoint", || metric(&server, "kvorum_segments") > 0.0);
+    let rounds = metric(&server, "kvorum_scrub_rounds_total");
+    wait("round of the scrub", || {
+        metric(&server, "kvorum_scrub_rounds_total") > rounds + 1.0
+    });
+    server
+}
+
+/// The files of the state with this end of the name, by name.
+fn files(server: &Server, end: &str) -> Vec<PathBuf> {
+    let state = server.data_directory().join("member/state");
+    let entries = fs::read_dir(state).expect("the state can be listed");
+    let paths = entries.map(|entry| entry.expect("the state can be listed").path());
+    let mut files: Vec<PathBuf> = paths
+        .filter(|path| path.to_string_lossy().ends_with(end))
+        .collect();
+    files.sort();
+    files
+}
+
+fn flip(path: &Path, at: usize) {
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    let file = file.expect("a file of the state");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at as u64).expect("a byte");
+    byte[0] ^= 0x10;
+    file.write_all_at(&byte, at as u64).expect("a byte");
+}
+
+fn name(path: &Path) -> String {
+    let name = path.file_name().expect("a file");
+    name.to_string_lossy().into_owned()
+}
+
+#[test]
+fn metrics_tell_of_the_files_of_the_state() {
+    let server = start();
+    let value = |name| metric(&server, name);
+    assert!(value("kvorum_checkpoint_index") > 20.0);
+    assert!(value("kvorum_checkpoint_age_seconds") < LIMIT.as_secs_f64());
+    assert!(value("kvorum_segment_bytes") > 10_000.0);
+    assert!((0.0..=1.0).contains(&value("kvorum_segment_live_ratio")));
+    assert!(value("kvorum_scrub_bytes_total") > 0.0);
+    assert!(value("kvorum_scrub_last_round_timestamp_seconds") > 1e9);
+    // Nothing is deleted and every key is new, but many small segments become one.
+    wait("copy", || {
+        fill(&server, 20);
+        value("kvorum_copier_bytes_total") > 0.0
+    });
+    assert!(value("kvorum_copier_speed_bytes_per_second") > 0.0);
+    assert!(value("kvorum_disk_free_bytes") > 0.0);
+    for quiet in [
+        "kvorum_scrub_damages_total",
+        "kvorum_segments_unwritten",
+        "kvorum_segments_retired",
+        "kvorum_disk_reserve_bytes",
+    ] {
+        assert!(value(quiet) >= 0.0);
+    }
+}
+
+#[test]
+fn a_scrub_finds_damage_without_being_asked() {
+    let mut server = start();
+    let damaged = files(&server, ".seg").remove(0);
+    // In a value, which no start and no client reads.
+    let bytes = fs::read(&damaged).expect("a segment");
+    let value = bytes.windows(9).position(|window| window == b"vvvvvvvvv");
+    flip(&damaged, value.expect("a value"));
+    let (status, _) = server.wait_exit();
+    assert_eq!(status.code(), Some(1));
+    let log = server.log().join("\n");
+    for word in [&name(&damaged), "a file of the state is damaged", "offset"] {
+        assert!(log.contains(word), "no {word:?} in {log}");
+    }
+}
+
+#[test]
+fn a_damaged_manifest_is_written_anew() {
+    let mut server = start();
+    let manifest = files(&server, "manifest").remove(0);
+    flip(&manifest, 30);
+    assert!(server.logs("the manifest is damaged: it is written anew", LIMIT));
+    fill(&server, 1);
+    wait("new manifest", || {
+        let before = metric(&server, "kvorum_scrub_damages_total");
+        std::thread::sleep(Duration::from_millis(500));
+        metric(&server, "kvorum_scrub_damages_total") == before
+    });
+    server.kill();
+    server.restart();
+}
+
+#[test]
+fn damage_that_a_start_meets_is_refused_with_file_and_offset() {
+    let mut server = start();
+    server.kill();
+    let manifest = files(&server, "manifest").remove(0);
+    let segment = files(&server, ".seg").remove(0);
+    let end = fs::metadata(&segment).expect("a segment").len() as usize;
+    for (file, at) in [(&manifest, 30), (&segment, 3), (&segment, end - 60)] {
+        flip(file, at);
+        let Outcome { code, stderr, .. } = run(&mut server.command(server.port()), "", LIMIT);
+        assert_eq!(code, Some(1), "{stderr}");
+        for word in [&name(file), "offset"] {
+            assert!(stderr.contains(word), "no {word:?} in {stderr}");
+        }
+        flip(file, at);
+    }
+    server.restart();
+}
