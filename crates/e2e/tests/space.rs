@@ -162,8 +162,8 @@ fn a_full_store_refuses_puts_and_comes_back(subject: Subject) {
     });
 }
 
-/// A disk that holds two files of the log, a reserve, and little else.
-const DISK_BYTES: u32 = 256 << 20;
+/// A disk that holds some files of the log, a reserve, and little else.
+const DISK_BYTES: u32 = 640 << 20;
 
 #[test]
 fn a_full_disk_refuses_writes_and_comes_back() {

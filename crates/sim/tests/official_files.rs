@@ -1,6 +1,7 @@
 //! The ways between an official server's files and ours, with the power going at every disk call:
 //! what is found afterwards is the old directory or the new one, whole, and never half.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use kvorum_member::apply::{Apply, Effect, Input, Local};
@@ -8,6 +9,7 @@ use kvorum_member::backend::{Backend, Encoding, Sizing};
 use kvorum_member::checkpoint;
 use kvorum_member::cluster::{Change, Member, Roster, Version};
 use kvorum_member::official::{self, Founding, OfficialError, Site};
+use kvorum_mvcc::StoreJob;
 use kvorum_proto::etcdserverpb::internal_raft_request::Payload;
 use kvorum_proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, InternalRaftRequest, LeaseGrantRequest, PutRequest,
@@ -181,13 +183,22 @@ fn official_disk() -> Disk {
 }
 
 fn make_log(disk: &Disk) {
+    let record = Snapshot {
+        index: Some(BEFORE_LOG),
+        term: Some(TERM),
+        conf_state: None,
+    };
+    make_log_of(disk, entries(), Some(&record));
+}
+
+/// A log with these entries, all committed.
+fn make_log_of(disk: &Disk, entries: Vec<Entry>, record: Option<&Snapshot>) {
     let metadata = Metadata {
         node: MEMBER,
         cluster: ClusterId(3),
     };
     let log = member().join("wal");
     let mut opened = wal::create(disk, &log, metadata, options()).expect("a new log");
-    let entries = entries();
     opened.log.append(Append {
         ticket: Ticket(1),
         hard_state: Some(HardState {
@@ -198,21 +209,23 @@ fn make_log(disk: &Disk) {
         entries,
         must_sync: true,
     });
-    let record = Snapshot {
-        index: Some(BEFORE_LOG),
-        term: Some(TERM),
-        conf_state: None,
-    };
-    opened.log.append_snapshot(Ticket(2), &record, None);
+    if let Some(record) = record {
+        opened.log.append_snapshot(Ticket(2), record, None);
+    }
+    run_log(&mut opened).expect("it is written");
+}
+
+fn run_log(opened: &mut wal::Opened<Disk>) -> Result<(), wal::WalError> {
     while let Some(output) = opened.log.take_output() {
         if let wal::Output::Job(job) = output {
             match job.lane() {
-                Lane::Foreground => opened.executor.run(&job).expect("it is written"),
-                Lane::Background => opened.background.run(&job).expect("it is written"),
+                Lane::Foreground => opened.executor.run(&job)?,
+                Lane::Background => opened.background.run(&job)?,
             }
             opened.log.done(job.id);
         }
     }
+    Ok(())
 }
 
 /// A start of ours: what it comes to.
@@ -341,6 +354,91 @@ fn a_way_back_that_is_interrupted_leaves_a_directory_of_one_of_the_two() {
         let found = start(disk).unwrap_or_else(|error| panic!("{place}: {error}"));
         assert_eq!(found, expected, "{place}");
     });
+}
+
+/// The entry of our own checkpoint, and the last one of our own log, when a snapshot comes.
+const CHECKPOINT: usize = 6;
+const OWN_LOG: usize = 8;
+
+/// A disk with a directory of ours that has fallen behind.
+fn behind_disk() -> Disk {
+    let disk = empty_disk();
+    make_directory(&disk, &member());
+    make_directory(&disk, &member().join("state"));
+    make_log_of(&disk, entries()[..OWN_LOG].to_vec(), None);
+    let executor = checkpoint::Executor::new(state_directory(&disk));
+    let mut own = Apply::new(local());
+    apply_to(&mut own, &entries()[..CHECKPOINT]);
+    assert!(checkpoint::receive(&executor, &mut own).expect("room"));
+    executor
+        .run(checkpoint::Job::Adopt, |_| ())
+        .expect("it is the only one");
+    disk
+}
+
+fn state_directory(disk: &Disk) -> Directory<Disk> {
+    Directory::new(disk.clone(), member().join("state"))
+}
+
+/// Takes over the state that a leader sends, in the order of a running member.
+fn install(disk: &Disk, database: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+    let directory = state_directory(disk);
+    let mut opened = wal::open(disk, &member().join("wal"), options())?;
+    let old = directory.manifest()?.expect("a checkpoint of its own");
+    let executor = checkpoint::Executor::new(directory);
+    let mut state = checkpoint::import(&executor, &Reader::open(database)?, local())?;
+    assert!(checkpoint::receive(&executor, &mut state)?, "it is newer");
+    let index = state.applied();
+    let record = Snapshot {
+        index: Some(index.0),
+        term: Some(TERM),
+        conf_state: Some(state.conf_state()),
+    };
+    let hard_state = HardState {
+        term: Some(TERM),
+        vote: Some(MEMBER.0),
+        commit: Some(index.0),
+    };
+    let ticket = Ticket(1);
+    opened
+        .log
+        .append_snapshot(ticket, &record, Some(hard_state));
+    run_log(&mut opened)?;
+    executor.run(checkpoint::Job::Adopt, |_| ())?;
+    let ids = old.segments.iter().map(|segment| segment.id).collect();
+    let remove = checkpoint::Job::Store(StoreJob::Remove(ids));
+    executor.run(remove, |_| ())?;
+    opened.log.release(index);
+    Ok(run_log(&mut opened)?)
+}
+
+#[test]
+fn a_snapshot_that_is_interrupted_while_it_is_installed_leaves_the_old_state_or_the_new() {
+    let database = database(entries().len());
+    let prepared = behind_disk();
+    let old = start(&prepared.copy()).expect("nothing was done yet");
+    let whole = prepared.copy();
+    install(&whole, &database).expect("no fault is planned");
+    let new = start(&whole).expect("it was just installed");
+    assert_ne!(old, new);
+    let (seen_old, seen_new) = (Cell::new(0), Cell::new(0));
+    let calls = with_each_crash(
+        &prepared,
+        |disk| install(disk, &database),
+        |disk, place| {
+            let found = start(disk).unwrap_or_else(|error| panic!("{place}: {error}"));
+            assert!(found == old || found == new, "{place}: {found}");
+            let seen = if found == old { &seen_old } else { &seen_new };
+            seen.set(seen.get() + 1);
+            // Whatever is there, the next snapshot is taken in.
+            if found == old {
+                install(disk, &database).unwrap_or_else(|error| panic!("{place}: {error}"));
+                assert_eq!(start(disk).expect("it was just installed"), new, "{place}");
+            }
+        },
+    );
+    assert!(calls > 20, "{calls} calls are not an installation");
+    assert!(seen_old.get() > 10 && seen_new.get() > 3);
 }
 
 /// Bytes that are not what they were are refused, and nothing is moved.

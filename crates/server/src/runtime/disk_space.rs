@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use super::Member;
 
 /// Pause between two looks: in it members write less than is free when the disk becomes short.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The disks of a member.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ pub(crate) async fn watch(member: Member, mut watch: DiskWatch) {
             Ok(found) => tell(&member, &watch, &found, &mut was_short),
             Err(error) => {
                 warn!(%error, "the room on the disk is not known");
-                sleep(LOOK_AGAIN * 50).await;
+                sleep(LOOK_AGAIN * 100).await;
             }
         }
         sleep(LOOK_AGAIN).await;
