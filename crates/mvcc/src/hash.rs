@@ -181,6 +181,16 @@ pub(crate) struct Section {
 }
 
 impl Section {
+    /// Of so many bytes with this CRC-32C.
+    pub(crate) fn of(hash: u32, bytes: u64) -> Self {
+        Section { hash, bytes }
+    }
+
+    /// CRC-32C of the bytes, and their number.
+    pub(crate) fn parts(&self) -> (u32, u64) {
+        (self.hash, self.bytes)
+    }
+
     fn append(&mut self, record: &Record) {
         let (hash, bytes) = append(self.hash, record);
         self.hash = hash;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use kvorum_storage::segment::{Damage, KeyRow, MergedKeys, Segment, SegmentId};
 use thiserror::Error;
 
-use crate::hash::KeptHashes;
+use crate::hash::{KeptHashes, Section};
 use crate::index::{History, KeyIndex};
 use crate::record_log::RecordLog;
 use crate::segments::Live;
@@ -33,8 +33,22 @@ pub struct StoreImage {
     pub hashes: Vec<HashKv>,
     /// The segments that hold the history, in its order.
     pub segments: Vec<SegmentId>,
+    /// What the last compactions hashed of segments in which nothing has died since: the next one need
+    /// not read these.
+    pub sections: Vec<KeptSection>,
     /// The number that the next segment gets.
     pub next_segment: SegmentId,
+}
+
+/// What a segment adds to the hash of a compaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptSection {
+    /// The segment.
+    pub segment: SegmentId,
+    /// CRC-32C of what is hashed of it.
+    pub hash: u32,
+    /// How many bytes that is.
+    pub bytes: u64,
 }
 
 /// Why an image and segments do not make a store.
@@ -74,12 +88,14 @@ impl Store {
     pub fn image(&mut self) -> Option<StoreImage> {
         let hashes = self.view.hashes.known()?;
         self.seal();
+        let sections = self.segments.sections();
         Some(StoreImage {
             current_revision: self.view.current,
             compact_revision: self.view.compacted,
             sizes: self.view.sizes,
             hashes,
             segments: self.view.log.segments().map(|(id, _)| id).collect(),
+            sections,
             next_segment: SegmentId(self.segments.next_id),
         })
     }
@@ -114,6 +130,12 @@ impl Store {
             lingering_tombstone_bytes: rows.lingering_tombstone_bytes,
             ..Store::default()
         };
+        for kept in &image.sections {
+            if image.segments.contains(&kept.segment) {
+                let section = Section::of(kept.hash, kept.bytes);
+                store.segments.keep_section(kept.segment, section);
+            }
+        }
         let ids = segments.iter().map(Segment::id);
         store.segments.live = ids.zip(rows.live).collect();
         store.segments.next_id = image.next_segment.0;

@@ -74,7 +74,7 @@ pub use counts::Counts;
 pub use error::{CompactError, ReadError};
 pub use event::{Event, EventBatch};
 pub use hash::{HASHES_KEPT_MAX, HashKv};
-pub use image::{RestoreError, StoreImage};
+pub use image::{KeptSection, RestoreError, StoreImage};
 pub use import::ImportError;
 pub use interval::{End, Interval};
 pub use range::{RangeReply, Reader};

@@ -27,6 +27,7 @@ use kvorum_storage::segment::{SEGMENT_BYTES, Segment, SegmentId};
 
 use crate::Change;
 use crate::hash::Section;
+use crate::image::KeptSection;
 use crate::segment_image::SegmentImage;
 use crate::store::Store;
 
@@ -161,6 +162,19 @@ impl Segments {
     /// Keeps the hash of a segment.
     pub(crate) fn keep_section(&mut self, id: SegmentId, section: Section) {
         self.sections.insert(id, section);
+    }
+
+    /// All kept hashes, as they are written down.
+    pub(crate) fn sections(&self) -> Vec<KeptSection> {
+        let sections = self.sections.iter().map(|(segment, section)| {
+            let (hash, bytes) = section.parts();
+            KeptSection {
+                segment: *segment,
+                hash,
+                bytes,
+            }
+        });
+        sections.collect()
     }
 
     /// Something in a segment dies.

@@ -1,16 +1,22 @@
-//! The body of a manifest: the store's image, and the pairs that etcd's database file holds beside
-//! the keys.
+//! The body of a manifest: the store's image, the pairs that etcd's database file holds beside the
+//! keys, and what compactions have hashed of segments.
 //!
 //! The second part is what [`Backend`] gives and [`Imported`] takes, so whatever becomes part of a
 //! snapshot is part of a checkpoint by that alone. The bytes are in `docs/formats/checkpoint.md`.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kvorum_mvcc::{HashKv, Sizes, StoreImage};
+use kvorum_mvcc::{HashKv, KeptSection, Sizes, StoreImage};
 use kvorum_storage::bolt::schema;
 use kvorum_storage::checkpoint::Manifest;
+use kvorum_storage::segment::SegmentId;
 
 use crate::backend::import::{Imported, PairDamage};
 use crate::backend::{Backend, Item};
+
+/// In the place of a bucket's number: what follows is a [`KeptSection`].
+const SECTION: u8 = u8::MAX;
+/// The hash of a section and the number of its bytes.
+const SECTION_BYTES: usize = 12;
 
 /// Why a body cannot be read although its checksum is right.
 #[derive(Debug, thiserror::Error)]
@@ -49,16 +55,28 @@ pub(crate) fn encode_body(backend: &Backend, image: &StoreImage) -> Bytes {
             }
         }
     }
+    for kept in &image.sections {
+        out.put_u8(SECTION);
+        put_bytes(&kept.segment.0.to_le_bytes(), &mut out);
+        out.put_u32_le(SECTION_BYTES as u32);
+        out.put_u32_le(kept.hash);
+        out.put_u64_le(kept.bytes);
+    }
     out.freeze()
 }
 
 /// The store's image, and everything else.
 pub(super) fn decode(manifest: &Manifest) -> Result<(StoreImage, Imported), BodyError> {
     let mut body = manifest.body.clone();
-    let image = take_image(manifest, &mut body).ok_or(BodyError::Short)?;
+    let mut image = take_image(manifest, &mut body).ok_or(BodyError::Short)?;
     let mut imported = Imported::default();
     while body.has_remaining() {
         let number = body.get_u8();
+        if number == SECTION {
+            let kept = take_section(&mut body).ok_or(BodyError::Short)?;
+            image.sections.push(kept);
+            continue;
+        }
         let bucket = schema::BUCKETS.get(usize::from(number));
         let bucket = *bucket.ok_or(BodyError::Bucket(number))?;
         let key = take_bytes(&mut body).ok_or(BodyError::Short)?;
@@ -107,7 +125,18 @@ fn take_image(manifest: &Manifest, body: &mut Bytes) -> Option<StoreImage> {
         sizes,
         hashes,
         segments: manifest.segments.iter().map(|listed| listed.id).collect(),
+        sections: Vec::new(),
         next_segment: manifest.next_segment,
+    })
+}
+
+fn take_section(body: &mut Bytes) -> Option<KeptSection> {
+    let mut segment = take_bytes(body)?;
+    let mut section = take_bytes(body)?;
+    Some(KeptSection {
+        segment: SegmentId(segment.try_get_u64_le().ok()?),
+        hash: section.try_get_u32_le().ok()?,
+        bytes: section.try_get_u64_le().ok()?,
     })
 }
 
