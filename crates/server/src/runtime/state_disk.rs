@@ -70,7 +70,12 @@ impl StateThreads {
             metrics.copier_speed.set(speed.bytes_per_second() as f64);
             std::thread::sleep(pause);
         };
-        spawn("copier", jobs, runner(executor, latency, pace), Arc::clone(done))?;
+        spawn(
+            "copier",
+            jobs,
+            runner(executor, latency, pace),
+            Arc::clone(done),
+        )?;
         Ok(Self {
             state,
             unfinished,
