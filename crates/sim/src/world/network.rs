@@ -152,10 +152,15 @@ impl World {
                     true
                 }
                 Ok(false) => false,
-                Err(_) if self.nodes[to].disk.is_crashed() => return self.lose_power(to),
+                // Its sender sees the connection break.
+                Err(_) if self.nodes[to].disk.is_crashed() => {
+                    self.lose_power(to);
+                    false
+                }
                 Err(_) => {
                     self.count("processes stopped by a failed job");
-                    return self.kill(to);
+                    self.kill(to);
+                    false
                 }
             },
             Some(_) | None => false,
