@@ -202,7 +202,8 @@ impl Router {
                 Delivery::Consensus(consensus::Input::Read(token))
             }
             lease::Output::Revoke(id) => intent(revoke(id)),
-            lease::Output::ClearCheckpoint(id) => intent(clear_checkpoint(id)),
+            lease::Output::ClearCheckpoint(id) => intent(checkpoints(&[(id, 0)])),
+            lease::Output::WriteRests(rests) => intent(checkpoints(&rests)),
             answer => Delivery::Outside(Output::Lease(answer)),
         }
     }
@@ -232,13 +233,13 @@ fn revoke(id: LeaseId) -> Payload {
     Payload::LeaseRevoke(LeaseRevokeRequest { id: id.0 })
 }
 
-fn clear_checkpoint(id: LeaseId) -> Payload {
-    let checkpoint = LeaseCheckpoint {
+fn checkpoints(rests: &[(LeaseId, i64)]) -> Payload {
+    let checkpoint = |(id, remaining_ttl): &(LeaseId, i64)| LeaseCheckpoint {
         id: id.0,
-        remaining_ttl: 0,
+        remaining_ttl: *remaining_ttl,
     };
     Payload::LeaseCheckpoint(LeaseCheckpointRequest {
-        checkpoints: vec![checkpoint],
+        checkpoints: rests.iter().map(checkpoint).collect(),
     })
 }
 

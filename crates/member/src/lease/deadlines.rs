@@ -22,6 +22,12 @@
 //! next leader would start from the old rest and end it early. The rest is first cleared through
 //! the log, and the answer waits for that.
 //!
+//! Rests are written down where that is asked for ([`Deadlines::write_rests`]): without it each change of
+//! the leader gives every lease its whole lifetime, and one of hours may never end. A lease whose rest may
+//! be on its way into the log is renewed like one whose rest is written. To tell the two apart by what is
+//! applied, no rest is written while a clearing is under way, so a clearing that is applied was asked for
+//! after all rests.
+//!
 //! Example, lifetime 2 s: granted at 10.0, kept alive at 11.5, so its end is 13.5. The check at
 //! 14.0 finds it and asks for the revoke. A keep-alive at 13.7 waits; at 14.1 the revoke is
 //! applied and the keep-alive is answered with 0.
@@ -47,6 +53,9 @@ pub const PICKED_PER_CHECK_MAX: usize = 6_000;
 pub const REVOKES_IN_FLIGHT_MAX: usize = 64;
 /// After how long a revoke, or the clearing of a checkpoint, is asked for again.
 pub const REVOKE_RETRY: Duration = Duration::from_secs(3);
+/// How many rests go into one entry of the log at most.
+/// Source: etcd v3.7.1 server/lease/lessor.go, `maxLeaseCheckpointBatchSize`.
+const RESTS_PER_ENTRY_MAX: usize = 1_000;
 /// From how many leases on a new leader spreads their ends.
 const SPREAD_LEASES_MIN: usize = 1_000;
 /// How many leases a new leader lets end in one second, when it spreads.
@@ -61,6 +70,34 @@ struct Lease {
     end: Moment,
     /// When the clearing of its checkpoint was last asked for, while that is awaited.
     clearing: Option<Moment>,
+    /// When its rest is written down next; [`NEVER`] if not.
+    due: Moment,
+    /// Its rest was written down by this leader, and that may not be applied yet.
+    written: bool,
+    /// Clearings asked for by this leader and not seen applied.
+    clears: u32,
+}
+
+impl Lease {
+    fn new(ttl_seconds: i64, remaining_seconds: i64, end: Moment) -> Self {
+        Self {
+            ttl_seconds,
+            remaining_seconds,
+            end,
+            clearing: None,
+            due: NEVER,
+            written: false,
+            clears: 0,
+        }
+    }
+
+    /// What a leader that comes to the lead would count down, in seconds.
+    fn rest_seconds(&self) -> i64 {
+        match self.remaining_seconds {
+            0 => self.ttl_seconds,
+            rest => rest,
+        }
+    }
 }
 
 /// A keep-alive that waits until it is known who leads.
@@ -90,7 +127,8 @@ const NEVER: Moment = Moment(Duration::MAX);
 ///
 /// Invariants: a lease is in exactly one of `ends` (with its end), `picked` and `in_flight`; what
 /// is in the last two has ended; `waiting` and `waits_for` mirror each other and name existing
-/// leases; off the lead only `ends` has members.
+/// leases; `due` holds each lease that has a time to be written down; off the lead only `ends` has
+/// members.
 #[derive(Debug)]
 pub struct Deadlines {
     election_timeout: Duration,
@@ -110,6 +148,10 @@ pub struct Deadlines {
     waiting: BTreeSet<(LeaseId, Token)>,
     waits_for: BTreeMap<Token, LeaseId>,
     last_check: Option<Moment>,
+    /// How often rests are written down; none for never.
+    rests_every: Option<Duration>,
+    /// When which rest is written down next.
+    due: BTreeSet<(Moment, LeaseId)>,
     counts: Counts,
     outputs: VecDeque<Output>,
 }
@@ -131,9 +173,17 @@ impl Deadlines {
             waiting: BTreeSet::new(),
             waits_for: BTreeMap::new(),
             last_check: None,
+            rests_every: None,
+            due: BTreeSet::new(),
             counts: Counts::default(),
             outputs: VecDeque::new(),
         }
+    }
+
+    /// From the next promotion on, has the rest of each lease that lasts longer than `interval` written
+    /// down that often.
+    pub fn write_rests(&mut self, interval: Duration) {
+        self.rests_every = Some(interval);
     }
 
     /// Takes one input.
@@ -189,7 +239,8 @@ impl Deadlines {
             .filter_map(|id| self.leases[id].clearing)
             .min();
         let clear = clear.map(|asked| asked + REVOKE_RETRY);
-        [check, revoke, clear].into_iter().flatten().min()
+        let rest = self.due.first().map(|(due, _)| *due);
+        [check, revoke, clear, rest].into_iter().flatten().min()
     }
 
     /// All leases, those that end first in front; by id on a member that does not lead.
@@ -235,7 +286,12 @@ impl Deadlines {
             self.waiting.iter().all(known),
             "keep-alives wait for existing leases"
         );
+        let is_due = |(due, id): &(Moment, LeaseId)| {
+            self.leases.get(id).is_some_and(|lease| lease.due == *due)
+        };
+        assert!(self.due.iter().all(is_due), "a rest is due once");
         let idle = self.picked.is_empty() && self.in_flight.is_empty() && self.waiting.is_empty();
+        let idle = idle && self.due.is_empty();
         assert!(self.is_primary || idle, "off the lead nothing is counted");
     }
 
@@ -248,15 +304,12 @@ impl Deadlines {
         self.counts.granted += 1;
         let whole = self.whole(ttl_seconds);
         let end = if self.is_primary { now + whole } else { NEVER };
-        let lease = Lease {
-            ttl_seconds,
-            remaining_seconds: 0,
-            end,
-            clearing: None,
-        };
-        let old = self.leases.insert(id, lease);
+        let old = self.leases.insert(id, Lease::new(ttl_seconds, 0, end));
         assert!(old.is_none(), "a lease is granted once");
         self.ends.insert((end, id));
+        if self.is_primary {
+            self.schedule(now, id);
+        }
     }
 
     fn revoked(&mut self, now: Moment, id: LeaseId) {
@@ -268,6 +321,7 @@ impl Deadlines {
             self.picked.retain(|picked| *picked != id);
         }
         self.clearing.remove(&id);
+        self.due.remove(&(lease.due, id));
         self.answer_waiting(id, 0);
         self.ask_for_revokes(now);
     }
@@ -277,6 +331,10 @@ impl Deadlines {
             return;
         };
         lease.remaining_seconds = remaining_seconds;
+        if remaining_seconds == 0 {
+            lease.clears = lease.clears.saturating_sub(1);
+            lease.written = false;
+        }
         if remaining_seconds > 0 || lease.clearing.take().is_none() {
             return;
         }
@@ -288,12 +346,8 @@ impl Deadlines {
 
     fn restored(&mut self, leases: Vec<Restored>) {
         self.demoted();
-        let lease = |lease: &Restored| Lease {
-            ttl_seconds: lease.ttl_seconds,
-            remaining_seconds: lease.remaining_seconds,
-            end: NEVER,
-            clearing: None,
-        };
+        let lease =
+            |lease: &Restored| Lease::new(lease.ttl_seconds, lease.remaining_seconds, NEVER);
         self.leases = leases.iter().map(|it| (it.id, lease(it))).collect();
         self.ends = self.leases.keys().map(|id| (NEVER, *id)).collect();
     }
@@ -331,6 +385,9 @@ impl Deadlines {
         self.picked.clear();
         self.in_flight.clear();
         self.last_check = None;
+        for id in self.leases.keys().copied().collect::<Vec<_>>() {
+            self.schedule(now, id);
+        }
     }
 
     fn demoted(&mut self) {
@@ -343,9 +400,9 @@ impl Deadlines {
         self.clearing.clear();
         self.picked.clear();
         self.in_flight.clear();
+        self.due.clear();
         for lease in self.leases.values_mut() {
-            lease.end = NEVER;
-            lease.clearing = None;
+            *lease = Lease::new(lease.ttl_seconds, lease.remaining_seconds, NEVER);
         }
         self.ends = self.leases.keys().map(|id| (NEVER, *id)).collect();
     }
@@ -395,10 +452,11 @@ impl Deadlines {
         if lease.end <= now {
             return;
         }
-        if lease.remaining_seconds == 0 {
+        if lease.remaining_seconds == 0 && !lease.written {
             self.renew(came, id);
         } else if lease.clearing.is_none() {
             lease.clearing = Some(now);
+            lease.clears += 1;
             self.clearing.insert(id);
             self.outputs.push_back(Output::ClearCheckpoint(id));
         }
@@ -449,10 +507,59 @@ impl Deadlines {
             };
             if lease.clearing.as_ref().is_some_and(is_late) {
                 lease.clearing = Some(now);
+                lease.clears += 1;
                 self.outputs.push_back(Output::ClearCheckpoint(*id));
             }
         }
         self.ask_for_revokes(now);
+        self.write_down(now);
+    }
+
+    /// Has the rest of a lease written down in time, if it lasts long enough.
+    fn schedule(&mut self, now: Moment, id: LeaseId) {
+        let (Some(interval), Some(lease)) = (self.rests_every, self.leases.get_mut(&id)) else {
+            return;
+        };
+        if seconds(lease.rest_seconds()) > interval {
+            self.due.remove(&(lease.due, id));
+            lease.due = now + interval;
+            self.due.insert((lease.due, id));
+        }
+    }
+
+    /// Writes down the rests that are due, one entry of the log at a time.
+    fn write_down(&mut self, now: Moment) {
+        let Some(interval) = self.rests_every else {
+            return;
+        };
+        let mut rests = Vec::new();
+        while rests.len() < RESTS_PER_ENTRY_MAX
+            && let Some((due, id)) = self.due.first().copied()
+            && due <= now
+        {
+            self.due.pop_first();
+            let Some(lease) = self.leases.get_mut(&id) else {
+                continue;
+            };
+            lease.due = NEVER;
+            let left = lease.end.since(now);
+            if left.is_zero() {
+                continue;
+            }
+            if left > interval {
+                lease.due = now + interval;
+                self.due.insert((lease.due, id));
+            }
+            // Rounded up: the next leader must not end it early.
+            let rest = i64::try_from(left.as_secs_f64().ceil() as u64).unwrap_or(i64::MAX);
+            if lease.clears == 0 && rest < lease.ttl_seconds {
+                lease.written = true;
+                rests.push((id, rest));
+            }
+        }
+        if !rests.is_empty() {
+            self.outputs.push_back(Output::WriteRests(rests));
+        }
     }
 
     /// Takes the leases that have ended out of those that count down.

@@ -83,6 +83,8 @@ pub enum Output {
     Revoke(LeaseId),
     /// Propose a checkpoint of 0 for the lease. May be dropped; it is asked for again.
     ClearCheckpoint(LeaseId),
+    /// Propose checkpoints of these rests, in seconds, for these leases. May be dropped.
+    WriteRests(Vec<(LeaseId, i64)>),
     /// Answer to a keep-alive.
     KeptAlive {
         /// Of the question.

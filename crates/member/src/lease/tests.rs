@@ -308,6 +308,59 @@ fn a_checkpoint_is_cleared_before_a_lease_is_renewed() {
     assert_eq!(leases.next_deadline(), Some(at(64_100)));
 }
 
+fn rests(rests: &[(i64, i64)]) -> Output {
+    Output::WriteRests(
+        rests
+            .iter()
+            .map(|(id, rest)| (LeaseId(*id), *rest))
+            .collect(),
+    )
+}
+
+#[test]
+fn the_rests_of_long_leases_are_written_down() {
+    let mut leases = Deadlines::new(ELECTION);
+    leases.write_rests(Duration::from_secs(300));
+    check(&mut leases, 0, granted(1, 1_000), &[]);
+    check(&mut leases, 0, Input::Promoted, &[]);
+    check(&mut leases, 0, granted(2, 300), &[]);
+    check(&mut leases, 100_500, granted(3, 700), &[]);
+    assert_eq!(leases.next_deadline(), Some(at(300_000)));
+    // The second is too short, and over by now; the first has a new leader's election time-out more.
+    check(
+        &mut leases,
+        300_000,
+        Input::Tick,
+        &[revoke(2), rests(&[(1, 701)])],
+    );
+    check(&mut leases, 300_010, checkpointed(1, 701), &[]);
+    check(&mut leases, 300_010, Input::Revoked(LeaseId(2)), &[]);
+    check(&mut leases, 400_500, Input::Tick, &[rests(&[(3, 400)])]);
+    check(&mut leases, 600_000, Input::Tick, &[rests(&[(1, 401)])]);
+    // The next leader goes on from there.
+    let mut next = Deadlines::new(ELECTION);
+    next.write_rests(Duration::from_secs(300));
+    check(&mut next, 0, granted(1, 1_000), &[]);
+    check(&mut next, 0, checkpointed(1, 401), &[]);
+    check(&mut next, 0, Input::Promoted, &[]);
+    assert_eq!(next.end(LeaseId(1)), at(402_000));
+}
+
+/// A rest on its way into the log would end the lease early for the next leader.
+#[test]
+fn a_rest_on_its_way_is_cleared_before_a_lease_is_renewed() {
+    let mut leases = Deadlines::new(ELECTION);
+    leases.write_rests(Duration::from_secs(10));
+    check(&mut leases, 0, Input::Promoted, &[]);
+    check(&mut leases, 0, granted(1, 60), &[]);
+    check(&mut leases, 10_000, Input::Tick, &[rests(&[(1, 50)])]);
+    let clear = Output::ClearCheckpoint(LeaseId(1));
+    check(&mut leases, 10_100, keep_alive(1, 1), &[clear]);
+    check(&mut leases, 10_200, checkpointed(1, 50), &[]);
+    check(&mut leases, 10_300, checkpointed(1, 0), &[kept(1, 1, 60)]);
+    check(&mut leases, 10_400, keep_alive(2, 1), &[kept(2, 1, 60)]);
+}
+
 /// The revoke of a lease that ended meanwhile may already stand in the log.
 #[test]
 fn a_lease_that_ends_while_its_checkpoint_is_cleared_is_not_renewed() {
@@ -361,7 +414,8 @@ enum Step {
     Checkpoint(i64, i64),
     Lead(bool),
     Pass(u64),
-    ApplyRevokes,
+    Apply,
+    Lose,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -373,7 +427,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (id(), 0..3_i64).prop_map(|(id, rest)| Step::Checkpoint(id, rest)),
         1 => any::<bool>().prop_map(Step::Lead),
         6 => (0..2_000_u64).prop_map(Step::Pass),
-        3 => Just(Step::ApplyRevokes),
+        3 => Just(Step::Apply),
+        1 => Just(Step::Lose),
     ]
 }
 
@@ -383,8 +438,10 @@ proptest! {
     #[test]
     fn leases_never_end_early(steps in proptest::collection::vec(step(), 1..120)) {
         let mut leases = Deadlines::new(ELECTION);
+        leases.write_rests(Duration::from_secs(1));
         let mut alive_until = std::collections::BTreeMap::new();
-        let (mut asked, mut clears) = (Vec::new(), Vec::new());
+        // What was proposed: revokes, and rests in their order.
+        let (mut asked, mut written) = (Vec::new(), Vec::<(i64, i64)>::new());
         let mut rests = std::collections::BTreeMap::new();
         let (mut time, mut token, mut open) = (0, 0, 0_i64);
         let mut is_leader = false;
@@ -404,7 +461,8 @@ proptest! {
                     open += 1;
                     leases.input(at(time), keep_alive(token, id));
                 }
-                Step::Checkpoint(id, rest) if alive_until.contains_key(&id) => {
+                // Of an earlier leader: what it proposed is decided before this one counts.
+                Step::Checkpoint(id, rest) if !is_leader && alive_until.contains_key(&id) => {
                     rests.insert(id, rest);
                     if rest > 0 {
                         let until = alive_until[&id].min(time + 1_000 * rest as u64);
@@ -419,18 +477,22 @@ proptest! {
                 Step::Lead(false) => {
                     is_leader = false;
                     asked.clear();
-                    clears.clear();
+                    written.clear();
                     leases.input(at(time), Input::Demoted);
                 }
                 Step::Pass(span) => time += span,
-                Step::ApplyRevokes => {
+                Step::Lose => written.clear(),
+                Step::Apply => {
                     for id in asked.drain(..) {
                         alive_until.remove(&id);
                         leases.input(at(time), Input::Revoked(LeaseId(id)));
                     }
-                    for id in clears.drain(..) {
-                        rests.insert(id, 0);
-                        leases.input(at(time), checkpointed(id, 0));
+                    for (id, rest) in written.drain(..) {
+                        rests.insert(id, rest);
+                        if let Some(until) = alive_until.get(&id).filter(|_| rest > 0) {
+                            prop_assert!(time + 1_000 * rest as u64 >= *until, "promised longer");
+                        }
+                        leases.input(at(time), checkpointed(id, rest));
                     }
                 }
                 _ => {}
@@ -451,10 +513,15 @@ proptest! {
                     Output::KeptAlive { id, .. } => {
                         open -= 1;
                         prop_assert_eq!(rests[&id.0], 0, "the next leader starts from this");
+                        let on_its_way = written.iter().any(|it| it.0 == id.0 && it.1 > 0);
+                        prop_assert!(!on_its_way, "the next leader may start from this");
                         alive_until.insert(id.0, time + 4_000);
                     }
                     Output::NotPrimary(_) => open -= 1,
-                    Output::ClearCheckpoint(LeaseId(id)) => clears.push(id),
+                    Output::ClearCheckpoint(LeaseId(id)) => written.push((id, 0)),
+                    Output::WriteRests(rests) => {
+                        written.extend(rests.iter().map(|(id, rest)| (id.0, *rest)));
+                    }
                     Output::TimeToLive { .. } => prop_assert!(false, "nobody asked"),
                 }
             }

@@ -29,9 +29,13 @@ pub use birth::BirthError;
 use birth::{Birth, Way};
 pub use discovery::{DiscoveryError, ServiceError};
 
-use crate::config::{BootstrapError, Config};
+use crate::config::{BootstrapError, Config, Gate};
 use crate::process::data_directory::DataDirectory;
 use crate::runtime::Identity;
+
+/// How often the rests of long leases are written down (feature gate `LeaseCheckpoint`).
+/// Source: etcd v3.7.1 `server/lease/lessor.go`, `defaultLeaseCheckpointInterval`.
+const RESTS_INTERVAL: Duration = Duration::from_secs(300);
 
 /// How often a log that another process holds is tried again.
 const LOCK_RETRY: Duration = Duration::from_millis(100);
@@ -411,7 +415,11 @@ fn consensus_config(config: &Config, member: MemberId) -> consensus::Config {
 }
 
 fn deadlines(config: &Config) -> Deadlines {
-    Deadlines::new(election_timeout(config))
+    let mut deadlines = Deadlines::new(election_timeout(config));
+    if config.feature_gates.enabled(Gate::LeaseCheckpoint) {
+        deadlines.write_rests(RESTS_INTERVAL);
+    }
+    deadlines
 }
 
 /// The election timeout.

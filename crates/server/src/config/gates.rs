@@ -85,13 +85,13 @@ const GATES: [(Gate, &str, Stage, Effect); 9] = [
         Gate::LeaseCheckpoint,
         "LeaseCheckpoint",
         Stage::Alpha,
-        Effect::Missing,
+        Effect::Works,
     ),
     (
         Gate::LeaseCheckpointPersist,
         "LeaseCheckpointPersist",
         Stage::Alpha,
-        Effect::Missing,
+        Effect::Always,
     ),
     (
         Gate::PriorityRequest,
@@ -122,10 +122,12 @@ const GATES: [(Gate, &str, Stage, Effect); 9] = [
 /// What a gate off its default comes to in this release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
+    /// It switches its feature.
+    Works,
+    /// The feature is always on.
+    Always,
     /// It concerns a member's peers, and a lone member has none.
     Alone,
-    /// The feature is not there yet, and who asks for it is refused.
-    Missing,
     /// A revoke that was refused is asked for again until it is done.
     Repeated,
     /// Defragmentation never keeps requests waiting.
@@ -138,7 +140,8 @@ impl Effect {
     fn reason(self) -> &'static str {
         match self {
             Self::Alone => "it concerns the other members, and a lone member has none",
-            Self::Missing => "the feature is not there yet",
+            Self::Works => "it switches its feature",
+            Self::Always => "since 3.6 what was written down is always kept",
             Self::Repeated => "a revoke refused under overload is asked for again until it is done",
             Self::Brief => "a defragmentation does not keep requests waiting",
             Self::Elsewhere => "it tunes a buffer that this server does not have",
@@ -226,14 +229,7 @@ impl FeatureGates {
     /// Gates off their defaults although they change nothing, each with the reason.
     pub fn without_effect(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         self.changed()
-            .filter(|(_, effect)| *effect != Effect::Missing)
-            .map(|(name, effect)| (name, effect.reason()))
-    }
-
-    /// Gates that ask for what is not there yet, each with the reason.
-    pub fn unsupported(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        self.changed()
-            .filter(|(_, effect)| *effect == Effect::Missing)
+            .filter(|(_, effect)| *effect != Effect::Works)
             .map(|(name, effect)| (name, effect.reason()))
     }
 
@@ -321,30 +317,28 @@ mod tests {
 
     #[test]
     fn every_gate_off_its_default_is_named() {
-        let check = |text: &str, without_effect: &[&str], unsupported: &[&str]| {
+        let check = |text: &str, without_effect: &[&str]| {
             let gates = gates(text);
             let names: Vec<_> = gates.without_effect().map(|(name, _)| name).collect();
             assert_eq!(names, without_effect, "{text:?}");
-            let names: Vec<_> = gates.unsupported().map(|(name, _)| name).collect();
-            assert_eq!(names, unsupported, "{text:?}");
         };
-        check("AllBeta=true,CompactHashCheck=false", &[], &[]);
-        check("PriorityRequest=true", &["PriorityRequest"], &[]);
+        check("AllBeta=true,CompactHashCheck=false", &[]);
+        check("PriorityRequest=true", &["PriorityRequest"]);
+        check("LeaseCheckpoint=true", &[]);
         check(
             "AllBeta=false",
             &["FastLeaseKeepAlive", "TxnModeWriteWithSharedBuffer"],
-            &[],
         );
         check(
             "AllAlpha=true",
             &[
                 "CompactHashCheck",
                 "InitialCorruptCheck",
+                "LeaseCheckpointPersist",
                 "PriorityRequest",
                 "SetMemberLocalAddr",
                 "StopGRPCServiceOnDefrag",
             ],
-            &["LeaseCheckpoint", "LeaseCheckpointPersist"],
         );
     }
 

@@ -516,11 +516,6 @@ fn what_is_not_there_yet_is_refused_by_name() {
         &["--cert-file=c", "--key-file=k"],
         "--cert-file is not supported by this release: TLS is not there yet",
     );
-    check_refused(
-        &["--feature-gates=LeaseCheckpoint=true"],
-        "feature gate LeaseCheckpoint is not supported by this release: the feature is not there \
-         yet",
-    );
     let mut refused = 0;
     for flag in flags::all().filter(|flag| matches!(flag.class, Class::Refused(_))) {
         refused += 1;

@@ -410,12 +410,7 @@ fn check_supported(config: &Config) -> Result<(), Invalid> {
             ));
         }
     }
-    match config.feature_gates.unsupported().next() {
-        Some((gate, reason)) => invalid(format!(
-            "feature gate {gate} is not supported by this release: {reason}"
-        )),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn warn_of_sizes(config: &Config, lines: &mut Vec<Line>) {

@@ -727,6 +727,7 @@ fn answer_token(answer: &lease::Output) -> lease::Token {
         // The router turns these into proposals and reads.
         lease::Output::Confirm(_)
         | lease::Output::Revoke(_)
+        | lease::Output::WriteRests(_)
         | lease::Output::ClearCheckpoint(_) => lease::Token(0),
     }
 }
