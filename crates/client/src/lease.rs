@@ -130,17 +130,7 @@ impl Client {
 /// calling it loses the lease, as it should if it hangs.
 ///
 /// ```no_run
-/// # use kvorum_client::{Client, Config, Error};
-/// # use kvorum_proto::ids::LeaseId;
-/// # async fn example() -> Result<(), Error> {
-/// let client = Client::new(&Config::new(["127.0.0.1:2379"]))?;
-/// let lease = LeaseId(client.lease_grant(30).await?.id);
-/// let mut keeper = client.lease_keep_alive(lease);
-/// while let Some(renewed) = keeper.next().await? {
-///     println!("{} seconds more", renewed.ttl);
-/// }
-/// # Ok(())
-/// # }
+#[doc = include_str!("../docs/lease.rs")]
 /// ```
 pub struct LeaseKeeper {
     client: Client,

@@ -1,22 +1,10 @@
 //! Client library for Kvorum and every other server that speaks etcd's API.
 //!
 //! ```no_run
-//! use kvorum_client::{Client, Config, Error, KeyRange};
-//! use kvorum_proto::etcdserverpb::{PutRequest, WatchCreateRequest};
-//!
-//! # async fn example() -> Result<(), Error> {
-//! let client = Client::new(&Config::new(["127.0.0.1:2379", "127.0.0.1:22379"]))?;
-//! let range = KeyRange::prefix("config/");
-//! let watch = WatchCreateRequest { key: range.key, range_end: range.range_end, ..Default::default() };
-//! let mut watcher = client.watch(watch).await?;
-//! let put = PutRequest { key: "config/a".into(), value: "1".into(), ..Default::default() };
-//! client.put(&put).await?;
-//! while let Some(response) = watcher.next().await? {
-//!     println!("{} events", response.events.len());
-//! }
-//! # Ok(())
-//! # }
+#![doc = include_str!("../docs/first_steps.rs")]
 //! ```
+//!
+//! Every example here is a file in `docs` that a test runs against official etcd and against ours.
 //!
 //! - Calls go round the endpoints; one that does not answer is left out for a while. What is tried
 //!   again, and what is not because it might happen twice, is said in `client.rs`.

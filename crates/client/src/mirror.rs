@@ -21,19 +21,7 @@ const PAGE_KEYS: i64 = 1000;
 /// A copy in the making.
 ///
 /// ```no_run
-/// # use kvorum_client::{Client, Config, Error, Mirror};
-/// # async fn example() -> Result<(), Error> {
-/// let client = Client::new(&Config::new(["127.0.0.1:2379"]))?;
-/// let mut mirror = Mirror::new(&client, "config/");
-/// while let Some(page) = mirror.next_page().await? {
-///     println!("{} of {} keys", page.len(), mirror.count());
-/// }
-/// let mut changes = mirror.changes().await?;
-/// while let Some(response) = changes.next().await? {
-///     println!("{} changes", response.events.len());
-/// }
-/// # Ok(())
-/// # }
+#[doc = include_str!("../docs/mirror.rs")]
 /// ```
 pub struct Mirror {
     client: Client,

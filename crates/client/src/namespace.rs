@@ -24,15 +24,7 @@ use crate::watch::Watcher;
 /// A client that sees only the keys with one prefix, and sees them without it.
 ///
 /// ```no_run
-/// # use kvorum_client::{Client, Config, Error, Namespace};
-/// # use kvorum_proto::etcdserverpb::PutRequest;
-/// # async fn example() -> Result<(), Error> {
-/// let client = Client::new(&Config::new(["127.0.0.1:2379"]))?;
-/// let app = Namespace::new(&client, "app/");
-/// // Writes the key `app/color`.
-/// app.put(&PutRequest { key: "color".into(), ..Default::default() }).await?;
-/// # Ok(())
-/// # }
+#[doc = include_str!("../docs/namespace.rs")]
 /// ```
 #[derive(Clone)]
 pub struct Namespace {

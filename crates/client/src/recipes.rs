@@ -89,16 +89,7 @@ impl Drop for Session {
 /// A lock that is held.
 ///
 /// ```no_run
-/// # use kvorum_client::{Client, Config, Error, Mutex, Session};
-/// # async fn example() -> Result<(), Error> {
-/// let client = Client::new(&Config::new(["127.0.0.1:2379"]))?;
-/// let session = Session::open(&client, 10).await?;
-/// let lock = Mutex::lock(&session, "jobs/backup").await?;
-/// // One process at a time comes here.
-/// lock.unlock().await?;
-/// session.close().await?;
-/// # Ok(())
-/// # }
+#[doc = include_str!("../docs/lock.rs")]
 /// ```
 pub struct Mutex {
     client: Client,
@@ -198,18 +189,7 @@ impl Mutex {
 /// A won election.
 ///
 /// ```no_run
-/// # use kvorum_client::{Client, Config, Election, Error, Session};
-/// # async fn example() -> Result<(), Error> {
-/// let client = Client::new(&Config::new(["127.0.0.1:2379"]))?;
-/// let mut session = Session::open(&client, 10).await?;
-/// let leader = Election::campaign(&session, "scheduler", "host-1").await?;
-/// tokio::select! {
-///     () = work() => leader.resign().await?,
-///     () = session.expired() => eprintln!("somebody else may lead now"),
-/// }
-/// # Ok(())
-/// # }
-/// # async fn work() {}
+#[doc = include_str!("../docs/election.rs")]
 /// ```
 pub struct Election {
     client: Client,

@@ -14,15 +14,7 @@ const SNAPSHOT: Method<SnapshotRequest, SnapshotResponse> =
 /// endpoint alone. The last 32 bytes are the SHA-256 of all before them.
 ///
 /// ```no_run
-/// # use kvorum_client::{Client, Config, Error};
-/// # async fn example() -> Result<(), Error> {
-/// let client = Client::new(&Config::new(["127.0.0.1:2379"]))?;
-/// let mut snapshot = client.snapshot().await?;
-/// while let Some(bytes) = snapshot.next().await? {
-///     println!("{} bytes, {} to come", bytes.len(), snapshot.remaining_bytes());
-/// }
-/// # Ok(())
-/// # }
+#[doc = include_str!("../docs/snapshot.rs")]
 /// ```
 pub struct Snapshot {
     stream: Call,

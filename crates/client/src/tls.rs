@@ -53,22 +53,7 @@ pub struct TlsOptions {
 /// A checked set of [`TlsOptions`], its files read.
 ///
 /// ```no_run
-/// # use kvorum_client::{Client, Config, Credentials, Error, Tls, TlsOptions};
-/// # fn example() -> Result<(), Error> {
-/// let mut config = Config::new(["https://etcd.example:2379"]);
-/// config.tls = Some(Tls::new(&TlsOptions {
-///     ca_file: Some("ca.pem".into()),
-///     cert_file: Some("client.pem".into()),
-///     key_file: Some("client.key".into()),
-///     ..TlsOptions::default()
-/// })?);
-/// config.credentials = Some(Credentials::Password {
-///     user: "worker".to_owned(),
-///     password: "secret".to_owned(),
-/// });
-/// let client = Client::new(&config)?;
-/// # Ok(())
-/// # }
+#[doc = include_str!("../docs/secure.rs")]
 /// ```
 #[derive(Clone, Debug)]
 pub struct Tls {

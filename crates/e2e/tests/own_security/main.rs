@@ -2,6 +2,9 @@
 //! they refuse, and what happens when a server forgets who somebody was.
 
 mod certificates;
+#[path = "../../../client/docs/secure.rs"]
+#[expect(unreachable_pub, reason = "an example is for other crates")]
+mod secure;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -275,6 +278,11 @@ fn the_name_in_a_certificate_is_the_user() {
         (code, text.as_str()),
         (Some(1), "Error: etcdserver: permission denied\n")
     );
+    let root = secure::connect(&server.endpoint(), &folder.0).expect("good files");
+    block_on(async {
+        let answer = root.with_timeout(LIMIT).put(&put("foreign")).await;
+        answer.expect("root may write everything");
+    });
     // A user by name outranks the certificate.
     let (code, text) = etcdctl(&["--user=root:secret", "put", "foreign", "1"]);
     assert_eq!((code, text.as_str()), (Some(0), "OK\n"));
