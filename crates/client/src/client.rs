@@ -339,7 +339,7 @@ impl Client {
                 }
                 Err(failure) => return Err(failure.into()),
             };
-            call.send_frame(first, last)?;
+            call.begin(first, last)?;
             call.token = token;
             return Ok(call);
         }

@@ -190,7 +190,7 @@ impl Connection {
         request: &impl Message,
     ) -> Result<A, Failure> {
         let mut call = self.start(path, headers).await?;
-        call.send_frame(request, true)?;
+        call.begin(request, true)?;
         let answer = call.receive().await?;
         let missing = || Failure::Answered(Status::new(Code::INTERNAL, "no message in the answer"));
         let answer = answer.ok_or_else(missing)?;
@@ -286,13 +286,22 @@ impl Drop for Call {
 }
 
 impl Call {
+    /// Sends the first message. A server that does not know the method answers and ends the stream
+    /// before it has read anything: nothing can be sent then, and the answer says why.
+    pub(crate) fn begin(&mut self, message: &impl Message, last: bool) -> Result<(), Failure> {
+        match self.send_frame(message, last) {
+            Err(Failure::Answered(status)) if status.code == Code::UNAVAILABLE => Ok(()),
+            sent => sent,
+        }
+    }
+
     /// Sends one message; the stream stays open for more.
     pub(crate) fn send(&mut self, message: &impl Message) -> Result<(), Failure> {
         self.send_frame(message, false)
     }
 
     /// Sends one message; after the last one the stream takes no more.
-    pub(crate) fn send_frame(&mut self, message: &impl Message, last: bool) -> Result<(), Failure> {
+    fn send_frame(&mut self, message: &impl Message, last: bool) -> Result<(), Failure> {
         let length = message.encoded_len();
         let limit = self.connection.limits.request_bytes_max;
         if length > limit {

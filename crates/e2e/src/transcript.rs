@@ -11,6 +11,9 @@ use std::time::Duration;
 use crate::process::{Process, run};
 use crate::server::Server;
 
+/// The output forms of etcdctl.
+pub const FORMS: [&str; 5] = ["simple", "fields", "json", "protobuf", "table"];
+
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Names before numbers in which two servers may differ, in the spellings of the output formats.
@@ -73,7 +76,8 @@ impl Session {
             .lines()
             .filter(|line| !line.is_empty() && !line.starts_with('#'));
         let mut transcript = Vec::new();
-        for text in script {
+        for text in script.flat_map(in_forms) {
+            let text = text.as_str();
             let Some(line) = self.parse(text) else {
                 continue;
             };
@@ -171,17 +175,38 @@ impl Session {
         for name in FREE_NUMBERS {
             text = mask_after(&text, name);
         }
-        match line.arguments.first().map(String::as_str) {
-            Some("endpoint") if line.arguments.len() == 2 && line.arguments[1] == "status" => {
-                mask_columns(&text)
-            }
+        let form = line.arguments.first().is_some_and(|word| word == "-w");
+        let words = &line.arguments[if form { 2 } else { 0 }..];
+        match words.first().map(String::as_str) {
+            Some("endpoint") if words.len() == 2 && words[1] == "status" => mask_columns(&text),
             Some("endpoint") if text.starts_with('┌') => mask_cells(&text),
             // Leases of these are of their own making, and show as the end of a key.
             Some("lock" | "elect") => mask_sessions(&text),
             Some("lease") if text.starts_with("{\"cluster_id\"") => mask_after(&text, "\"ID\":"),
+            Some("lease") if words.get(1).is_some_and(|word| word == "grant") => {
+                mask_after(&text, "\"ID\" : ")
+            }
+            // What the official tool then says of its memory.
+            Some("lease") if text.contains("marshal unsupported for type ") => {
+                let shown = text.lines().map(|line| line.split(" (&{").next());
+                shown.flatten().map(|line| format!("{line}\n")).collect()
+            }
             _ => text,
         }
     }
+}
+
+/// The lines that a line of a script stands for: itself, or one for each output form.
+fn in_forms(line: &str) -> Vec<String> {
+    let Some(command) = line.strip_prefix("forms: ") else {
+        return vec![line.to_owned()];
+    };
+    let (arguments, input) = match command.split_once(" <<< ") {
+        Some((arguments, input)) => (arguments, format!(" <<< {input}")),
+        None => (command, String::new()),
+    };
+    let of_form = |form| format!("-w {form} {arguments}{input}");
+    FORMS.into_iter().map(of_form).collect()
 }
 
 /// Splits at spaces, but not inside single quotes.
@@ -234,9 +259,15 @@ fn mask_columns(text: &str) -> String {
     masked.join(", ") + "\n"
 }
 
-/// The same in a table, whose cells lose their padding with it.
+/// The same in a table, whose cells lose their padding with it, and times as well.
 fn mask_cells(text: &str) -> String {
+    let is_time =
+        |cell: &str| cell.ends_with('s') && cell.starts_with(|c: char| c.is_ascii_digit());
+    let is_free = |cell: &str| is_free(cell) || is_time(cell);
     let mask = |line: &str| {
+        if line.contains('─') {
+            return "─\n".to_owned();
+        }
         let cells = line.split('│').map(str::trim);
         let masked: Vec<&str> = cells
             .map(|cell| if is_free(cell) { "N" } else { cell })

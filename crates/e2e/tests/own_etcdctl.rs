@@ -10,12 +10,13 @@ use std::time::Duration;
 use kvorum_e2e::peers::{self, Subject, peer};
 use kvorum_e2e::process::{Outcome, Process, run};
 use kvorum_e2e::server::{Server, free_port, new_folder};
-use kvorum_e2e::transcript::{Session, differences};
+use kvorum_e2e::transcript::{FORMS, Session, differences};
 use kvorum_e2e::{name_server, on_each_server};
 
 on_each_server!(
     own_etcdctl_beside_official,
     own_etcdctl_as_others_beside_official,
+    own_etcdctl_in_all_forms_beside_official,
     own_etcdctl_authentication_beside_official,
     members_come_and_go_as_with_the_official_tool,
     several_watches_are_read_from_lines
@@ -24,47 +25,159 @@ on_each_server!(
 /// The release that our tool is.
 const RELEASE: (u32, u32) = (3, 7);
 
+const OWN: &str = include_str!("testdata/own_etcdctl.txt");
+const OTHERS: &str = include_str!("testdata/etcdctl.txt");
+const IN_ALL_FORMS: &str = include_str!("testdata/formats.txt");
+const AUTHENTICATION: &str = include_str!("testdata/authentication.txt");
+
 fn own_etcdctl_beside_official(subject: Subject) {
-    compare(subject, "etcdctl", include_str!("testdata/own_etcdctl.txt"));
+    compare(subject, "etcdctl", OWN);
 }
 
 fn own_etcdctl_as_others_beside_official(subject: Subject) {
-    compare(subject, "others", include_str!("testdata/etcdctl.txt"));
+    compare(subject, "others", OTHERS);
+}
+
+fn own_etcdctl_in_all_forms_beside_official(subject: Subject) {
+    compare(subject, "forms", IN_ALL_FORMS);
 }
 
 fn own_etcdctl_authentication_beside_official(subject: Subject) {
-    compare(
-        subject,
-        "authentication",
-        include_str!("testdata/authentication.txt"),
+    compare_tools(subject, "authentication", AUTHENTICATION);
+}
+
+/// Older servers know less; our tool hears and says of it what the official one does.
+#[test]
+fn own_etcdctl_beside_official_on_older_servers() {
+    for subject in [Subject::Official351, Subject::Official3423] {
+        compare_tools(subject, "others", OTHERS);
+    }
+}
+
+#[test]
+fn own_etcdctl_in_all_forms_beside_official_on_older_servers() {
+    for subject in [Subject::Official351, Subject::Official3423] {
+        compare_tools(subject, "forms", IN_ALL_FORMS);
+        compare_tools(subject, "authentication", AUTHENTICATION);
+    }
+}
+
+/// What a tool writes, script and server being given.
+fn transcript(tool: PathBuf, subject: Subject, script: &str) -> Option<Vec<String>> {
+    let server = Server::start(subject, &[])?;
+    Some(Session::new(tool, RELEASE, server).transcript(script))
+}
+
+/// Runs both tools through a script on servers of one kind, and the official tool on the official
+/// server: three of the four combinations, and on the official server the fourth.
+fn compare(subject: Subject, name: &str, script: &'static str) {
+    compare_tools(subject, name, script);
+    if subject == Subject::Official371 {
+        return;
+    }
+    let Some(tool) = peer("etcd-3.7.1", "etcdctl") else {
+        return;
+    };
+    let official = tool.clone();
+    let expected = thread::spawn(move || transcript(official, Subject::Official371, script));
+    let actual = transcript(tool, subject, script);
+    let expected = expected.join().expect("the official tool runs");
+    assert_same(
+        ("official server", expected),
+        ("our server", actual),
+        "servers",
     );
 }
 
 /// Runs both tools through a script on servers of one kind.
-fn compare(subject: Subject, name: &str, script: &'static str) {
+fn compare_tools(subject: Subject, name: &str, script: &'static str) {
     let Some(official) = peer("etcd-3.7.1", "etcdctl") else {
         return;
     };
-    let own = peers::etcdctl();
-    let transcript = move |tool: PathBuf| {
-        let server = Server::start(subject, &[])?;
-        Some(Session::new(tool, RELEASE, server).transcript(script))
-    };
-    let expected = thread::spawn(move || transcript(official));
-    let actual = transcript(own);
+    let expected = thread::spawn(move || transcript(official, subject, script));
+    let actual = transcript(peers::etcdctl(), subject, script);
     let expected = expected.join().expect("the official tool runs");
+    let name = format!("{name}-{subject:?}");
+    assert_same(("official tool", expected), ("our tool", actual), &name);
+}
+
+/// Fails with the commands that differ.
+fn assert_same(
+    (one, expected): (&str, Option<Vec<String>>),
+    (other, actual): (&str, Option<Vec<String>>),
+    name: &str,
+) {
     let (Some(expected), Some(actual)) = (expected, actual) else {
         return;
     };
-    let file = format!("own-{name}-{subject:?}.txt");
-    let differing = differences(("official", &expected), ("ours", &actual), &file);
+    let file = format!("own-{name}.txt");
+    let differing = differences((one, &expected), (other, &actual), &file);
     assert!(
         differing.is_empty(),
-        "{} of {} commands differ:\n{}",
+        "{name}: {} of {} commands differ:\n{}",
         differing.len(),
         actual.len(),
         differing.join("\n")
     );
+}
+
+/// The commands below one, as the tool offers them to a shell.
+fn offered(words: &[String]) -> Vec<String> {
+    let mut command = Command::new(peers::etcdctl());
+    command.arg("__complete").args(words).arg("");
+    let outcome = run(&mut command, "", Duration::from_secs(30));
+    let lines = outcome.stdout.lines().filter(|line| !line.starts_with(':'));
+    let words = lines.filter_map(|line| line.split('\t').next());
+    words.map(str::to_owned).collect()
+}
+
+/// All commands that have none below them.
+fn commands() -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec![Vec::new()];
+    while let Some(words) = open.pop() {
+        let name = words.join(" ");
+        // They take the names of commands and shells.
+        let is_leaf = name == "help" || name == "completion";
+        let below = if is_leaf { Vec::new() } else { offered(&words) };
+        if below.is_empty() {
+            found.push(name);
+        }
+        open.extend(
+            below
+                .into_iter()
+                .map(|word| [words.clone(), vec![word]].concat()),
+        );
+    }
+    found
+}
+
+#[test]
+fn scripts_have_every_command_in_every_form() {
+    let scripts = [OWN, OTHERS, IN_ALL_FORMS, AUTHENTICATION, OF_MEMBERS];
+    let lines: Vec<String> = scripts
+        .iter()
+        .flat_map(|script| script.lines())
+        .filter(|line| !line.starts_with('#') && !line.contains("--help"))
+        .map(|line| format!(" {line} "))
+        .collect();
+    let commands = commands();
+    assert!(commands.len() > 40, "{commands:?}");
+    let mut missing = Vec::new();
+    for command in commands {
+        let with_command = |line: &&String| line.contains(&format!(" {command} "));
+        for form in FORMS.into_iter().filter(|form| *form != "simple") {
+            let in_form = |line: &String| {
+                line.starts_with(" forms: ")
+                    || line.contains(&format!(" -w {form} "))
+                    || line.contains(&format!(" -w{form} "))
+            };
+            if !lines.iter().filter(with_command).any(in_form) {
+                missing.push(format!("{command} in {form}"));
+            }
+        }
+    }
+    assert_eq!(missing, Vec::<String>::new());
 }
 
 /// Commands about members. The number of a member follows from its URLs and the second: each
