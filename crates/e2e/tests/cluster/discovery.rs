@@ -7,7 +7,10 @@ use kvorum_e2e::peers::Subject;
 use kvorum_e2e::server::Server;
 use kvorum_e2e::{name_server, on_each_server};
 
-on_each_server!(members_find_each_other_through_a_service);
+on_each_server!(
+    members_find_each_other_through_a_service,
+    a_member_whose_own_name_alone_resolves_keeps_trying
+);
 
 /// How long a line of the log may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -60,6 +63,92 @@ fn members_find_each_other_through_a_service(subject: Subject) {
     drop(service);
     cluster.restart(0);
     cluster.must(&["put", "k", "w"]);
+}
+
+/// As in a StatefulSet with a headless service: the name of a member resolves when its process runs, and the others
+/// come later.
+fn a_member_whose_own_name_alone_resolves_keeps_trying(subject: Subject) {
+    let Some(mut cluster) = Cluster::prepare(&[subject; 3], &[]) else {
+        return;
+    };
+    // This name server knows nobody: all names come from the file of hosts, of which each member has its own.
+    let test = "a_member_whose_own_name_alone_resolves_keeps_trying";
+    let address = match subject {
+        Subject::Kvorum => "127.0.53.21",
+        _ => "127.0.53.22",
+    };
+    let folder = cluster.folder().to_owned();
+    let Some(resolver) = name_server::start(test, address, &folder, Vec::new()) else {
+        return;
+    };
+    let urls: Vec<String> = (0..3)
+        .map(|place| format!("http://member{place}.test:{}", cluster.peer_port(place)))
+        .collect();
+    let list = urls.iter().enumerate();
+    let list = list.map(|(place, url)| format!("n{place}={url}"));
+    let list = list.collect::<Vec<_>>().join(",");
+    let hosts = |place: usize| folder.join(format!("hosts{place}"));
+    for (place, url) in urls.iter().enumerate() {
+        let own = format!("127.0.0.1 localhost member{place}.test\n");
+        std::fs::write(hosts(place), own).expect("a file");
+        let flags = [
+            "--initial-cluster",
+            &list,
+            "--initial-advertise-peer-urls",
+            url,
+        ];
+        cluster.replace_flags(place, &flags);
+        let file = hosts(place);
+        let file = file.display();
+        let script = format!("mount --bind {file} /etc/hosts && exec \"$0\" \"$@\"");
+        let mut words = vec!["unshare", "--mount", "sh", "-c", &script];
+        words.extend(resolver.iter().map(String::as_str));
+        cluster.wrap(place, &words);
+        cluster.launch(place);
+    }
+    for place in 0..3 {
+        assert!(cluster.logs(place, "started remote peer", LIMIT), "{place}");
+    }
+    for place in 0..3 {
+        let all = "127.0.0.1 localhost member0.test member1.test member2.test\n";
+        std::fs::write(hosts(place), all).expect("a file");
+    }
+    for place in 0..3 {
+        cluster.wait_ready(place);
+    }
+    cluster.must(&["put", "k", "v"]);
+    cluster.same_hash();
+}
+
+#[test]
+fn srv_records_with_tls_names_are_for_members_with_tls() {
+    let Some(mut cluster) = Cluster::prepare(&[Subject::Kvorum], &[]) else {
+        return;
+    };
+    let port = cluster.peer_port(0);
+    let test = "srv_records_with_tls_names_are_for_members_with_tls";
+    let name = "_etcd-server-ssl-blue._tcp.example.com".to_owned();
+    let records = vec![(name, vec![port])];
+    let Some(wrapper) = name_server::start(test, "127.0.53.8", cluster.folder(), records) else {
+        return;
+    };
+    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    let url = format!("http://localhost:{port}");
+    let flags = [
+        "--discovery-srv=example.com",
+        "--discovery-srv-name=blue",
+        "--initial-advertise-peer-urls",
+        &url,
+    ];
+    cluster.replace_flags(0, &flags);
+    cluster.wrap(0, &wrapper);
+    cluster.launch(0);
+    let text = format!(
+        "bootstrap at https://localhost:{port} from DNS for etcd-server-ssl-blue has scheme mismatch with expected peer {url}"
+    );
+    assert!(cluster.logs(0, &text, LIMIT));
+    let (status, _) = cluster.wait_exit(0);
+    assert_eq!(status.code(), Some(1));
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Three and more members: elections, replication, members that come and go.
 
 mod discovery;
+mod liar;
 mod membership;
 mod mixed;
 mod port;
 mod rescue;
 mod running;
 mod snapshots;
+mod wide;
