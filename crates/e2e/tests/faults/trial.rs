@@ -26,10 +26,12 @@ const ASK: &str = "--command-timeout=1s";
 pub(crate) struct Trial {
     pub(crate) cluster: Cluster,
     pub(crate) network: Option<Network>,
-    pub(crate) load: Load,
+    load: Load,
     name: &'static str,
     subject: Subject,
     balancer: Option<Process>,
+    /// What the Go program said, whenever it ran.
+    told: Vec<String>,
     /// Behind the cluster, whose processes end first.
     hosts: Option<Hosts>,
 }
@@ -103,14 +105,22 @@ impl Trial {
             name,
             subject,
             balancer: None,
+            told: Vec::new(),
             hosts: None,
         };
         trial.start_balancer();
         trial
     }
 
+    /// Members have come or gone: clients turn to those that run.
+    pub(crate) fn turn_to_all(&mut self) {
+        self.load.turn_to(&members_at(&self.cluster));
+        self.end_balancer();
+        self.start_balancer();
+    }
+
     /// Starts the Go program on all members that are there now.
-    pub(crate) fn start_balancer(&mut self) {
+    fn start_balancer(&mut self) {
         let Some(program) = peer("client-go", "balancer") else {
             return;
         };
@@ -252,20 +262,30 @@ impl Trial {
         self.cluster.wait(what, || is_so().then_some(()));
     }
 
+    /// Ends the Go program and keeps what it was told.
+    fn end_balancer(&mut self) {
+        let Some(mut balancer) = self.balancer.take() else {
+            return;
+        };
+        balancer.close_input();
+        let ended = balancer.wait_exit(HANG);
+        let lines = balancer.lines();
+        let success = ended.is_some_and(|(status, _)| status.success());
+        assert!(success, "{ended:?}: {}", lines.join("\n"));
+        self.told.extend(lines);
+    }
+
     /// Ends the load and judges everything that was noted.
     pub(crate) fn finish(mut self) {
-        let told = self.balancer.take().map(|mut balancer| {
-            balancer.close_input();
-            let ended = balancer.wait_exit(HANG);
-            let lines = balancer.lines();
-            let success = ended.is_some_and(|(status, _)| status.success());
-            assert!(success, "{ended:?}: {}", lines.join("\n"));
-            lines
-        });
+        self.end_balancer();
         let answered = self.load.answered();
         let mut evidence = self.load.finish();
-        let end = told.iter().flatten().next_back().cloned();
-        evidence.workers.extend(told.as_deref().map(notes));
+        evidence.workers.push(notes(&self.told));
+        let ends = self
+            .told
+            .iter()
+            .filter_map(|line| line.strip_prefix("end: "));
+        let ends: Vec<&str> = ends.collect();
         let (hash, revision) = self.cluster.same_hash();
         eprintln!(
             "{}: {:?}: {answered} requests answered, {} events to each watcher, all members have hash {hash} at \
@@ -273,7 +293,7 @@ impl Trial {
             self.name,
             self.subject,
             evidence.events.len(),
-            end.unwrap_or_default(),
+            ends.join("; "),
         );
         let found = violations(&evidence);
         assert!(
@@ -286,7 +306,7 @@ impl Trial {
 }
 
 /// Where all members that run serve clients.
-pub(crate) fn members_at(cluster: &Cluster) -> Vec<SocketAddr> {
+fn members_at(cluster: &Cluster) -> Vec<SocketAddr> {
     let running = (0..cluster.size()).filter(|&place| cluster.is_running(place));
     running.map(|place| cluster.client_address(place)).collect()
 }

@@ -53,13 +53,18 @@ func run(endpoints []string) error {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		over.Store(true)
 	}()
-	seen, stop := follow(client)
+	begin, err := revision(client)
+	if err != nil {
+		return err
+	}
+	seen, stop := follow(client, begin+1)
 	defer stop()
 
 	acknowledged, failed, last := 0, 0, int64(0)
 	longest, since := time.Duration(0), time.Now()
 	for number := 1; !over.Load(); number++ {
-		value := fmt.Sprintf("go-%d", number)
+		// Several runs may follow each other, and no value is to be written twice.
+		value := fmt.Sprintf("go-%d-%d", os.Getpid(), number)
 		fmt.Println("put", key, value)
 		revision, err := put(client, value)
 		if err != nil {
@@ -87,6 +92,21 @@ func run(endpoints []string) error {
 	return nil
 }
 
+// revision tells that of the store, from whichever member is the first to answer.
+func revision(client *clientv3.Client) (int64, error) {
+	var err error
+	for begun := time.Now(); time.Since(begun) < endLimit; {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		var answer *clientv3.GetResponse
+		answer, err = client.Get(ctx, key, clientv3.WithSerializable())
+		cancel()
+		if err == nil {
+			return answer.Header.Revision, nil
+		}
+	}
+	return 0, err
+}
+
 func put(client *clientv3.Client, value string) (int64, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -112,15 +132,14 @@ func read(client *clientv3.Client, acknowledged int64) error {
 	return nil
 }
 
-// follow watches the key; the library resumes the watch at other members. It tells the last revision seen.
-func follow(client *clientv3.Client) (*atomic.Int64, context.CancelFunc) {
+// follow watches the key from a revision on; the library resumes the watch at other members. It tells the last
+// revision seen.
+func follow(client *clientv3.Client, next int64) (*atomic.Int64, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
 	seen := new(atomic.Int64)
-	responses := client.Watch(clientv3.WithRequireLeader(ctx), key, clientv3.WithRev(1))
 	go func() {
-		next := int64(1)
-		for {
-			for response := range responses {
+		for ctx.Err() == nil {
+			for response := range client.Watch(clientv3.WithRequireLeader(ctx), key, clientv3.WithRev(next)) {
 				for _, event := range response.Events {
 					if event.Kv.ModRevision < next {
 						fmt.Fprintf(os.Stderr, "balancer: revision %d again\n", event.Kv.ModRevision)
@@ -129,12 +148,10 @@ func follow(client *clientv3.Client) (*atomic.Int64, context.CancelFunc) {
 					next = event.Kv.ModRevision + 1
 					seen.Store(event.Kv.ModRevision)
 				}
-			}
-			if ctx.Err() != nil {
-				return
+				// Others compact what this key has not changed in for long.
+				next = max(next, response.CompactRevision)
 			}
 			// The member has lost its leader and said so: this program goes on after what it has seen.
-			responses = client.Watch(clientv3.WithRequireLeader(ctx), key, clientv3.WithRev(next))
 		}
 	}()
 	return seen, cancel
