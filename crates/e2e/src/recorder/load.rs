@@ -26,7 +26,7 @@ const CLUSTER_WORKERS: u64 = 6;
 /// Least time between two requests of a worker of a cluster: the load is to be there, not to fill the machine.
 const CLUSTER_BEAT: Duration = Duration::from_millis(12);
 /// How long a worker of a cluster waits for an answer before it turns to another member.
-const CLUSTER_PATIENCE: Duration = Duration::from_secs(2);
+const CLUSTER_PATIENCE: Duration = Duration::from_secs(1);
 /// gRPC code of a member that does not serve, now or any more.
 const UNAVAILABLE: u32 = 14;
 /// The end of the load may take so long when members answer slowly.
