@@ -32,6 +32,7 @@ pub(crate) struct Trial {
     balancer: Option<Process>,
     /// What the Go program said, whenever it ran.
     told: Vec<String>,
+    troubles: Vec<String>,
     /// Behind the cluster, whose processes end first.
     hosts: Option<Hosts>,
 }
@@ -106,6 +107,7 @@ impl Trial {
             subject,
             balancer: None,
             told: Vec::new(),
+            troubles: Vec::new(),
             hosts: None,
         };
         trial.start_balancer();
@@ -270,8 +272,11 @@ impl Trial {
         balancer.close_input();
         let ended = balancer.wait_exit(HANG);
         let lines = balancer.lines();
-        let success = ended.is_some_and(|(status, _)| status.success());
-        assert!(success, "{ended:?}: {}", lines.join("\n"));
+        if !ended.is_some_and(|(status, _)| status.success()) {
+            let why = lines.last().cloned().unwrap_or_default();
+            self.troubles
+                .push(format!("the Go program: {ended:?}: {why}"));
+        }
         self.told.extend(lines);
     }
 
@@ -281,6 +286,7 @@ impl Trial {
         let answered = self.load.answered();
         let mut evidence = self.load.finish();
         evidence.workers.push(notes(&self.told));
+        evidence.troubles.append(&mut self.troubles);
         let ends = self
             .told
             .iter()
