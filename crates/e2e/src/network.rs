@@ -17,6 +17,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,7 +25,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until};
 
 use crate::cluster::Cluster;
 use crate::dice::Dice;
@@ -103,7 +105,7 @@ impl Network {
         for place in 0..cluster.size() {
             let target = cluster.peer_port(place);
             let residents = cluster.residents();
-            let who = move |dialer| resident(dialer, &residents);
+            let who = move |dialer, door| resident(dialer, door, &residents);
             let port = network.listen(place, target, seed, who);
             cluster.advertise(place, port);
         }
@@ -130,33 +132,30 @@ impl Network {
         place: usize,
         target: u16,
         seed: u64,
-        who: impl Fn(SocketAddr) -> Option<usize> + Send + Sync + 'static,
+        who: impl Fn(SocketAddr, SocketAddr) -> Option<usize> + Send + Sync + 'static,
     ) -> u16 {
         let listener = self.runtime.block_on(TcpListener::bind("127.0.0.1:0"));
         let listener = listener.expect("a free port");
-        let port = listener.local_addr().expect("it is bound").port();
+        let door = listener.local_addr().expect("it is bound");
         let paths = self.paths.subscribe();
         let broken = Arc::clone(&self.broken);
+        let who = Arc::new(who);
         self.runtime.spawn(async move {
             let mut dice = Dice::new(seed.wrapping_add(place as u64));
             while let Ok((socket, dialer)) = listener.accept().await {
-                // Looked up at once: a connection that is closed has no owner.
-                let from = find(&who, dialer).await;
-                let Some(from) = from else { continue };
-                let way = Way { from, to: place };
-                let dice = Dice::new(dice.throw());
-                let carried = carry(
-                    socket,
-                    target,
-                    way,
-                    paths.clone(),
-                    dice,
-                    Arc::clone(&broken),
-                );
-                tokio::spawn(carried);
+                let (who, dice) = (Arc::clone(&who), Dice::new(dice.throw()));
+                let (paths, broken) = (paths.clone(), Arc::clone(&broken));
+                tokio::spawn(async move {
+                    // Reading the kernel's tables takes its time, in which nothing else may wait.
+                    let from = spawn_blocking(move || find(|| who(dialer, door))).await;
+                    if let Ok(Some(from)) = from {
+                        let way = Way { from, to: place };
+                        carry(socket, target, way, paths, dice, broken).await;
+                    }
+                });
             }
         });
-        port
+        door.port()
     }
 
     /// How bytes get from one member to another from now on.
@@ -228,22 +227,19 @@ const CUT: Path = Path {
     broken_one_in: 0,
 };
 
-async fn find(
-    who: &(impl Fn(SocketAddr) -> Option<usize> + Sync),
-    dialer: SocketAddr,
-) -> Option<usize> {
-    for _ in 0..LOOKS_MAX {
-        if let Some(place) = who(dialer) {
-            return Some(place);
-        }
-        sleep(LOOK_AGAIN).await;
-    }
-    None
+/// Looks again for a while. Who has hung up already has no socket any more and is not found.
+fn find(who: impl Fn() -> Option<usize>) -> Option<usize> {
+    (0..LOOKS_MAX).find_map(|_| {
+        who().or_else(|| {
+            thread::sleep(LOOK_AGAIN);
+            None
+        })
+    })
 }
 
-/// Which member's process owns the socket at `address`.
-fn resident(address: SocketAddr, residents: &Residents) -> Option<usize> {
-    let link = format!("socket:[{}]", inode(address)?);
+/// Which member's process owns the dialer's end of a connection through this door.
+fn resident(dialer: SocketAddr, door: SocketAddr, residents: &Residents) -> Option<usize> {
+    let link = format!("socket:[{}]", inode(dialer, door)?);
     let residents = residents.lock().expect("nobody panics with it").clone();
     let owns = |pid: u32| {
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
@@ -254,18 +250,25 @@ fn resident(address: SocketAddr, residents: &Residents) -> Option<usize> {
     found.map(|(place, _)| *place)
 }
 
-/// Number of the socket at `address`, from the kernel's table of IPv4 connections.
-fn inode(address: SocketAddr) -> Option<u64> {
+/// Number of the dialer's socket, from the kernel's table of IPv4 connections. Both ends count: connections to two
+/// places may leave from the same port.
+fn inode(dialer: SocketAddr, door: SocketAddr) -> Option<u64> {
+    let wanted = [in_table(dialer)?, in_table(door)?];
+    let table = fs::read_to_string("/proc/net/tcp").ok()?;
+    let line = table.lines().find(|line| {
+        let ends = line.split_whitespace().skip(1).take(2);
+        ends.eq(wanted.iter().map(String::as_str))
+    })?;
+    line.split_whitespace().nth(9)?.parse().ok()
+}
+
+/// An address as the kernel's table has it.
+fn in_table(address: SocketAddr) -> Option<String> {
     let SocketAddr::V4(address) = address else {
         return None;
     };
     let octets = u32::from_ne_bytes(address.ip().octets());
-    let wanted = format!("{octets:08X}:{:04X}", address.port());
-    let table = fs::read_to_string("/proc/net/tcp").ok()?;
-    let line = table
-        .lines()
-        .find(|line| line.split_whitespace().nth(1) == Some(wanted.as_str()))?;
-    line.split_whitespace().nth(9)?.parse().ok()
+    Some(format!("{octets:08X}:{:04X}", address.port()))
 }
 
 /// One connection, from the first byte to the last.
@@ -365,7 +368,7 @@ mod tests {
     fn connection(network: &Network) -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let target = listener.local_addr().expect("bound").port();
-        let port = network.listen(1, target, 7, |_| Some(0));
+        let port = network.listen(1, target, 7, |_, _| Some(0));
         let near = TcpStream::connect(("127.0.0.1", port)).expect("the forwarder listens");
         let (far, _) = listener.accept().expect("it is passed on");
         for end in [&near, &far] {
@@ -445,12 +448,15 @@ mod tests {
     #[test]
     fn the_owner_of_a_connection_is_found() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("bound");
-        let near = TcpStream::connect(address).expect("it listens");
+        let door = listener.local_addr().expect("bound");
+        let near = TcpStream::connect(door).expect("it listens");
         let near = near.local_addr().expect("connected");
         let own = Residents::new(Mutex::new([(4, std::process::id())].into()));
-        assert_eq!(resident(near, &own), Some(4));
+        assert_eq!(resident(near, door, &own), Some(4));
+        // The same port may lead elsewhere, too, and be another's there.
+        let elsewhere = SocketAddr::new(door.ip(), 1);
+        assert_eq!(resident(near, elsewhere, &own), None);
         let nobody = Residents::default();
-        assert_eq!(resident(near, &nobody), None);
+        assert_eq!(resident(near, door, &nobody), None);
     }
 }
