@@ -271,6 +271,14 @@ impl Cluster {
         self.nodes[place].flags = flags.iter().map(|&flag| flag.to_owned()).collect();
     }
 
+    /// Has another server run a member from its next start on. None when its binary is not to be had.
+    pub fn replace_binary(&mut self, place: usize, subject: Subject) -> Option<()> {
+        let node = &mut self.nodes[place];
+        node.binary = subject.etcd()?;
+        node.subject = subject;
+        Some(())
+    }
+
     /// Has a program start a member: its words, before the name of the member's binary.
     pub fn wrap(&mut self, place: usize, wrapper: &[&str]) {
         self.nodes[place].wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();

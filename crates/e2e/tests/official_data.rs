@@ -286,6 +286,42 @@ fn members_restored_from_one_snapshot_are_a_cluster() {
     }
 }
 
+/// Each member is stopped and started as one of ours on the same directory, and one goes back, while
+/// the others serve.
+#[test]
+fn members_of_a_cluster_come_in_and_go_out_one_by_one() {
+    let Some(mut cluster) = Cluster::start(&[Subject::Official371; 3], &[]) else {
+        return;
+    };
+    let put = |cluster: &Cluster, key: &str| cluster.put(key, "value");
+    for place in 0..3 {
+        put(&cluster, &format!("before/{place}"));
+        cluster.terminate(place);
+        put(&cluster, &format!("meanwhile/{place}"));
+        cluster
+            .replace_binary(place, Subject::Kvorum)
+            .expect("ours is always there");
+        cluster.launch(place);
+        cluster.wait_ready(place);
+        assert!(cluster.logs(place, TAKEN, LIMIT));
+        cluster.same_hash();
+    }
+    cluster.terminate(0);
+    let data = cluster.data_directory(0);
+    let outcome = etcdutl(&["migrate", "--data-dir", text(&data), "--to-etcd", "3.7"]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    put(&cluster, "last");
+    cluster
+        .replace_binary(0, Subject::Official371)
+        .expect("it was there before");
+    cluster.launch(0);
+    cluster.wait_ready(0);
+    // Seven keys, beginning with revision 2.
+    assert_eq!(cluster.same_hash().1, 8);
+    let members = cluster.must(&["member", "list"]);
+    assert_eq!(members.matches(", started, ").count(), 3, "{members}");
+}
+
 #[test]
 fn a_restore_that_is_refused_leaves_nothing_behind() {
     let Some(server) = Server::start(Subject::Official371, &[]) else {

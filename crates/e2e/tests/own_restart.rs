@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use kvorum_e2e::on_each_server;
-use kvorum_e2e::peers::{self, Subject};
+use kvorum_e2e::peers::{self, Subject, peer};
 use kvorum_e2e::process::{Process, run};
 use kvorum_e2e::server::Server;
 
@@ -15,6 +15,7 @@ on_each_server!(
     a_leader_leads_on_and_is_followed,
     a_lease_is_kept_alive,
     a_mirror_goes_on_when_either_side_restarts,
+    a_mirror_copies_what_the_official_one_copies,
     a_mirror_from_a_revision_keeps_the_prefix,
     a_mirror_of_a_compacted_history_ends
 );
@@ -205,6 +206,57 @@ fn a_mirror_goes_on_when_either_side_restarts(subject: Subject) {
     assert_eq!(copy.replace("out/", "in/"), source);
     assert!(!copy.contains("outside") && !copy.contains("out/0\n"));
     mirror.kill();
+}
+
+fn a_mirror_copies_what_the_official_one_copies(subject: Subject) {
+    let servers = [(); 3].map(|()| Server::start(subject, &[]));
+    let ([Some(from), Some(one), Some(other)], Some(official)) =
+        (servers, peer("etcd-3.7.1", "etcdctl"))
+    else {
+        return;
+    };
+    for number in 0..20 {
+        etcdctl(&from, &["put", &format!("in/{number}"), "old"]);
+    }
+    etcdctl(&from, &["put", "outside", "no"]);
+    let all_flags = [
+        &["--prefix=in/", "--dest-prefix=out/"][..],
+        &["--prefix=in/", "--no-dest-prefix"],
+        &["--max-txn-ops=2"],
+    ];
+    for (round, flags) in all_flags.into_iter().enumerate() {
+        // What a round writes is told from what earlier ones wrote.
+        let (begin, end) = (format!("begin-{round}"), format!("end-{round}"));
+        etcdctl(&from, &["put", "in/last", &begin]);
+        let copies = [(&official, &one), (&peers::etcdctl(), &other)].map(|(tool, to)| {
+            etcdctl(to, &["del", "", "--prefix"]);
+            let mut mirroring = Command::new(tool);
+            mirroring.env("ETCDCTL_ENDPOINTS", from.endpoint());
+            mirroring.arg("make-mirror").args(flags).arg(to.endpoint());
+            let mirror = Process::spawn(&mut mirroring);
+            // A change of several keys, once the first copy is there.
+            let watch = start(to, &["watch", "", "--prefix", "--rev=2"]);
+            wait(&watch, &begin, 0);
+            let change =
+                format!("\nput in/0 new\nput in/more 1\nput in/last {end}\ndel in/1\n\n\n");
+            let outcome = run(&mut command(&from, &["txn"]), &change, LIMIT);
+            assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+            wait(&watch, &end, 0);
+            drop(mirror);
+            let copied = etcdctl(to, &["get", "", "--prefix"]);
+            let undo =
+                format!("\nput in/0 old\nput in/1 old\ndel in/more\nput in/last {begin}\n\n\n");
+            let outcome = run(&mut command(&from, &["txn"]), &undo, LIMIT);
+            assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+            copied
+        });
+        assert_eq!(copies[1], copies[0], "{flags:?}");
+        assert!(
+            copies[0].contains(&format!("last\n{end}\n")),
+            "{flags:?}: {}",
+            copies[0]
+        );
+    }
 }
 
 fn a_mirror_from_a_revision_keeps_the_prefix(subject: Subject) {
