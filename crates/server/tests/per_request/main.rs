@@ -55,7 +55,7 @@ fn requests_take_few_allocations_and_no_wake_up_each() {
         (Load::put(), Bound::new(23.0, 0.3)),
         (Load::txn(), Bound::new(33.0, 0.3)),
         (Load::range(), Bound::new(9.0, 0.1)),
-        (Load::keep_alive(), Bound::new(12.5, 0.75)),
+        (Load::keep_alive(), Bound::new(5.0, 0.2)),
     ] {
         let mut batch = client.encode(&load);
         for _ in 0..WARM_UP {

@@ -112,7 +112,7 @@ pub(super) fn leases(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
     });
 }
 
-/// Requests of one keep-alive stream. They are asked one after another, so that the answers come in order.
+/// Requests of one keep-alive stream. They are asked as they come and answered in that order.
 pub(super) struct KeepAliveStream {
     shared: Arc<Shared>,
 }
@@ -123,13 +123,49 @@ struct Shared {
     state: Mutex<State>,
 }
 
+/// How a keep-alive came out.
+type Answer = Result<lease::Output, RequestError>;
+
 #[derive(Default)]
 struct State {
     waiting: VecDeque<(LeaseId, Credit)>,
-    /// An answer is on its way.
-    asking: bool,
+    /// Questions that are asked, in order, with the answers that came before those of earlier ones.
+    asked: VecDeque<Option<Answer>>,
+    /// The number of the first of them.
+    first: u64,
     /// The client will send no more.
     finished: bool,
+    /// The stream has ended with an error.
+    failed: bool,
+}
+
+impl State {
+    /// The next question and its number. One at a time is passed on to another member that leads.
+    fn next(&mut self, is_leader: bool) -> Option<(LeaseId, Credit, u64)> {
+        if self.failed || !is_leader && !self.asked.is_empty() {
+            return None;
+        }
+        let (id, credit) = self.waiting.pop_front()?;
+        let number = self.first + self.asked.len() as u64;
+        self.asked.push_back(None);
+        Some((id, credit, number))
+    }
+
+    /// Keeps an answer until its turn has come.
+    fn keep(&mut self, number: u64, answer: Answer) {
+        let place = (number - self.first) as usize;
+        if let Some(kept) = self.asked.get_mut(place) {
+            *kept = Some(answer);
+        }
+    }
+
+    /// The next answer whose turn has come.
+    fn next_answer(&mut self) -> Option<Answer> {
+        let answer = self.asked.front_mut()?.take()?;
+        self.asked.pop_front();
+        self.first += 1;
+        Some(answer)
+    }
 }
 
 impl KeepAliveStream {
@@ -151,48 +187,64 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the next question, unless one is open.
+    /// Asks what waits.
     fn advance(self: &Arc<Self>) {
-        let mut state = self.lock();
-        if state.asking {
-            return;
-        }
-        let Some((id, credit)) = state.waiting.pop_front() else {
-            let end = state.finished;
+        let is_leader = self.api.member.is_leader();
+        loop {
+            let mut state = self.lock();
+            let next = state.next(is_leader);
+            let is_over = state.finished && !state.failed && state.asked.is_empty();
             drop(state);
-            if end {
-                self.replies.finish(Ok(()));
+            match next {
+                Some((id, credit, number)) if is_leader => self.ask(id, credit, number),
+                Some((id, credit, number)) => self.pass_on(id, credit, number),
+                None if is_over => return self.replies.finish(Ok(())),
+                None => return,
             }
-            return;
-        };
-        state.asking = true;
-        drop(state);
-        let shared = Arc::clone(self);
-        if !self.api.member.is_leader() {
-            // Answers stay in order: the next question waits for this one.
-            let asked = async move {
-                let answer = leader::keep_alive(&shared.api.member, id).await;
-                drop(credit);
-                shared.answer(answer.map(|ttl_seconds| lease::Output::KeptAlive {
-                    token: lease::Token(0),
-                    id,
-                    ttl_seconds,
-                }));
-            };
-            self.api.runtime.spawn(asked);
-            return;
         }
+    }
+
+    fn ask(self: &Arc<Self>, id: LeaseId, credit: Credit, number: u64) {
+        let shared = Arc::clone(self);
         let ask = move |token| Input::KeepAlive { token, id };
         self.api.member.ask_lease(ask, move |answer| {
             drop(credit);
-            shared.answer(answer);
+            shared.answer(number, answer);
         });
     }
 
-    fn answer(self: &Arc<Self>, answer: Result<lease::Output, RequestError>) {
-        self.lock().asking = false;
+    /// Asks the member that leads.
+    fn pass_on(self: &Arc<Self>, id: LeaseId, credit: Credit, number: u64) {
+        let shared = Arc::clone(self);
+        self.api.runtime.spawn(async move {
+            let answer = leader::keep_alive(&shared.api.member, id).await;
+            drop(credit);
+            let answer = answer.map(|ttl_seconds| lease::Output::KeptAlive {
+                token: lease::Token(0),
+                id,
+                ttl_seconds,
+            });
+            shared.answer(number, answer);
+        });
+    }
+
+    fn answer(self: &Arc<Self>, number: u64, answer: Answer) {
+        let mut state = self.lock();
+        state.keep(number, answer);
+        // Sent under the lock, so that no later answer overtakes.
+        while !state.failed
+            && let Some(answer) = state.next_answer()
+        {
+            state.failed = !self.send(answer);
+        }
+        drop(state);
+        self.advance();
+    }
+
+    /// Sends an answer; false: the stream has ended with it.
+    fn send(&self, answer: Answer) -> bool {
         let member = &self.api.member;
-        match answer {
+        let failure = match answer {
             Ok(lease::Output::KeptAlive {
                 id, ttl_seconds, ..
             }) => {
@@ -205,11 +257,13 @@ impl Shared {
                         id: id.0,
                         ttl: ttl_seconds,
                     }));
-                self.advance();
+                return true;
             }
-            Ok(_) => self.replies.finish(Err(status(RequestError::NotPrimary))),
-            Err(error) => self.replies.finish(Err(status(error))),
-        }
+            Ok(_) => RequestError::NotPrimary,
+            Err(error) => error,
+        };
+        self.replies.finish(Err(status(failure)));
+        false
     }
 }
 
@@ -237,5 +291,32 @@ impl RequestStream for KeepAliveStream {
 
     fn closed(&mut self) {
         self.shared.lock().waiting.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kvorum_member::apply::RequestError;
+
+    use super::State;
+
+    #[test]
+    fn answers_leave_in_the_order_of_their_questions() {
+        let mut state = State::default();
+        state.asked.extend([None, None, None]);
+        state.keep(2, Err(RequestError::Timeout));
+        state.keep(1, Err(RequestError::NotPrimary));
+        assert_eq!(state.next_answer(), None);
+        state.keep(0, Err(RequestError::Stopped));
+        let left: Vec<_> = std::iter::from_fn(|| state.next_answer()).collect();
+        assert_eq!(
+            left,
+            [
+                Err(RequestError::Stopped),
+                Err(RequestError::NotPrimary),
+                Err(RequestError::Timeout)
+            ]
+        );
+        assert_eq!(state.first, 3);
     }
 }
