@@ -4,6 +4,7 @@
 //! a checker.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kvorum_proto::ids::Moment;
@@ -97,20 +98,8 @@ pub enum Request {
     },
     /// Delete keys.
     Delete(Keys),
-    /// Put `key` if its newest revision is the given one (0: if it does not exist); else read it.
-    PutIf {
-        /// The key.
-        key: Bytes,
-        /// The expected revision of its newest write.
-        mod_revision: i64,
-        /// The value; unique over a run.
-        value: Bytes,
-    },
-    /// Put two keys at once.
-    PutBoth {
-        /// Keys and values; the values are unique over a run.
-        pairs: [(Bytes, Bytes); 2],
-    },
+    /// A transaction.
+    Txn(Txn),
     /// Read keys.
     Range {
         /// Which.
@@ -119,6 +108,8 @@ pub enum Request {
         revision: i64,
         /// From local state, without asking for the newest.
         serializable: bool,
+        /// Most pairs wanted; 0 means all.
+        limit: i64,
     },
     /// Create a lease.
     Grant {
@@ -144,6 +135,49 @@ pub enum Request {
     },
 }
 
+/// Writes that are made together, if all conditions hold; if not, their keys are read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Txn {
+    /// What must hold.
+    pub conditions: Vec<Condition>,
+    /// What is written then. A key stands there once, and one that is deleted has a condition by which it exists.
+    pub writes: Vec<Write>,
+}
+
+/// A condition on one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// The key.
+    pub key: Bytes,
+    /// What must be so.
+    pub holds: Holds,
+}
+
+/// What a condition compares; 0 means that the key does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// Its newest write has this revision.
+    Modified(i64),
+    /// This incarnation was created at this revision.
+    Created(i64),
+}
+
+/// One write of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// A put.
+    Put {
+        /// The key.
+        key: Bytes,
+        /// The value; unique over a run.
+        value: Bytes,
+        /// The lease to attach; 0 means none.
+        lease: i64,
+    },
+    /// A delete of one key.
+    Delete(Bytes),
+}
+
 /// What came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
@@ -156,14 +190,14 @@ pub enum Reply {
         /// The lifetime granted, in seconds; 0 for everything else.
         ttl_seconds: i64,
     },
-    /// A conditional put.
-    Conditional {
+    /// A transaction.
+    Txn {
         /// Revision in the header.
         revision: i64,
-        /// Whether the put was made.
+        /// Whether the conditions held, so that the writes were made.
         succeeded: bool,
-        /// The pair that was found where the condition did not hold.
-        found: Option<Pair>,
+        /// Where they did not hold: what stood under each of their keys.
+        found: Vec<Option<Pair>>,
     },
     /// A read.
     Pairs {
@@ -171,6 +205,8 @@ pub enum Reply {
         revision: i64,
         /// The pairs.
         pairs: Vec<Pair>,
+        /// How many there are, whatever the limit.
+        count: i64,
     },
     /// A keep-alive: seconds of life from now; 0 means that there is no such lease.
     KeptAlive {
@@ -185,7 +221,7 @@ impl Reply {
     pub fn revision(&self) -> Option<i64> {
         match self {
             Self::Done { revision, .. }
-            | Self::Conditional { revision, .. }
+            | Self::Txn { revision, .. }
             | Self::Pairs { revision, .. } => Some(*revision),
             Self::KeptAlive { .. } => None,
         }
@@ -236,8 +272,22 @@ pub struct Watched {
     pub keys: Option<Keys>,
     /// The first revision it is to see.
     pub start_revision: i64,
+    /// What it does not want to see.
+    pub without: Without,
     /// Messages in order.
     pub messages: Vec<WatchMessage>,
+}
+
+/// What a watcher does not want to see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Without {
+    /// It wants everything.
+    #[default]
+    Nothing,
+    /// No puts.
+    Puts,
+    /// No deletes.
+    Deletes,
 }
 
 /// One message on a watch stream.
@@ -245,10 +295,25 @@ pub struct Watched {
 pub enum WatchMessage {
     /// Events of one or more revisions.
     Events(Vec<(i64, Change)>),
+    /// What stood under the keys of the events just told, each before its event.
+    Before(Vec<(i64, Bytes, Option<Pair>)>),
     /// Everything up to this revision was delivered.
     Progress(i64),
     /// The history asked for is gone; it starts at this revision now.
     Compacted(i64),
+}
+
+/// What a member holds of one revision, read from its own store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Which member.
+    pub member: u64,
+    /// How far its history is given up.
+    pub compacted: i64,
+    /// The revision; not before `compacted`.
+    pub revision: i64,
+    /// All pairs.
+    pub pairs: Vec<Pair>,
 }
 
 /// Everything that happened in a run.
@@ -260,6 +325,10 @@ pub struct History {
     pub watchers: Vec<Watched>,
     /// Changes as the member published them, with the time of the first publication.
     pub published: BTreeMap<i64, (Moment, Vec<Change>)>,
+    /// When a member's clock was put ahead, and by how much: its leases may end so much earlier.
+    pub clock_jumps: Vec<(Moment, Duration)>,
+    /// What members hold of older revisions when everything has come to rest.
+    pub kept: Vec<Kept>,
     /// The newest revision when everything had come to rest and every watcher had been given time to catch up; `None`
     /// when the run did not get that far.
     pub rested_at: Option<i64>,

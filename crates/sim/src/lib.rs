@@ -9,6 +9,7 @@ pub mod history;
 pub mod random;
 mod run;
 pub mod shrink;
+pub mod workload;
 pub mod world;
 
-pub use run::{Report, judge, run, run_with};
+pub use run::{PANIC, Report, judge, run, run_with};

@@ -3,13 +3,15 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use kvorum_sim::checkers::Violation;
 use kvorum_sim::shrink::shrink;
-use kvorum_sim::world::{Counts, Cut, Weather};
-use kvorum_sim::{Report, run_with};
+use kvorum_sim::workload::Kind;
+use kvorum_sim::world::{Counts, Cut, FAULTS, Pairs, STORMS, Weather};
+use kvorum_sim::{PANIC, Report, run_with};
 
 const USAGE: &str =
     "usage: sim [--seeds A..B | --seed N] [--seconds N] [--mix quiet|rough|hostile] [--members N]
-           [--stop] [--verbose]
+           [--find N] [--verbose]
        sim --replay N [--around LINE] [--steps] [--seconds N] [--mix ...] [--members N]
        sim --shrink N [--seconds N]";
 /// Lines of the event log shown before the end of a failed run.
@@ -36,25 +38,46 @@ fn main() -> ExitCode {
 }
 
 fn run_seeds(asked: &Asked) -> bool {
-    let mut failed = 0;
-    let mut counts = Counts::new();
+    let (mut failed, mut found) = (0, 0);
+    let (mut counts, mut pairs) = (Counts::new(), Pairs::new());
     for seed in asked.from..asked.to {
         let report = run_with(seed, &asked.cut, asked.verbose);
         for (what, times) in &report.counts {
             *counts.entry(what).or_default() += times;
         }
+        for (pair, times) in &report.pairs {
+            *pairs.entry(*pair).or_default() += times;
+        }
+        for (kind, requests) in &report.by_workload {
+            *counts.entry(kind).or_default() += requests;
+        }
         let from = report.lines.len().saturating_sub(LINES_SHOWN);
         report.lines[from..].iter().for_each(|line| say(line));
         show_violations(&report);
-        if !report.violations.is_empty() {
-            failed += 1;
-            if asked.stops {
-                break;
-            }
+        failed += u64::from(!report.violations.is_empty());
+        let is_judged = |it: &Violation| it.property != PANIC;
+        found += u64::from(report.violations.iter().any(is_judged));
+        if found >= asked.finds {
+            break;
         }
     }
     for (what, times) in &counts {
         say(&format!("{times:>12} {what}"));
+    }
+    say(&format!(
+        "{:>12} pairs of a fault and a kind of use",
+        pairs.len()
+    ));
+    for fault in FAULTS {
+        let never = |kind: &&str| !pairs.contains_key(&(*fault, *kind));
+        let kinds = Kind::ALL.map(Kind::name).into_iter().chain([STORMS]);
+        let missing: Vec<&str> = kinds.filter(never).collect();
+        if !missing.is_empty() {
+            say(&format!(
+                "       never {fault} during {}",
+                missing.join(", ")
+            ));
+        }
     }
     say(&format!("{} seeds, {failed} failed", asked.to - asked.from));
     failed == 0
@@ -108,8 +131,8 @@ struct Asked {
     to: u64,
     cut: Cut,
     verbose: bool,
-    /// Whether the first failure ends the program.
-    stops: bool,
+    /// So many seeds that fail by more than a panic end the program.
+    finds: u64,
 }
 
 enum Task {
@@ -129,14 +152,14 @@ impl Asked {
                 ..Cut::default()
             },
             verbose: false,
-            stops: false,
+            finds: u64::MAX,
         };
         let (mut around, mut steps) = (None, false);
         let mut words = arguments.iter().map(String::as_str);
         while let Some(word) = words.next() {
             match word {
                 "--verbose" => asked.verbose = true,
-                "--stop" => asked.stops = true,
+                "--find" => asked.finds = words.next()?.parse().ok()?,
                 "--steps" => steps = true,
                 "--around" => around = Some(words.next()?.parse().ok()?),
                 "--seconds" => {

@@ -4,7 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::checkers::{self, Violation};
-use crate::world::{Counts, Cut, World};
+use crate::world::{Counts, Cut, Pairs, World};
+
+/// The property that a panic breaks.
+pub const PANIC: &str = "no machine panics";
 
 /// What came of a run.
 #[derive(Debug)]
@@ -15,6 +18,10 @@ pub struct Report {
     pub violations: Vec<Violation>,
     /// What happened how often.
     pub counts: Counts,
+    /// How often each fault struck while a client of each kind of use waited for an answer.
+    pub pairs: Pairs,
+    /// Requests of each kind of use.
+    pub by_workload: Counts,
     /// The event log, when it was asked for.
     pub lines: Vec<String>,
 }
@@ -47,7 +54,7 @@ pub fn judge(world: &mut World, seed: u64) -> Report {
             .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
             .unwrap_or_default();
         violations.push(Violation {
-            property: "no machine panics",
+            property: PANIC,
             story,
         });
     }
@@ -56,6 +63,8 @@ pub fn judge(world: &mut World, seed: u64) -> Report {
         seed,
         violations,
         counts: world.counts(),
+        pairs: world.pairs().clone(),
+        by_workload: world.by_workload().clone(),
         lines: world.lines().to_vec(),
     }
 }

@@ -1,18 +1,23 @@
-//! Many worlds from many seeds. A failure is repeated with `cargo xtask sim --seed N --verbose`.
-//!
-//! The seeds are split over four tests so that they run side by side.
+//! Many worlds from many seeds. The story of a failure is told by `cargo xtask sim --replay N`.
 
 #![allow(clippy::print_stdout, reason = "the counts are part of the result")]
 
-use std::ops::Range;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use kvorum_sim::run;
-use kvorum_sim::world::Counts;
+use kvorum_sim::workload::Kind;
+use kvorum_sim::world::{Counts, FAULTS, Pairs, STORMS};
+use kvorum_sim::{Report, run};
 
 const LENGTH: Duration = Duration::from_secs(60);
+const SEEDS: u64 = 1_000;
+/// Requests that each kind of use must have sent.
+const REQUESTS_OF_EACH_KIND: u64 = 20_000;
 
-/// What must have happened in each part, and how often at least: a simulation in which nothing goes wrong shows
+/// What must have happened, and how often at least: a simulation in which nothing goes wrong shows
 /// nothing.
 const FLOOR: &[(&str, u64)] = &[
     ("addresses changed", 20),
@@ -83,52 +88,86 @@ const FLOOR: &[(&str, u64)] = &[
     ("writes", 20_000),
 ];
 
-fn check(seeds: Range<u64>) {
-    let mut counts = Counts::new();
-    let mut failed = Vec::new();
-    for seed in seeds.clone() {
-        let report = run(seed, LENGTH, false);
+/// What came of all seeds together.
+#[derive(Default)]
+struct Sum {
+    counts: Counts,
+    pairs: Pairs,
+    by_workload: Counts,
+    failed: BTreeMap<u64, String>,
+}
+
+impl Sum {
+    fn add(&mut self, report: Report) {
         for (what, times) in report.counts {
-            *counts.entry(what).or_default() += times;
+            *self.counts.entry(what).or_default() += times;
         }
-        failed.extend(
-            report
-                .violations
-                .first()
-                .map(|first| format!("seed {seed}: {first:?}")),
-        );
+        for (pair, times) in report.pairs {
+            *self.pairs.entry(pair).or_default() += times;
+        }
+        for (kind, requests) in report.by_workload {
+            *self.by_workload.entry(kind).or_default() += requests;
+        }
+        if let Some(first) = report.violations.first() {
+            self.failed.insert(report.seed, format!("{first:?}"));
+        }
     }
-    for (what, times) in &counts {
-        println!("{seeds:?} {times:>10} {what}");
+}
+
+#[test]
+fn a_thousand_seeds_hold() {
+    let next = AtomicU64::new(0);
+    let sum = Mutex::new(Sum::default());
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= SEEDS {
+                return;
+            }
+            let report = run(seed, LENGTH, false);
+            sum.lock().expect("nobody panics with it").add(report);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    let sum = sum.into_inner().expect("nobody panicked with it");
+    for (what, times) in sum.counts.iter().chain(&sum.by_workload) {
+        println!("{times:>10} {what}");
     }
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    println!("{:>10} pairs of a fault and a kind of use", sum.pairs.len());
+    assert!(sum.failed.is_empty(), "{:#?}", sum.failed);
+    let missing = too_rare(&sum);
+    assert!(missing.is_empty(), "too rare: {missing:#?}");
+}
+
+/// What happened less often than it must.
+fn too_rare(sum: &Sum) -> Vec<String> {
+    let mut rare = Vec::new();
+    let of = |counts: &Counts, what| counts.get(what).copied().unwrap_or_default();
     for (what, floor) in FLOOR {
-        let times = counts.get(what).copied().unwrap_or_default();
-        assert!(
-            times >= *floor,
-            "{what}: {times} times, at least {floor} were expected"
-        );
+        let times = of(&sum.counts, *what);
+        if times < *floor {
+            rare.push(format!("{what}: {times} times, at least {floor} are due"));
+        }
     }
-}
-
-#[test]
-fn first_quarter_of_the_seeds_holds() {
-    check(0..75);
-}
-
-#[test]
-fn second_quarter_of_the_seeds_holds() {
-    check(75..150);
-}
-
-#[test]
-fn third_quarter_of_the_seeds_holds() {
-    check(150..225);
-}
-
-#[test]
-fn fourth_quarter_of_the_seeds_holds() {
-    check(225..300);
+    let kinds = Kind::ALL.map(Kind::name);
+    for kind in kinds {
+        let requests = of(&sum.by_workload, kind);
+        if requests < REQUESTS_OF_EACH_KIND {
+            rare.push(format!("{kind}: {requests} requests"));
+        }
+    }
+    for fault in FAULTS {
+        for kind in kinds.into_iter().chain([STORMS]) {
+            if !sum.pairs.contains_key(&(*fault, kind)) {
+                rare.push(format!("{fault} during {kind}: never"));
+            }
+        }
+    }
+    rare
 }
 
 #[test]

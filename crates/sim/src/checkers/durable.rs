@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::history::{Change, History, Operation, Outcome, Reply, Request};
+use crate::history::{Change, History, Operation, Outcome, Reply, Request, Write};
 
 /// Revisions are published one after another, starting at 2.
 pub(super) fn no_gap(history: &History) -> Result<(), String> {
@@ -85,6 +85,13 @@ pub(super) fn nothing_lost(history: &History) -> Result<(), String> {
                 ));
             }
         }
+        if let Request::Txn(txn) = &operation.request
+            && txn.writes.len() != changes.len()
+        {
+            return Err(format!(
+                "acknowledged at {revision}, where {changes:?} are: {operation:?}"
+            ));
+        }
         if let (Request::Delete(keys), Reply::Done { deleted, .. }) = (&operation.request, reply) {
             let found = changes
                 .iter()
@@ -103,8 +110,16 @@ pub(super) fn nothing_lost(history: &History) -> Result<(), String> {
 /// Keys and values that a request writes.
 fn written(request: &Request) -> Vec<(&Bytes, &Bytes)> {
     match request {
-        Request::Put { key, value, .. } | Request::PutIf { key, value, .. } => vec![(key, value)],
-        Request::PutBoth { pairs } => pairs.iter().map(|(key, value)| (key, value)).collect(),
+        Request::Put { key, value, .. } => vec![(key, value)],
+        Request::Txn(txn) => {
+            let put = |write| match write {
+                &Write::Put {
+                    ref key, ref value, ..
+                } => Some((key, value)),
+                Write::Delete(_) => None,
+            };
+            txn.writes.iter().filter_map(put).collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -112,8 +127,8 @@ fn written(request: &Request) -> Vec<(&Bytes, &Bytes)> {
 /// Whether an acknowledged request made a revision.
 fn changed_something(request: &Request, reply: &Reply) -> bool {
     match (request, reply) {
-        (Request::Put { .. } | Request::PutBoth { .. }, _) => true,
-        (Request::PutIf { .. }, Reply::Conditional { succeeded, .. }) => *succeeded,
+        (Request::Put { .. }, _) => true,
+        (Request::Txn(_), Reply::Txn { succeeded, .. }) => *succeeded,
         (Request::Delete(_), Reply::Done { deleted, .. }) => *deleted > 0,
         _ => false,
     }

@@ -6,13 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use kvorum_proto::ids::Moment;
 
-use crate::history::{Change, History, Operation, Outcome, Refusal, Reply, Request};
+use crate::history::{Change, History, Operation, Outcome, Refusal, Reply, Request, Write};
 
 /// A lifetime is counted by a member's clock, which may be off by so many millionths.
 const CLOCK_DRIFT_MAX_PPM: u64 = 2_000;
 
 /// What the history says about leases and deletions, arranged so that a question costs little.
-struct Known<'a> {
+pub(super) struct Known<'a> {
+    history: &'a History,
     /// Acknowledged deletes by their revision.
     deletes: BTreeMap<i64, &'a Operation>,
     /// Deletes of which nobody knows when or whether they happened.
@@ -23,15 +24,26 @@ struct Known<'a> {
     promises: BTreeMap<i64, Vec<Promise<'a>>>,
 }
 
-struct Promise<'a> {
+pub(super) struct Promise<'a> {
     known: Moment,
     until: Moment,
     operation: &'a Operation,
 }
 
+impl Promise<'_> {
+    /// Until when the lease lives for sure: clocks that were put ahead since have taken from it.
+    pub(super) fn holds_until(&self, history: &History) -> Moment {
+        let jumps = history.clock_jumps.iter();
+        let jumps = jumps.filter(|(at, _)| self.operation.invoked <= *at && *at <= self.until);
+        let ahead: Duration = jumps.map(|(_, jump)| *jump).sum();
+        Moment(self.until.0.saturating_sub(ahead))
+    }
+}
+
 impl<'a> Known<'a> {
-    fn new(history: &'a History) -> Self {
+    pub(super) fn new(history: &'a History) -> Self {
         let mut known = Self {
+            history,
             deletes: BTreeMap::new(),
             open_deletes: Vec::new(),
             revokes: BTreeMap::new(),
@@ -56,8 +68,20 @@ impl<'a> Known<'a> {
             ) => {
                 self.deletes.insert(*revision, operation);
             }
-            (Request::Delete(_), Outcome::Replied(_)) => {}
-            (Request::Delete(_), Outcome::Unknown) => self.open_deletes.push(operation),
+            (
+                Request::Txn(_),
+                Outcome::Replied(Reply::Txn {
+                    revision,
+                    succeeded: true,
+                    ..
+                }),
+            ) => {
+                self.deletes.insert(*revision, operation);
+            }
+            (Request::Delete(_) | Request::Txn(_), Outcome::Replied(_)) => {}
+            (Request::Delete(_) | Request::Txn(_), Outcome::Unknown) => {
+                self.open_deletes.push(operation);
+            }
             (Request::Revoke { lease }, _) => {
                 let first = self.revokes.entry(*lease).or_insert(operation.invoked);
                 *first = operation.invoked.min(*first);
@@ -83,24 +107,46 @@ impl<'a> Known<'a> {
 
     /// Whether a client deleted the key at this revision, or may have.
     fn somebody_deleted(&self, key: &[u8], revision: i64, at: Moment) -> bool {
-        let covers = |operation: &&Operation| {
-            operation.invoked <= at
-                && matches!(&operation.request, Request::Delete(keys) if keys.contains(key))
-        };
+        let covers =
+            |operation: &&Operation| operation.invoked <= at && deletes(&operation.request, key);
         self.deletes.get(&revision).is_some_and(covers) || self.open_deletes.iter().any(covers)
     }
 
     /// Whether the end of the lease was asked for.
-    fn somebody_revoked(&self, lease: i64, at: Moment) -> bool {
+    pub(super) fn somebody_revoked(&self, lease: i64, at: Moment) -> bool {
         self.revokes.get(&lease).is_some_and(|asked| *asked <= at)
     }
 
     /// The promise that reaches furthest, of those known by then.
-    fn promised(&self, lease: i64, known_by: Moment) -> Option<&Promise<'a>> {
+    pub(super) fn promised(&self, lease: i64, known_by: Moment) -> Option<&Promise<'a>> {
         let promises = self.promises.get(&lease)?.iter();
         promises
             .filter(|promise| promise.known <= known_by)
-            .max_by_key(|promise| promise.until)
+            .max_by_key(|promise| promise.holds_until(self.history))
+    }
+}
+
+/// Whether a request deletes the key.
+fn deletes(request: &Request, key: &[u8]) -> bool {
+    match request {
+        Request::Delete(keys) => keys.contains(key),
+        Request::Txn(txn) => txn
+            .writes
+            .iter()
+            .any(|write| matches!(write, Write::Delete(deleted) if deleted == key)),
+        _ => false,
+    }
+}
+
+/// The lease that a request attaches keys to.
+fn lease_of(request: &Request) -> Option<i64> {
+    match request {
+        Request::Put { lease, .. } => Some(*lease),
+        Request::Txn(txn) => txn.writes.iter().find_map(|write| match write {
+            Write::Put { lease, .. } if *lease != 0 => Some(*lease),
+            _ => None,
+        }),
+        _ => None,
     }
 }
 
@@ -137,7 +183,7 @@ pub(super) fn never_early(history: &History) -> Result<(), String> {
             }
             if let Some(promise) = known
                 .promised(lease, *at)
-                .filter(|promise| *at < promise.until)
+                .filter(|promise| *at < promise.holds_until(history))
             {
                 let Promise {
                     until, operation, ..
@@ -156,8 +202,13 @@ pub(super) fn never_denied(history: &History) -> Result<(), String> {
     let known = Known::new(history);
     for operation in &history.operations {
         let (lease, returned) = match (&operation.request, &operation.outcome, operation.returned) {
-            (Request::Put { lease, .. }, Outcome::Refused(Refusal::NoLease), Some(returned))
-            | (
+            (request, Outcome::Refused(Refusal::NoLease), Some(returned)) => {
+                match lease_of(request) {
+                    Some(lease) => (lease, returned),
+                    None => continue,
+                }
+            }
+            (
                 Request::KeepAlive { lease },
                 Outcome::Replied(Reply::KeptAlive { ttl_seconds: 0 }),
                 Some(returned),
@@ -168,7 +219,7 @@ pub(super) fn never_denied(history: &History) -> Result<(), String> {
             continue;
         }
         let promise = known.promised(lease, operation.invoked);
-        if let Some(promise) = promise.filter(|promise| returned < promise.until) {
+        if let Some(promise) = promise.filter(|promise| returned < promise.holds_until(history)) {
             return Err(format!(
                 "denied: {operation:?}, promised by {:?}",
                 promise.operation

@@ -3,7 +3,7 @@
 use kvorum_proto::ids::Moment;
 
 use super::state::State;
-use crate::history::{History, Operation, Outcome, Reply, Request};
+use crate::history::{History, Holds, Operation, Outcome, Pair, Reply, Request, Txn};
 
 /// No answer is of an earlier revision than what was published when the request was sent, and none of a later one than
 /// what was published when the answer came.
@@ -69,15 +69,21 @@ pub(super) fn reads_match(history: &History) -> Result<(), String> {
     let mut state = State::new(history);
     for (revision, operation) in reads {
         state.go_to(revision);
-        let (Request::Range { keys, .. }, Outcome::Replied(Reply::Pairs { pairs, .. })) =
-            (&operation.request, &operation.outcome)
+        let (
+            Request::Range { keys, limit, .. },
+            Outcome::Replied(Reply::Pairs { pairs, count, .. }),
+        ) = (&operation.request, &operation.outcome)
         else {
             return Err(format!("a read was not answered with pairs: {operation:?}"));
         };
-        let expected = state.select(keys);
-        if *pairs != expected {
+        let mut expected = state.select(keys);
+        let there = expected.len();
+        if *limit > 0 {
+            expected.truncate(*limit as usize);
+        }
+        if *count != there as i64 || *pairs != expected {
             return Err(format!(
-                "at revision {revision} expected {expected:?}: {operation:?}"
+                "at revision {revision} expected {expected:?} of {there}: {operation:?}"
             ));
         }
     }
@@ -86,36 +92,44 @@ pub(super) fn reads_match(history: &History) -> Result<(), String> {
 
 /// A condition held or failed as the state just before says.
 pub(super) fn conditions_match(history: &History) -> Result<(), String> {
-    let mut conditional: Vec<(i64, &Operation)> = Vec::new();
+    let mut transactions: Vec<(i64, &Txn, &Operation)> = Vec::new();
     for operation in &history.operations {
-        if let Outcome::Replied(Reply::Conditional {
-            revision,
-            succeeded,
-            ..
-        }) = &operation.outcome
-        {
-            // A put that was made is judged on the revision before its own.
-            conditional.push((revision - i64::from(*succeeded), operation));
-        }
-    }
-    conditional.sort_by_key(|(revision, _)| *revision);
-    let mut state = State::new(history);
-    for (revision, operation) in conditional {
-        state.go_to(revision);
-        let (
-            Request::PutIf {
-                key, mod_revision, ..
-            },
-            Outcome::Replied(Reply::Conditional {
-                succeeded, found, ..
+        if let (
+            Request::Txn(txn),
+            Outcome::Replied(Reply::Txn {
+                revision,
+                succeeded,
+                ..
             }),
         ) = (&operation.request, &operation.outcome)
+        {
+            // What was made is judged on the revision before its own.
+            transactions.push((revision - i64::from(*succeeded), txn, operation));
+        }
+    }
+    transactions.sort_by_key(|(revision, ..)| *revision);
+    let mut state = State::new(history);
+    for (revision, txn, operation) in transactions {
+        state.go_to(revision);
+        let Outcome::Replied(Reply::Txn {
+            succeeded, found, ..
+        }) = &operation.outcome
         else {
             continue;
         };
-        let there = state.get(key);
-        let held = there.map_or(0, |pair| pair.mod_revision) == *mod_revision;
-        if held != *succeeded || (!held && found.as_ref() != there) {
+        let there: Vec<Option<Pair>> = txn
+            .conditions
+            .iter()
+            .map(|condition| state.get(&condition.key).cloned())
+            .collect();
+        let held = txn.conditions.iter().zip(&there).all(|(condition, pair)| {
+            let pair = pair.as_ref();
+            match condition.holds {
+                Holds::Modified(asked) => pair.map_or(0, |pair| pair.mod_revision) == asked,
+                Holds::Created(asked) => pair.map_or(0, |pair| pair.create_revision) == asked,
+            }
+        });
+        if held != *succeeded || (!held && *found != there) {
             return Err(format!(
                 "at revision {revision} there was {there:?}: {operation:?}"
             ));

@@ -3,9 +3,15 @@
 //! The store's revision makes the judgement exact: every change names its place in one total order, so a history is
 //! linearizable if that order explains every answer and never contradicts real time. No search is needed.
 
+mod appends;
+mod counters;
 mod durable;
+mod elections;
+mod kept;
 mod lease;
 mod linearizable;
+mod locks;
+mod sets;
 mod state;
 mod watch;
 
@@ -53,6 +59,23 @@ pub fn check(history: &History) -> Vec<Violation> {
     );
     judge("lease never early", lease::never_early(history));
     judge("lease never denied", lease::never_denied(history));
+    judge("watch tells what was before", watch::before(history));
+    judge(
+        "compaction keeps what it must",
+        kept::keeps_what_it_must(history),
+    );
+    judge("counters go up by one", counters::go_up_by_one(history));
+    judge("sets lose nothing", sets::lose_nothing(history));
+    judge(
+        "lists grow at their end",
+        appends::grow_at_their_end(history),
+    );
+    judge("lock has its revision as a fence", locks::fence(history));
+    judge("lock has one holder", locks::one_holder(history));
+    judge(
+        "election: the first speaks",
+        elections::the_first_speaks(history),
+    );
     violations
 }
 

@@ -49,6 +49,10 @@ impl<'a> State<'a> {
         self.pairs.get(key)
     }
 
+    pub(super) fn all(&self) -> Vec<Pair> {
+        self.pairs.values().cloned().collect()
+    }
+
     pub(super) fn select(&self, keys: &Keys) -> Vec<Pair> {
         self.pairs
             .values()

@@ -7,7 +7,8 @@ use kvorum_proto::ids::Moment;
 
 use super::check;
 use crate::history::{
-    Change, History, Keys, Operation, Outcome, Pair, Reply, Request, WatchMessage, Watched,
+    Change, Condition, History, Holds, Kept, Keys, Operation, Outcome, Pair, Reply, Request, Txn,
+    WatchMessage, Watched, Without, Write,
 };
 
 fn at(seconds: u64) -> Moment {
@@ -56,8 +57,32 @@ fn read(revision: i64, pairs: Vec<Pair>) -> (Request, Reply) {
         keys: Keys::all(),
         revision: 0,
         serializable: false,
+        limit: 0,
     };
-    (request, Reply::Pairs { revision, pairs })
+    let count = pairs.len() as i64;
+    (
+        request,
+        Reply::Pairs {
+            revision,
+            pairs,
+            count,
+        },
+    )
+}
+
+/// A put under a condition, of one key each.
+fn txn(condition: &'static str, holds: Holds, key: &'static str, value: &'static str) -> Request {
+    Request::Txn(Txn {
+        conditions: vec![Condition {
+            key: condition.into(),
+            holds,
+        }],
+        writes: vec![Write::Put {
+            key: key.into(),
+            value: value.into(),
+            lease: 0,
+        }],
+    })
 }
 
 /// Two puts, a read after each, a watcher of all: nothing is wrong with it.
@@ -84,6 +109,7 @@ fn sound() -> History {
     history.watchers.push(Watched {
         keys: Some(Keys::all()),
         start_revision: 2,
+        without: Without::Nothing,
         messages: vec![
             WatchMessage::Events(vec![(2, Change::Put(first))]),
             WatchMessage::Progress(2),
@@ -233,15 +259,11 @@ fn a_read_of_something_else_is_found() {
 
 #[test]
 fn a_condition_judged_wrongly_is_found() {
-    let request = Request::PutIf {
-        key: "a".into(),
-        mod_revision: 2,
-        value: "3".into(),
-    };
-    let reply = Reply::Conditional {
+    let request = txn("a", Holds::Modified(2), "a", "3");
+    let reply = Reply::Txn {
         revision: 4,
         succeeded: true,
-        found: None,
+        found: Vec::new(),
     };
     broken(
         |h| {
@@ -328,4 +350,183 @@ fn a_lease_that_ends_early_is_found() {
     };
     assert_eq!(run(19), []);
     assert_eq!(run(18)[0].property, "lease never early");
+}
+
+/// Two writes of one key by transactions; the property by which the second is found wrong, if it is.
+fn after(
+    first: (&'static str, &'static str),
+    second: (&'static str, &'static str),
+) -> Vec<&'static str> {
+    let mut history = sound();
+    for (revision, (key, value)) in (4..).zip([first, second]) {
+        let request = txn("nothing", Holds::Created(0), key, value);
+        let reply = Reply::Txn {
+            revision,
+            succeeded: true,
+            found: Vec::new(),
+        };
+        let time = 10 * revision as u64;
+        let change = Change::Put(pair(key, value, 4, revision, revision - 3));
+        history.published.insert(revision, (at(time), vec![change]));
+        history
+            .operations
+            .push(operation(time - 1, time + 1, request, reply));
+    }
+    check(&history).iter().map(|it| it.property).collect()
+}
+
+#[test]
+fn what_a_kind_of_use_never_does_is_found() {
+    let wrong = |property| vec![property];
+    assert_eq!(after(("c0", "1.1|1"), ("c0", "1.2|2")), Vec::<&str>::new());
+    assert_eq!(
+        after(("c0", "1.1|1"), ("c0", "1.2|1")),
+        wrong("counters go up by one")
+    );
+    assert_eq!(
+        after(("a0", "1.1|x"), ("a0", "1.2|x,y")),
+        Vec::<&str>::new()
+    );
+    assert_eq!(
+        after(("a0", "1.1|x"), ("a0", "1.2|x,y,z")),
+        wrong("lists grow at their end")
+    );
+    assert_eq!(
+        after(("m/lock", "1.1|held"), ("m/fenced", "1.2|4")),
+        Vec::<&str>::new()
+    );
+    assert_eq!(
+        after(("m/lock", "1.1|held"), ("m/fenced", "1.2|3")),
+        wrong("lock has its revision as a fence")
+    );
+    assert_eq!(
+        after(("e/1.1", "1.2|"), ("speech", "1.3|e/1.1")),
+        Vec::<&str>::new()
+    );
+    assert_eq!(
+        after(("e/1.1", "1.2|"), ("speech", "1.3|e/1.9")),
+        wrong("election: the first speaks")
+    );
+}
+
+#[test]
+fn an_element_that_a_read_misses_is_found() {
+    let mut history = sound();
+    let reply = Reply::Txn {
+        revision: 4,
+        succeeded: true,
+        found: Vec::new(),
+    };
+    let change = Change::Put(pair("s/1", "1.1", 4, 4, 1));
+    history.published.insert(4, (at(10), vec![change]));
+    let request = txn("s/1", Holds::Created(0), "s/1", "1.1");
+    history.operations.push(operation(9, 11, request, reply));
+    let (request, reply) = read(3, vec![pair("a", "2", 2, 3, 2)]);
+    history.operations.push(operation(12, 13, request, reply));
+    let found: Vec<_> = check(&history).iter().map(|it| it.property).collect();
+    assert!(found.contains(&"sets lose nothing"), "{found:?}");
+}
+
+#[test]
+fn a_lock_that_two_hold_is_found() {
+    let run = |second_at| {
+        let mut history = sound();
+        let granted = Reply::Done {
+            revision: 3,
+            deleted: 0,
+            ttl_seconds: 10,
+        };
+        let grant = Request::Grant {
+            lease: 7,
+            ttl_seconds: 10,
+        };
+        history.operations.push(operation(9, 10, grant, granted));
+        for (revision, time, value) in [(4, 11, "1.1|held"), (5, second_at, "1.2|held")] {
+            let mut request = Txn::default();
+            request.writes.push(Write::Put {
+                key: "m/lock".into(),
+                value: value.into(),
+                lease: 7,
+            });
+            let reply = Reply::Txn {
+                revision,
+                succeeded: true,
+                found: Vec::new(),
+            };
+            let change = Change::Put(pair("m/lock", value, revision, revision, 1));
+            history.published.insert(revision, (at(time), vec![change]));
+            history
+                .operations
+                .push(operation(time, time, Request::Txn(request), reply));
+        }
+        check(&history)
+            .iter()
+            .map(|it| it.property)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(run(19), Vec::<&str>::new());
+    assert_eq!(run(18), ["lock has one holder"]);
+}
+
+#[test]
+fn what_a_compaction_should_have_kept_is_found() {
+    let kept = |pairs, compacted| Kept {
+        member: 1,
+        compacted,
+        revision: 2,
+        pairs,
+    };
+    let property = ["compaction keeps what it must"];
+    broken(|h| h.kept.push(kept(Vec::new(), 0)), &property);
+    broken(
+        |h| h.kept.push(kept(vec![pair("a", "1", 2, 2, 1)], 2)),
+        &property,
+    );
+}
+
+#[test]
+fn an_event_that_tells_a_wrong_past_is_found() {
+    let before = |there| WatchMessage::Before(vec![(3, "a".into(), there)]);
+    let mut history = sound();
+    history.watchers[0]
+        .messages
+        .push(before(Some(pair("a", "1", 2, 2, 1))));
+    assert_eq!(check(&history), []);
+    broken(
+        |h| h.watchers[0].messages.push(before(None)),
+        &["watch tells what was before"],
+    );
+}
+
+#[test]
+fn a_filter_that_lets_something_through_is_found() {
+    broken(
+        |h| h.watchers[0].without = Without::Puts,
+        &["watch ordered, unique, without gap, atomic"],
+    );
+}
+
+#[test]
+fn a_clock_that_was_put_ahead_takes_from_a_promise() {
+    let mut history = sound();
+    let granted = Reply::Done {
+        revision: 3,
+        deleted: 0,
+        ttl_seconds: 10,
+    };
+    let grant = Request::Grant {
+        lease: 7,
+        ttl_seconds: 10,
+    };
+    history.operations.push(operation(9, 10, grant, granted));
+    let denied = operation(
+        11,
+        12,
+        Request::KeepAlive { lease: 7 },
+        Reply::KeptAlive { ttl_seconds: 0 },
+    );
+    history.operations.push(denied);
+    assert_eq!(check(&history)[0].property, "lease never denied");
+    history.clock_jumps.push((at(10), Duration::from_secs(8)));
+    assert_eq!(check(&history), []);
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::history::{Change, History, Outcome, Request, WatchMessage, Watched};
+use super::state::State;
+use crate::history::{Change, History, Outcome, Request, WatchMessage, Watched, Without};
 
 /// Ordered, unique, without a gap, atomic.
 pub(super) fn complete(history: &History) -> Result<(), String> {
@@ -17,7 +18,7 @@ fn complete_one(history: &History, watched: &Watched) -> Result<(), String> {
     for message in &watched.messages {
         let events = match message {
             WatchMessage::Events(events) => events,
-            WatchMessage::Progress(_) => continue,
+            WatchMessage::Progress(_) | WatchMessage::Before(_) => continue,
             WatchMessage::Compacted(revision) => {
                 // What was compacted under a watcher is gone for it; it goes on from there.
                 next = next.max(*revision);
@@ -45,6 +46,7 @@ pub(super) fn bookmarks(history: &History) -> Result<(), String> {
         let mut next = watched.start_revision;
         for message in &watched.messages {
             match message {
+                WatchMessage::Before(_) => {}
                 WatchMessage::Events(events) => {
                     next = events.last().map_or(next, |(last, _)| last + 1);
                 }
@@ -79,6 +81,7 @@ pub(super) fn caught_up(history: &History) -> Result<(), String> {
                 WatchMessage::Compacted(revision) | WatchMessage::Progress(revision) => {
                     next.max(*revision)
                 }
+                WatchMessage::Before(_) => next,
             };
         }
         let missing = due(history, watched, next, newest);
@@ -117,6 +120,34 @@ pub(super) fn ended_by_compactions(history: &History) -> Result<(), String> {
     Ok(())
 }
 
+/// What an event says of the pair before it was so; of compacted revisions it may say nothing.
+pub(super) fn before(history: &History) -> Result<(), String> {
+    let compacted = history.operations.iter();
+    let compacted = compacted.filter_map(|operation| match operation.request {
+        Request::Compact { revision } => Some(revision),
+        _ => None,
+    });
+    let compacted = compacted.max().unwrap_or_default();
+    for watched in &history.watchers {
+        let mut state = State::new(history);
+        for message in &watched.messages {
+            let WatchMessage::Before(events) = message else {
+                continue;
+            };
+            for (revision, key, told) in events {
+                state.go_to(revision - 1);
+                let there = state.get(key);
+                if told.as_ref() != there && (told.is_some() || *revision > compacted) {
+                    return Err(format!(
+                        "before {revision} there was {there:?} under {key:?}, told was {told:?}"
+                    ));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What the watcher is owed in an interval of revisions.
 fn due(history: &History, watched: &Watched, from: i64, to: i64) -> Vec<(i64, Change)> {
     if from > to {
@@ -125,10 +156,15 @@ fn due(history: &History, watched: &Watched, from: i64, to: i64) -> Vec<(i64, Ch
     let mut events = Vec::new();
     for (revision, (_, changes)) in history.published.range(from..=to) {
         for change in changes {
-            if watched
-                .keys
-                .as_ref()
-                .is_some_and(|keys| keys.contains(change.key()))
+            let is_kind = match (watched.without, change) {
+                (Without::Puts, Change::Put(_)) | (Without::Deletes, Change::Delete(_)) => false,
+                (Without::Nothing | Without::Puts | Without::Deletes, _) => true,
+            };
+            if is_kind
+                && watched
+                    .keys
+                    .as_ref()
+                    .is_some_and(|keys| keys.contains(change.key()))
             {
                 events.push((*revision, change.clone()));
             }

@@ -42,8 +42,14 @@ pub enum Fault {
 pub struct FaultCounts {
     /// Crashes at a disk call.
     pub crashes: u64,
-    /// Calls that failed with an input/output error.
-    pub failures: u64,
+    /// Reads that failed with an input/output error, of bytes or of names.
+    pub failed_reads: u64,
+    /// Syncs that failed so.
+    pub failed_syncs: u64,
+    /// Every other call that failed so.
+    pub failed_writes: u64,
+    /// Syncs that were acknowledged and made nothing durable.
+    pub lies: u64,
     /// Calls refused because the disk was full.
     pub full: u64,
     /// Sectors whose unsynced bytes were lost in a crash.
@@ -73,6 +79,8 @@ struct State {
     plan: Vec<(u64, Fault)>,
     capacity_bytes: u64,
     crashed: bool,
+    /// Syncs are acknowledged and do nothing.
+    lies: bool,
     /// Grows at each restart, so that handles of a dead process stay dead.
     boot: u64,
     next_handle: u64,
@@ -93,6 +101,7 @@ impl Disk {
             plan: Vec::new(),
             capacity_bytes: u64::MAX,
             crashed: false,
+            lies: false,
             boot: 0,
             next_handle: 0,
             counts: FaultCounts::default(),
@@ -133,6 +142,17 @@ impl Disk {
     /// Sets the size of the disk; `u64::MAX` means without limit.
     pub fn set_capacity(&self, bytes: u64) {
         self.lock().capacity_bytes = bytes;
+    }
+
+    /// From now on every sync is acknowledged and makes nothing durable.
+    pub fn lie(&self) {
+        self.lock().lies = true;
+    }
+
+    /// Whether it does that.
+    #[must_use]
+    pub fn lies(&self) -> bool {
+        self.lock().lies
     }
 
     /// Bytes taken by files at present.
@@ -237,7 +257,11 @@ impl State {
             }
             Fault::CrashAfter => Ok(true),
             Fault::Fail => {
-                self.counts.failures += 1;
+                *match what {
+                    "read" | "list" | "exists" | "length" | "open" => &mut self.counts.failed_reads,
+                    "sync" | "sync range" | "sync directory" => &mut self.counts.failed_syncs,
+                    _ => &mut self.counts.failed_writes,
+                } += 1;
                 Err(io::Error::other("simulated input/output error"))
             }
             Fault::Full => {
@@ -267,7 +291,16 @@ impl State {
             .sum()
     }
 
+    /// Whether a sync that comes now is a lie; counts it.
+    fn is_lie(&mut self) -> bool {
+        self.counts.lies += u64::from(self.lies);
+        self.lies
+    }
+
     fn take_space(&mut self, more_bytes: u64) -> io::Result<()> {
+        if self.capacity_bytes == u64::MAX {
+            return Ok(());
+        }
         if self.used_bytes().saturating_add(more_bytes) > self.capacity_bytes {
             self.counts.full += 1;
             return Err(io::ErrorKind::StorageFull.into());
@@ -351,7 +384,9 @@ impl Vfs for Disk {
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         self.call("sync directory", directory, |state| {
-            state.names.sync(directory);
+            if !state.is_lie() {
+                state.names.sync(directory);
+            }
             Ok(())
         })
     }
@@ -432,10 +467,10 @@ impl VfsFile for DiskFile {
         self.write_at(offset, bytes)?;
         let synced = self.call("sync range", |state, file| {
             let end = offset as usize + bytes.len();
-            state
-                .content
-                .inode_mut(file.inode)
-                .sync_range(offset as usize, end);
+            if !state.is_lie() {
+                let inode = state.content.inode_mut(file.inode);
+                inode.sync_range(offset as usize, end);
+            }
             Ok(())
         });
         self.after_sync(synced)
@@ -462,7 +497,9 @@ impl VfsFile for DiskFile {
 
     fn sync(&mut self) -> io::Result<()> {
         let synced = self.call("sync", |state, file| {
-            state.content.inode_mut(file.inode).sync();
+            if !state.is_lie() {
+                state.content.inode_mut(file.inode).sync();
+            }
             Ok(())
         });
         self.after_sync(synced)

@@ -158,7 +158,11 @@ fn apply(names: &mut BTreeMap<PathBuf, Node>, change: &Change) {
         Change::Remove(path) => {
             names.remove(path);
         }
-        Change::Rename(from, to, node) => {
+        Change::Rename(from, to, Node::File(inode)) => {
+            names.remove(from);
+            names.insert(to.clone(), Node::File(*inode));
+        }
+        Change::Rename(from, to, node @ Node::Directory) => {
             let inside: Vec<PathBuf> = names
                 .keys()
                 .filter(|path| path.starts_with(from))

@@ -10,7 +10,7 @@ use super::World;
 use super::node::Place;
 
 /// The states of one in so many indexes are compared.
-const COMPARED_ONE_IN: u64 = 24;
+const COMPARED_ONE_IN: u64 = 64;
 
 /// What was seen first; everybody else must have the same.
 #[derive(Default)]

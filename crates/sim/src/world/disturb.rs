@@ -10,7 +10,7 @@ use kvorum_storage::wal::WalError;
 
 use super::node::Place;
 use super::process::{Process, Start, StartError};
-use super::{Event, Weather, World};
+use super::{Event, FAULTS, Weather, World};
 use crate::disk::Fault;
 
 /// The chance of a pause of the whole process at one step of a machine: one in so many.
@@ -43,11 +43,11 @@ impl World {
         }
         let kinds = match (self.mix.weather, self.nodes.len()) {
             (Weather::Quiet, _) => 1,
-            (_, 1) => 12,
-            _ => 24,
+            (_, 1) => 14,
+            _ => 26,
         };
         match self.weather.below(kinds) {
-            kind @ 12.. => self.disturb_network(place, kind),
+            kind @ 14.. => self.disturb_network(place, kind),
             kind => self.disturb_member(place, kind),
         }
     }
@@ -92,6 +92,8 @@ impl World {
                 let delay = Duration::from_millis(self.weather.between(100, 4_000));
                 self.plan(delay, Event::FreeDisk { place });
             }
+            12 => self.put_clock_ahead(place),
+            13 => self.suspend(place),
             _ => {
                 let hang = Duration::from_millis(self.weather.between(100, 12_000));
                 self.log.line(self.now, || {
@@ -107,13 +109,13 @@ impl World {
         let others = || (0..self.nodes.len()).filter(move |other| *other != place);
         let others: Vec<Place> = others().collect();
         match kind {
-            12..15 => {
+            14..17 => {
                 let leader = self.leader();
                 let apart = leader.unwrap_or(place);
                 self.tell_of_fault(apart, "is cut off, whoever leads", "leaders isolated");
                 self.part(&[apart], until);
             }
-            15 | 16 => {
+            17 | 18 => {
                 let side: Vec<Place> = others
                     .into_iter()
                     .filter(|_| self.weather.chance(1, 2))
@@ -122,28 +124,28 @@ impl World {
                 self.tell_of_fault(place, "and some others are cut off", "partitions");
                 self.part(&side, until);
             }
-            17 => {
+            19 => {
                 self.tell_of_fault(place, "hears nobody", "members that hear nobody");
                 for other in others {
                     self.cut(other, place, until);
                 }
             }
-            18 => {
+            20 => {
                 self.tell_of_fault(place, "is heard by nobody", "members that nobody hears");
                 for other in others {
                     self.cut(place, other, until);
                 }
             }
-            19 => {
+            21 => {
                 let other = *self.weather.pick(&others);
                 self.tell_of_fault(place, "has a link that flaps", "links that flap");
                 self.flap((place, other), 12);
             }
-            20 => {
+            22 => {
                 self.tell_of_fault(place, "is slow", "members that are slow");
                 self.nodes[place].slow_until = until;
             }
-            21 => {
+            23 => {
                 self.tell_of_fault(place, "loses its connections", "connections reset");
                 self.close_connections(place);
             }
@@ -154,9 +156,35 @@ impl World {
         }
     }
 
-    fn tell_of_fault(&mut self, place: Place, what: &str, counted: &'static str) {
+    /// The clock goes ahead at once, as after a stop of the whole machine that the clock has seen.
+    fn put_clock_ahead(&mut self, place: Place) {
+        let jump = Duration::from_millis(self.weather.between(10, 3_000));
+        self.tell_of_fault(place, "has a clock that jumps", "clocks put ahead");
+        self.nodes[place].clock.put_ahead(jump);
+        self.history.clock_jumps.push((self.now, jump));
+    }
+
+    /// The whole machine stops, and its clock with it.
+    fn suspend(&mut self, place: Place) {
+        let length = Duration::from_millis(self.weather.between(50, 6_000));
+        let node = &mut self.nodes[place];
+        if node.paused_until <= self.now && node.clock.stand_still(length) {
+            node.paused_until = self.now + length;
+            self.tell_of_fault(
+                place,
+                "is suspended, clock and all",
+                "clocks that stand still",
+            );
+        }
+    }
+
+    pub(super) fn tell_of_fault(&mut self, place: Place, what: &str, counted: &'static str) {
         self.log.line(self.now, || format!("member {place} {what}"));
-        self.count(counted);
+        if FAULTS.contains(&counted) {
+            self.struck(counted);
+        } else {
+            self.count(counted);
+        }
     }
 
     fn leader(&self) -> Option<Place> {
@@ -226,7 +254,39 @@ impl World {
     pub(super) fn lose_power(&mut self, place: Place) {
         self.log
             .line(self.now, || format!("member {place}: the power is gone"));
+        self.note_disk(place);
+        if self.nodes[place].disk.lies() {
+            self.nodes[place].is_gone = true;
+            self.judge_liar(place);
+        }
         self.die(place);
+    }
+
+    /// The power of a member goes now.
+    pub(super) fn cut_power(&mut self, place: Place) {
+        if !self.nodes[place].is_gone {
+            self.nodes[place].disk.crash();
+            self.lose_power(place);
+        }
+    }
+
+    /// What a disk that lied has kept is opened or refused by name; nobody relies on it.
+    fn judge_liar(&mut self, place: Place) {
+        let disk = self.nodes[place].disk.copy();
+        disk.restart();
+        let start = Start {
+            member: self.nodes[place].id,
+            boot: self.boots,
+            seed: self.seed,
+            mix: &self.mix,
+            founders: &self.founders,
+            joins: self.nodes[place].joins,
+        };
+        let counted = match Process::start(&disk, &start) {
+            Ok(_) => "disks that lied and open",
+            Err(_) => "disks that lied and are refused",
+        };
+        self.count(counted);
     }
 
     /// The member was removed: its process ends for good.
@@ -242,6 +302,7 @@ impl World {
     fn die(&mut self, place: Place) {
         self.nodes[place].paused_until = self.now;
         if let Some(process) = self.nodes[place].process.take() {
+            self.note_death(&process);
             self.break_streams(process.boot);
             let waiting: Vec<_> = self
                 .clients
@@ -254,6 +315,28 @@ impl World {
                 self.plan(delay, Event::GiveUp { operation });
             }
             self.plan_start(place);
+        }
+    }
+
+    /// What the process was about when it ended.
+    fn note_death(&mut self, process: &Process) {
+        let [_, _, state, copier] = &process.lanes;
+        let about = [
+            (state.busy, "deaths during a checkpoint"),
+            (copier.busy, "deaths during a copy"),
+            (
+                process.core.apply().compaction_pending(),
+                "deaths during a compaction",
+            ),
+            (
+                process.receives.is_some(),
+                "deaths during the installation of a snapshot",
+            ),
+        ];
+        for (was_so, fault) in about {
+            if was_so {
+                self.struck(fault);
+            }
         }
     }
 
@@ -322,6 +405,7 @@ impl World {
             StartError::Log(_) | StartError::State(_) | StartError::Restore(_) => false,
         };
         if is_the_disks_fault {
+            self.note_disk(place);
             self.nodes[place].disk.kill_process();
             self.plan_start(place);
         } else {

@@ -24,6 +24,8 @@ const HANG: Duration = Duration::from_secs(9);
 const REMOVED: &str = "the member has been permanently removed from the cluster";
 /// Most history the hub reads in one step, in events.
 const POLL_BUDGET_MAX: u64 = 20;
+/// Invariants are checked after one step in so many; a rule that broke stays broken.
+const INVARIANTS_ONE_IN: u64 = 32;
 
 impl Process {
     /// When the next thing is due that only time brings, by the clock of its member.
@@ -72,7 +74,11 @@ impl World {
                 }
             }
         }
-        if self.mix.checks_invariants && !matches!(turn, Turn::Machine(Machine::Compaction)) {
+        self.turns += 1;
+        if self.mix.checks_invariants
+            && self.turns.is_multiple_of(INVARIANTS_ONE_IN)
+            && !matches!(turn, Turn::Machine(Machine::Compaction))
+        {
             process.check_invariants();
         }
         self.log.line(now, || match turn {
@@ -154,6 +160,8 @@ impl World {
         match waiter {
             Some(Waiter::Client(operation)) => self.reply(operation, result),
             Some(Waiter::Operator) => self.operator_hears(result),
+            Some(Waiter::Alarm(counted)) if result.is_ok() => self.struck(counted),
+            Some(Waiter::Alarm(_)) => {}
             None => self.violated("one answer for each request", format!("{id}: {result:?}")),
         }
     }
@@ -305,7 +313,7 @@ impl World {
         }
         self.jobs += 1;
         if let Some(hang) = node.hang.take() {
-            self.count("disk jobs hung");
+            self.struck("disk jobs hung");
             delay += hang;
         }
         self.plan(delay, Event::RunJob { boot, lane });
@@ -336,6 +344,7 @@ impl World {
             }
             Err(_) if self.nodes[place].disk.is_crashed() => self.lose_power(place),
             Err(_) => {
+                self.note_disk(place);
                 self.count("processes stopped by a failed job");
                 self.kill(place);
             }

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kvorum_member::checkpoint::Policy;
+use kvorum_mvcc::STORE_BASE_BYTES;
 use kvorum_storage::wal::Options;
 
 use crate::disk::Fault;
 use crate::random::Random;
+use crate::workload::Kind;
 
 /// A kind of weather.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +41,10 @@ pub struct Mix {
     pub twice_per_mille: u64,
     /// The longest way of a message between members, in microseconds.
     pub travel_micros_max: u64,
-    /// Clients that write and read.
-    pub clients: u32,
+    /// Clients that write and read, and how.
+    pub workloads: Vec<Kind>,
+    /// Logical bytes that a member may store; none: as many as it likes.
+    pub quota_bytes: Option<u64>,
     /// Clients that watch.
     pub watch_clients: u32,
     /// The pause of a client between an answer and its next request, in microseconds.
@@ -147,6 +151,12 @@ impl Mix {
             // An election takes a second or two.
             fault_gap_millis = (200, 4_000);
         }
+        let clients = (random.between(2, 6) as u32).saturating_sub(cut.clients);
+        let workloads = workloads(&mut random.split("workloads"), clients.max(1));
+        let mut quota = random.split("quota");
+        let quota_bytes = quota
+            .chance(1, 6)
+            .then(|| STORE_BASE_BYTES + quota.between(10_000, 60_000));
         Self {
             weather,
             members,
@@ -156,11 +166,10 @@ impl Mix {
             lost_per_mille,
             twice_per_mille,
             travel_micros_max,
-            clients: (random.between(2, 6) as u32)
-                .saturating_sub(cut.clients)
-                .max(1),
+            workloads,
+            quota_bytes,
             watch_clients: (random.between(1, 4) as u32).saturating_sub(cut.watch_clients),
-            think_micros: *random.pick(&[(100, 20_000), (1_000, 100_000), (50_000, 400_000)]),
+            think_micros: *random.pick(&[(1_000, 50_000), (1_000, 150_000), (50_000, 400_000)]),
             fault_gap_millis,
             down_millis,
             job_micros,
@@ -187,7 +196,8 @@ impl Mix {
             lost_per_mille: 0,
             twice_per_mille: 0,
             travel_micros_max: 1_000,
-            clients: 3,
+            workloads: vec![Kind::Registers, Kind::Leases, Kind::Locks],
+            quota_bytes: None,
             watch_clients: 1,
             think_micros: (500, 20_000),
             fault_gap_millis: (700, 700),
@@ -214,4 +224,14 @@ impl Mix {
             left_out: BTreeSet::new(),
         }
     }
+}
+
+/// One kind of use has half of the clients, so that they meet; the others do what they like.
+fn workloads(random: &mut Random, clients: u32) -> Vec<Kind> {
+    let theme = *random.pick(&Kind::ALL);
+    let kind = |_| match random.chance(1, 2) {
+        true => theme,
+        false => *random.pick(&Kind::ALL),
+    };
+    (0..clients).map(kind).collect()
 }

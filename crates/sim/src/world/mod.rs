@@ -10,14 +10,17 @@
 //! can see (a log that does not open after a crash, a lease that never ends) is judged here on the spot.
 
 mod agreed;
+mod backup;
 mod client;
 mod disturb;
+mod faults;
 mod member;
 mod mix;
 mod network;
 mod node;
 mod operator;
 mod process;
+mod quota;
 mod rest;
 mod traffic;
 mod watcher;
@@ -35,14 +38,17 @@ use crate::checkers::Violation;
 use crate::event_log::EventLog;
 use crate::history::{History, Refusal, Reply};
 use crate::random::Random;
+use crate::workload::Kind;
 use agreed::Agreed;
 use client::Client;
+pub use faults::{FAULTS, Pairs, STORMS};
 pub use mix::{Cut, Mix, Trial, Weather};
 pub use node::DRIFT_MAX_PPM;
 use node::{Node, Place};
 use operator::Operator;
 use process::{DiskDone, OperationId, Process};
 pub use process::{LOG_DIRECTORY, STATE_DIRECTORY};
+use quota::Cleaning;
 use watcher::WatchClient;
 
 /// How often something happened, by its name.
@@ -81,6 +87,14 @@ pub struct World {
     log: EventLog,
     history: History,
     counts: Counts,
+    pairs: Pairs,
+    /// Requests of each kind of use.
+    by_workload: Counts,
+    /// When the last message on each link arrives, to know which ones overtake it.
+    arrivals: BTreeMap<(Place, Place), Moment>,
+    /// Steps of machines so far.
+    turns: u64,
+    cleaning: Cleaning,
     violations: Vec<Violation>,
 }
 
@@ -153,6 +167,12 @@ enum Event {
     },
     /// The operator does something.
     Operate,
+    /// Somebody makes room in the store.
+    Clean,
+    /// A member whose disk lies loses its power.
+    LosePower {
+        place: Place,
+    },
     /// A message reaches a member.
     Deliver {
         to: Place,
@@ -230,8 +250,18 @@ impl World {
         let mut traffic = root.split("traffic");
         let mut history = History::default();
         let watch_clients = (0..mix.watch_clients)
-            .map(|_| WatchClient::draw(&mut traffic, &mut history))
+            .map(|_| {
+                let storms = mix.disturbs && traffic.chance(1, 6);
+                WatchClient::draw(storms, &mut traffic, &mut history)
+            })
             .collect();
+        let clients = (0..).zip(&mix.workloads);
+        let clients = clients.map(|(name, kind)| Client::new(name, *kind, mix.value_bytes));
+        let mut clients: Vec<Client> = clients.collect();
+        // The last one only does what the world has it do.
+        let mut hand = Client::new(clients.len() as u32, Kind::Registers, mix.value_bytes);
+        hand.acts = false;
+        clients.push(hand);
         let mut world = Self {
             seed,
             now: Moment::default(),
@@ -245,7 +275,7 @@ impl World {
             disturbances: 0,
             boots: 0,
             streams: 0,
-            clients: (0..mix.clients).map(Client::new).collect(),
+            clients,
             watch_clients,
             is_resting: false,
             jobs: 0,
@@ -258,6 +288,11 @@ impl World {
             log: EventLog::new(keeps_lines),
             history,
             counts: Counts::new(),
+            pairs: Pairs::new(),
+            by_workload: Counts::new(),
+            arrivals: BTreeMap::new(),
+            turns: 0,
+            cleaning: Cleaning::default(),
             violations: Vec::new(),
             mix,
         };
@@ -299,6 +334,18 @@ impl World {
         &self.violations
     }
 
+    /// How often each fault struck while a client of each kind waited for an answer.
+    #[must_use]
+    pub fn pairs(&self) -> &Pairs {
+        &self.pairs
+    }
+
+    /// Requests of each kind of use.
+    #[must_use]
+    pub fn by_workload(&self) -> &Counts {
+        &self.by_workload
+    }
+
     /// What happened how often.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -307,7 +354,14 @@ impl World {
             let disk = node.disk.counts();
             let more = [
                 ("power losses", disk.crashes),
-                ("disk calls failed", disk.failures),
+                (
+                    "disk calls failed",
+                    disk.failed_reads + disk.failed_syncs + disk.failed_writes,
+                ),
+                ("reads of the disk failed", disk.failed_reads),
+                ("syncs failed", disk.failed_syncs),
+                ("writes failed", disk.failed_writes),
+                ("syncs that lied", disk.lies),
                 ("disk calls refused by a full disk", disk.full),
                 ("sectors lost", disk.sectors_lost),
                 ("sectors kept", disk.sectors_kept),
@@ -335,6 +389,9 @@ impl World {
         }
         if self.mix.operates {
             self.plan_operation();
+        }
+        if self.mix.quota_bytes.is_some() {
+            self.plan_cleaning();
         }
         for client in 0..self.clients.len() {
             self.plan_act(client);
@@ -477,6 +534,8 @@ impl World {
                 });
             }
             Event::Operate => self.operate(),
+            Event::Clean => self.clean(),
+            Event::LosePower { place } => self.cut_power(place),
             Event::Deliver { to, message } => self.deliver(to, message),
             Event::Unreachable { boot, peer } => self.tell(boot, Input::Unreachable(peer)),
             Event::Closed { boot, peer } => self.tell(boot, Input::Closed(peer)),

@@ -18,6 +18,8 @@ use super::{Event, World};
 
 /// How many times slower the messages and jobs of a slow member are.
 pub(super) const SLOWNESS: u32 = 40;
+/// A message that travels longer is late.
+const LATE: Duration = Duration::from_millis(5);
 
 impl World {
     /// Whether nothing gets from one member to another at this moment.
@@ -59,18 +61,28 @@ impl World {
             if is_cut {
                 self.count("messages lost by a cut");
             } else if is_lost {
-                self.count("messages lost");
+                self.struck("messages lost");
             }
             return self.report_unreachable(from, peer);
         }
         let again = self.mix.twice_per_mille;
         if message.r#type() != MessageType::MsgProp && self.network.chance(again, 1_000) {
-            self.count("messages sent twice");
+            self.struck("messages sent twice");
             let delay = self.travel(from, to) * 3;
             let message = message.clone();
             self.plan(delay, Event::Deliver { to, message });
         }
         let delay = self.travel(from, to);
+        if delay > LATE {
+            self.struck("messages late");
+        }
+        let arrives = self.now + delay;
+        let last = self.arrivals.entry((from, to)).or_default();
+        if arrives < *last {
+            self.struck("messages that overtake others");
+        } else {
+            *last = arrives;
+        }
         self.plan(delay, Event::Deliver { to, message });
     }
 
@@ -121,7 +133,7 @@ impl World {
         let delay = self.travel(from, to) + Duration::from_micros(self.network.between(0, 300_000));
         let is_lost = !self.is_resting && self.network.chance(1, 10);
         let event = if is_lost || self.is_cut(from, to) || self.nodes[to].process.is_none() {
-            self.count("snapshots lost");
+            self.struck("snapshots lost");
             let peer = self.nodes[to].id;
             Event::SnapshotSent {
                 boot,
@@ -158,6 +170,7 @@ impl World {
                     false
                 }
                 Err(_) => {
+                    self.note_disk(to);
                     self.count("processes stopped by a failed job");
                     self.kill(to);
                     false

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kvorum_proto::ids::{MemberId, Moment};
 
 use super::process::Process;
-use crate::disk::Disk;
+use crate::disk::{Disk, FaultCounts};
 use crate::random::Random;
 
 /// The place of a member in the world; never given to another.
@@ -33,6 +33,8 @@ pub(super) struct Node {
     pub(super) slow_until: Moment,
     /// The next disk job hangs for this long.
     pub(super) hang: Option<Duration>,
+    /// What its disk had counted when it was last looked at.
+    pub(super) noted: FaultCounts,
 }
 
 impl Node {
@@ -50,6 +52,7 @@ impl Node {
             paused_until: Moment::default(),
             slow_until: Moment::default(),
             hang: None,
+            noted: FaultCounts::default(),
         }
     }
 
@@ -72,6 +75,21 @@ impl Clock {
             ahead: Duration::from_millis(random.below(1_000_000)),
             parts: MILLION as u64 - DRIFT_MAX_PPM + random.below(2 * DRIFT_MAX_PPM + 1),
         }
+    }
+
+    /// Somebody puts it ahead.
+    pub(super) fn put_ahead(&mut self, by: Duration) {
+        self.ahead += by;
+    }
+
+    /// It stands still for so long, from now on; whoever reads it must not look before that. Says whether it does:
+    /// a clock that has hardly begun goes on.
+    pub(super) fn stand_still(&mut self, length: Duration) -> bool {
+        let shown =
+            Duration::from_nanos((length.as_nanos() * u128::from(self.parts) / MILLION) as u64);
+        let left = self.ahead.checked_sub(shown);
+        self.ahead = left.unwrap_or(self.ahead);
+        left.is_some()
     }
 
     /// What it shows at a moment of the world.

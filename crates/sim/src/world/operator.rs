@@ -139,7 +139,7 @@ impl World {
         self.log.line(self.now, || {
             format!("operator asks member {place}: {change:?}")
         });
-        self.count(counted);
+        self.struck(counted);
     }
 
     fn add(&mut self, place: Place, roster: &Roster) {
@@ -209,10 +209,16 @@ impl World {
         if voters.len() < 3 || !self.may_do_without(roster, id) || self.operator.wiped.is_some() {
             return;
         }
-        self.log
-            .line(self.now, || format!("member {place} loses its disk"));
-        self.count("members wiped");
         self.operator.wiped = Some(id);
+        let settled = roster.voters().count() == roster.members().count();
+        if self.weather.chance(1, 2) && settled && self.nodes[place].process.is_some() {
+            // What is acknowledged from now on is gone with the power: as good as a lost disk.
+            self.tell_of_fault(place, "has a disk that lies", "disks that lie");
+            self.nodes[place].disk.lie();
+            let delay = Duration::from_millis(self.weather.between(20, 3_000));
+            return self.plan(delay, Event::LosePower { place });
+        }
+        self.tell_of_fault(place, "loses its disk", "members wiped");
         self.nodes[place].is_gone = true;
         self.kill(place);
     }
@@ -224,10 +230,19 @@ impl World {
         for member in remaining {
             all += 1;
             let place = self.place_of(member.id());
-            let is_up = place.is_some_and(|place| !self.nodes[place].is_impaired(self.now));
+            let is_up = place.is_some_and(|place| {
+                !self.nodes[place].is_impaired(self.now) && self.knows_that_it_votes(place)
+            });
             running += usize::from(is_up);
         }
         running > all / 2
+    }
+
+    /// A learner that was promoted and has not heard of it does not campaign, whoever needs it.
+    fn knows_that_it_votes(&self, place: Place) -> bool {
+        let node = &self.nodes[place];
+        let process = node.process.as_ref();
+        process.is_some_and(|it| it.core.conf_state().voters.contains(&node.id.0))
     }
 
     fn move_lead(&mut self, roster: &Roster) {
@@ -242,7 +257,7 @@ impl World {
             process.core.input(Input::TransferLeader(to));
             self.log
                 .line(self.now, || format!("operator moves the lead to {to}"));
-            self.count("leads moved");
+            self.struck("leads moved");
         }
     }
 

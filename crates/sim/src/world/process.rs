@@ -39,6 +39,8 @@ pub(super) type OperationId = usize;
 pub(super) enum Waiter {
     Client(OperationId),
     Operator,
+    /// An alarm was raised or taken back; counted so.
+    Alarm(&'static str),
 }
 
 /// One life of the member, from its start to its end.

@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use kvorum_member::apply::{Apply, Local};
 use kvorum_member::checkpoint::{self, OpenError};
-use kvorum_mvcc::{HashKv, ReadError};
+use kvorum_mvcc::{HashKv, ReadError, View};
+use kvorum_proto::etcdserverpb::{RangeResponse, ResponseHeader};
 use kvorum_proto::ids::{LogIndex, MemberId, RequestId};
 use kvorum_storage::checkpoint::Directory;
 use kvorum_storage::wal::{self, WalError};
+use prost::Message as _;
 
 use super::node::Place;
 use super::process::Process;
-use super::{LOG_DIRECTORY, STATE_DIRECTORY, World, client};
+use super::{LOG_DIRECTORY, STATE_DIRECTORY, World, backup, client, wire};
 use crate::disk::Disk;
-use crate::history::Outcome;
+use crate::history::{Kept, Keys, Outcome, Pair};
 
 /// Longer than any pause, hang, lifetime of a lease and retry of its revoke together.
 const REST: Duration = Duration::from_secs(40);
@@ -38,7 +40,14 @@ impl World {
             node.disk.set_capacity(u64::MAX);
         }
         self.log.line(self.now, || "rest".to_owned());
+        for place in self.present() {
+            // What it has acknowledged is as good as gone.
+            if self.nodes[place].disk.lies() {
+                self.cut_power(place);
+            }
+        }
         self.recover();
+        self.take_a_write();
         self.run_until(self.now + REST);
         let Some(before) = self.rested() else { return };
         self.history.rested_at = Some(before.0);
@@ -60,6 +69,8 @@ impl World {
             );
         }
         self.read_back();
+        self.read_what_is_kept();
+        self.restore_a_backup();
         for place in self.present() {
             self.kill(place);
         }
@@ -172,12 +183,94 @@ impl World {
         let Some(boot) = reader.and_then(|place| self.serving(place)) else {
             return;
         };
-        let operation = self.send(0, boot, client::read_all());
+        let operation = self.send(0, boot, client::read_all(0));
         self.run_until(self.now + RESTART);
         let read = &self.history.operations[operation];
         if !matches!(read.outcome, Outcome::Replied(_)) {
             let story = format!("{read:?}");
             self.violated("everything can be read back", story);
+        }
+    }
+
+    /// Once somebody leads, a write is acknowledged within bounded time; a full store is emptied before that.
+    fn take_a_write(&mut self) {
+        let from = self.now;
+        while self.violations.is_empty() {
+            if self.now.since(from) > RECOVERY_MAX {
+                let story = format!("no write was acknowledged {RECOVERY_MAX:?} after an election");
+                return self.violated("the cluster serves again when faults end", story);
+            }
+            let serving = (0..self.nodes.len()).find_map(|place| self.serving(place));
+            let is_free = self.clients[0].waits_for.is_none();
+            let Some(boot) = serving.filter(|_| is_free) else {
+                self.run_until(self.now + Duration::from_millis(100));
+                continue;
+            };
+            let request = self.clients[0].probe(&mut self.traffic);
+            let operation = self.send(0, boot, request);
+            self.run_until(self.now + Duration::from_millis(500));
+            if matches!(
+                self.history.operations[operation].outcome,
+                Outcome::Replied(_)
+            ) {
+                return;
+            }
+        }
+    }
+
+    /// Every member shows what it holds of its oldest revision, of its newest, and of one between.
+    fn read_what_is_kept(&mut self) {
+        for place in self.present() {
+            let Some(process) = &self.nodes[place].process else {
+                continue;
+            };
+            let view = &process.view.keys;
+            let (oldest, newest) = (view.compact_revision().max(1), view.current_revision());
+            for revision in [oldest, (oldest + newest) / 2, newest] {
+                match pairs_at(view, revision) {
+                    Ok(pairs) => self.history.kept.push(Kept {
+                        member: self.nodes[place].id.0,
+                        compacted: view.compact_revision(),
+                        revision,
+                        pairs,
+                    }),
+                    Err(story) => return self.violated("compaction keeps what it must", story),
+                }
+            }
+        }
+    }
+
+    /// The state of a member goes into a backup and from there into a new member, whose power goes then: what it finds
+    /// is the same store, and itself as the only member.
+    fn restore_a_backup(&mut self) {
+        let present = self.present();
+        if self.weather.chance(2, 3) || present.is_empty() {
+            return;
+        }
+        let place = *self.weather.pick(&present);
+        let Some(process) = &self.nodes[place].process else {
+            return;
+        };
+        let apply = process.core.apply();
+        let view = apply.read_view().keys;
+        let same = backup::restore(apply, self.weather.split("backup")).and_then(|restored| {
+            let there = restored.read_view();
+            let leases = (apply.grants(), restored.grants());
+            let stores = (view.hash_kv(0), there.keys.hash_kv(0));
+            let members = there.cluster.roster.members().count();
+            match stores {
+                (Ok(one), Ok(other)) if one.hash == other.hash && members == 1 => {
+                    let (one, other) = (view.current_revision(), there.keys.current_revision());
+                    (one == other && format!("{:?}", leases.0) == format!("{:?}", leases.1))
+                        .then_some(())
+                        .ok_or_else(|| format!("revision {other} instead of {one}, {leases:?}"))
+                }
+                stores => Err(format!("{stores:?}, {members} members")),
+            }
+        });
+        self.count("restores from a backup");
+        if let Err(story) = same {
+            self.violated("a backup is restored whole", story);
         }
     }
 
@@ -281,6 +374,16 @@ impl World {
             .filter(|(path, bytes)| *bytes > 0 && is_log(path))
             .collect()
     }
+}
+
+/// All pairs of a revision, as a client would read them.
+fn pairs_at(view: &View, revision: i64) -> Result<Vec<Pair>, String> {
+    let request = wire::range(&Keys::all(), revision, true, 0);
+    let reply = view.range(&request).map_err(|error| error.to_string())?;
+    let header = ResponseHeader::default().encode_to_vec();
+    let bytes = reply.encode(Some(&header));
+    let message = RangeResponse::decode(bytes).map_err(|error| error.to_string())?;
+    Ok(message.kvs.iter().map(wire::pair).collect())
 }
 
 /// The state on a disk, as a start would take it up.

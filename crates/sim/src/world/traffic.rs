@@ -41,14 +41,17 @@ impl World {
     }
 
     pub(super) fn act(&mut self, client: usize) {
-        if self.is_resting || self.clients[client].waits_for.is_some() {
+        let known = &self.clients[client];
+        if self.is_resting || !known.acts || known.waits_for.is_some() {
             return;
         }
         let Some(boot) = self.serving(self.clients[client].member) else {
             self.clients[client].member = self.any_member();
             return self.plan(RETRY, Event::Act { client });
         };
-        let request = self.clients[client].choose(&mut self.traffic, &self.mix);
+        let request = self.clients[client].choose(&mut self.traffic);
+        let name = self.clients[client].kind.name();
+        *self.by_workload.entry(name).or_default() += 1;
         self.send(client, boot, request);
     }
 
@@ -156,6 +159,12 @@ impl World {
     fn arrive_for_the_log(&mut self, place: Place, operation: OperationId, request: &Request) {
         let physical = self.traffic.chance(1, 2);
         let proposal = wire::proposal(request, physical);
+        if let Ok(payload) = &proposal
+            && !self.has_room_for(place, payload)
+        {
+            let refusal = wire::refusal(&RequestError::NoSpace);
+            return self.answer(operation, Err(refusal));
+        }
         let Some(process) = &mut self.nodes[place].process else {
             return;
         };
@@ -192,11 +201,12 @@ impl World {
             keys,
             revision,
             serializable,
+            limit,
         } = &self.history.operations[operation].request
         else {
             return;
         };
-        let request = wire::range(keys, *revision, *serializable);
+        let request = wire::range(keys, *revision, *serializable, *limit);
         let place = self.place_of_boot(boot);
         let Some(process) = place.and_then(|place| self.nodes[place].process.as_ref()) else {
             return self.give_up(operation);
@@ -217,6 +227,7 @@ impl World {
                     Ok(Reply::Pairs {
                         revision: header.revision,
                         pairs,
+                        count: message.count,
                     }),
                 );
             }
@@ -279,6 +290,7 @@ impl World {
             self.log
                 .line(self.now, || format!("client {client} gives {operation} up"));
             self.clients[client].waits_for = None;
+            self.clients[client].learn(&self.history.operations[operation]);
             self.clients[client].member = self.any_member();
             self.count("requests without an answer");
             self.plan_act(client);
@@ -299,7 +311,12 @@ impl World {
             None => self.open_stream(client, boot),
             Some(stream) => {
                 let stream = stream.id;
-                if !self.is_resting && self.traffic.chance(1, 12) {
+                let leaves = if self.watch_clients[client].storms {
+                    4
+                } else {
+                    1
+                };
+                if !self.is_resting && self.traffic.chance(leaves, 12) {
                     self.log
                         .line(self.now, || format!("watch client {client} leaves"));
                     self.count("watch streams left");

@@ -6,16 +6,21 @@ use kvorum_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use kvorum_proto::ids::Moment;
 use prost::Message as _;
 
-use super::client::some_keys;
 use super::wire;
-use crate::history::{History, Keys, WatchMessage, Watched};
+use crate::history::{History, Keys, WatchMessage, Watched, Without};
 use crate::random::Random;
+use crate::workload::some_keys;
 
 /// The `watch_id` of a message for all watchers of a stream.
 const WHOLE_STREAM: i64 = -1;
 
+/// So many watchers a storm has on one stream.
+const STORM: (u64, u64) = (12, 30);
+
 /// One client with its stream.
 pub(super) struct WatchClient {
+    /// Whether it has many watchers and comes and goes all the time.
+    pub(super) storms: bool,
     /// Whether its streams are to end when there is no leader.
     pub(super) requires_leader: bool,
     pub(super) stream: Option<Stream>,
@@ -40,6 +45,9 @@ pub(super) struct Watcher {
     place: usize,
     keys: Keys,
     notify: bool,
+    without: Without,
+    /// Whether events tell what stood there before.
+    before: bool,
     /// The next revision to see; `None` until the first stream has said where it starts.
     next: Option<i64>,
     /// Whether the current stream has confirmed it.
@@ -48,15 +56,22 @@ pub(super) struct Watcher {
 
 impl WatchClient {
     /// Draws what is watched: by half from the beginning, by half from when the stream is there.
-    pub(super) fn draw(random: &mut Random, history: &mut History) -> Self {
-        let watchers: Vec<_> = (1..=random.between(1, 3) as i64)
+    pub(super) fn draw(storms: bool, random: &mut Random, history: &mut History) -> Self {
+        let (low, high) = if storms { STORM } else { (1, 3) };
+        let watchers: Vec<_> = (1..=random.between(low, high) as i64)
             .map(|id| {
-                let keys = some_keys(random);
+                let keys = keys(random);
                 let next = random.chance(1, 2).then_some(1);
                 let place = history.watchers.len();
+                let without = match random.below(8) {
+                    0 => Without::Puts,
+                    1 => Without::Deletes,
+                    _ => Without::Nothing,
+                };
                 history.watchers.push(Watched {
                     keys: Some(keys.clone()),
                     start_revision: next.unwrap_or_default(),
+                    without,
                     messages: Vec::new(),
                 });
                 Watcher {
@@ -64,12 +79,15 @@ impl WatchClient {
                     place,
                     keys,
                     notify: random.chance(1, 3),
+                    without,
+                    before: random.chance(1, 3),
                     next,
                     created: false,
                 }
             })
             .collect();
         Self {
+            storms,
             requires_leader: random.chance(1, 3),
             stream: None,
             watchers,
@@ -121,12 +139,37 @@ impl WatchClient {
             watcher.progress(revision, history);
             return Ok(None);
         }
-        let events: Vec<_> = message.events.into_iter().map(wire::watched).collect();
+        let mut before = Vec::new();
+        let mut events = Vec::new();
+        for mut event in message.events {
+            let stood_there = event.prev_kv.take();
+            let (revision, change) = wire::watched(event);
+            let stood_there = stood_there.map(|pair| wire::pair(&pair));
+            before.push((revision, change.key().clone(), stood_there));
+            events.push((revision, change));
+        }
         watcher.next = events.last().map(|(last, _)| last + 1);
-        history.watchers[watcher.place]
-            .messages
-            .push(WatchMessage::Events(events));
+        let messages = &mut history.watchers[watcher.place].messages;
+        messages.push(WatchMessage::Events(events));
+        if watcher.before {
+            messages.push(WatchMessage::Before(before));
+        }
         Ok(None)
+    }
+}
+
+/// Everything, what begins with a letter, all from a letter on, or some registers.
+fn keys(random: &mut Random) -> Keys {
+    let letter = random.between(u64::from(b'a'), u64::from(b's')) as u8;
+    let end = match random.below(4) {
+        0 => return Keys::all(),
+        1 => return some_keys(random),
+        2 => 0,
+        _ => letter + 1,
+    };
+    Keys {
+        start: vec![letter].into(),
+        end: vec![end].into(),
     }
 }
 
@@ -139,6 +182,8 @@ impl Watcher {
             start_revision: self.next.unwrap_or_default(),
             progress_notify: self.notify,
             watch_id: self.id,
+            filters: wire::filters(self.without),
+            prev_kv: self.before,
             ..Default::default()
         }
     }

@@ -8,6 +8,7 @@ use kvorum_member::check;
 use kvorum_mvcc::{Event, EventBatch};
 use kvorum_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use kvorum_proto::etcdserverpb::internal_raft_request::Payload;
+use kvorum_proto::etcdserverpb::watch_create_request::FilterType;
 use kvorum_proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, Compare, DeleteRangeRequest, DeleteRangeResponse,
     InternalRaftRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest,
@@ -19,7 +20,9 @@ use kvorum_proto::membershippb::{Attributes, ClusterMemberAttrSetRequest};
 use kvorum_proto::mvccpb::{self, KeyValue, event::EventType};
 use prost::Message as _;
 
-use crate::history::{Change, Keys, Pair, Refusal, Reply, Request};
+use crate::history::{
+    Change, Condition, Holds, Keys, Pair, Refusal, Reply, Request, Txn, Without, Write,
+};
 
 /// The election timeout of the member, which bounds the lifetimes of leases from below.
 pub(super) const ELECTION_TIMEOUT: Duration = Duration::from_secs(1);
@@ -49,24 +52,8 @@ pub(super) fn proposal(request: &Request, physical: bool) -> Result<Payload, Req
             check::delete_range(&delete)?;
             Payload::DeleteRange(delete)
         }
-        Request::PutIf {
-            key,
-            mod_revision,
-            value,
-        } => {
-            let txn = put_if(key, *mod_revision, value);
-            check::txn(&txn, check::TXN_OPS_MAX_DEFAULT)?;
-            Payload::Txn(txn)
-        }
-        Request::PutBoth { pairs } => {
-            let success = pairs
-                .iter()
-                .map(|(key, value)| operation(request_op::Request::RequestPut(put(key, value, 0))))
-                .collect();
-            let txn = TxnRequest {
-                success,
-                ..Default::default()
-            };
+        Request::Txn(asked) => {
+            let txn = txn(asked);
             check::txn(&txn, check::TXN_OPS_MAX_DEFAULT)?;
             Payload::Txn(txn)
         }
@@ -132,31 +119,53 @@ fn operation(request: request_op::Request) -> RequestOp {
     }
 }
 
-fn put_if(key: &Bytes, mod_revision: i64, value: &Bytes) -> TxnRequest {
-    let compare = Compare {
-        result: CompareResult::Equal as i32,
-        target: CompareTarget::Mod as i32,
-        key: key.clone(),
-        range_end: Bytes::new(),
-        target_union: Some(TargetUnion::ModRevision(mod_revision)),
+fn txn(asked: &Txn) -> TxnRequest {
+    let compare = |condition: &Condition| {
+        let (target, union) = match condition.holds {
+            Holds::Modified(revision) => (CompareTarget::Mod, TargetUnion::ModRevision(revision)),
+            Holds::Created(revision) => {
+                let union = TargetUnion::CreateRevision(revision);
+                (CompareTarget::Create, union)
+            }
+        };
+        Compare {
+            result: CompareResult::Equal as i32,
+            target: target as i32,
+            key: condition.key.clone(),
+            range_end: Bytes::new(),
+            target_union: Some(union),
+        }
     };
-    let read = range(&Keys::one(key.clone()), 0, false);
+    let write = |write: &Write| match write {
+        Write::Put { key, value, lease } => {
+            operation(request_op::Request::RequestPut(put(key, value, *lease)))
+        }
+        Write::Delete(key) => operation(request_op::Request::RequestDeleteRange(
+            DeleteRangeRequest {
+                key: key.clone(),
+                ..Default::default()
+            },
+        )),
+    };
+    let read = |condition: &Condition| {
+        let keys = Keys::one(condition.key.clone());
+        operation(request_op::Request::RequestRange(range(&keys, 0, false, 0)))
+    };
     TxnRequest {
-        compare: vec![compare],
-        success: vec![operation(request_op::Request::RequestPut(put(
-            key, value, 0,
-        )))],
-        failure: vec![operation(request_op::Request::RequestRange(read))],
+        compare: asked.conditions.iter().map(compare).collect(),
+        success: asked.writes.iter().map(write).collect(),
+        failure: asked.conditions.iter().map(read).collect(),
     }
 }
 
 /// A range request.
-pub(super) fn range(keys: &Keys, revision: i64, serializable: bool) -> RangeRequest {
+pub(super) fn range(keys: &Keys, revision: i64, serializable: bool, limit: i64) -> RangeRequest {
     RangeRequest {
         key: keys.start.clone(),
         range_end: keys.end.clone(),
         revision,
         serializable,
+        limit,
         ..Default::default()
     }
 }
@@ -193,22 +202,19 @@ fn decode(request: &Request, bytes: &[u8]) -> Result<Reply, prost::DecodeError> 
             let answer = DeleteRangeResponse::decode(bytes)?;
             done(answer.header, answer.deleted, 0)
         }
-        Request::PutBoth { .. } => done(TxnResponse::decode(bytes)?.header, 0, 0),
-        Request::PutIf { .. } => {
+        Request::Txn(_) => {
             let answer = TxnResponse::decode(bytes)?;
-            let found = answer
-                .responses
-                .iter()
-                .find_map(|operation| match &operation.response {
-                    Some(response_op::Response::ResponseRange(range)) => {
-                        range.kvs.first().map(pair)
-                    }
-                    _ => None,
-                });
-            Reply::Conditional {
+            let responses = answer.responses.iter();
+            let found = responses.filter_map(|operation| match &operation.response {
+                Some(response_op::Response::ResponseRange(range)) => {
+                    Some(range.kvs.first().map(pair))
+                }
+                _ => None,
+            });
+            Reply::Txn {
                 revision: revision(answer.header),
                 succeeded: answer.succeeded,
-                found,
+                found: found.collect(),
             }
         }
         Request::Range { .. } => {
@@ -216,6 +222,7 @@ fn decode(request: &Request, bytes: &[u8]) -> Result<Reply, prost::DecodeError> 
             Reply::Pairs {
                 revision: revision(answer.header),
                 pairs: answer.kvs.iter().map(pair).collect(),
+                count: answer.count,
             }
         }
         Request::Grant { .. } => {
@@ -260,6 +267,15 @@ pub(super) fn changes(batch: &EventBatch) -> Vec<Change> {
         false => Change::Put(pair(&event.record.to_key_value())),
     };
     batch.events.iter().map(change).collect()
+}
+
+/// What a watcher does not want to see, as its request says it.
+pub(super) fn filters(without: Without) -> Vec<i32> {
+    match without {
+        Without::Nothing => Vec::new(),
+        Without::Puts => vec![FilterType::Noput as i32],
+        Without::Deletes => vec![FilterType::Nodelete as i32],
+    }
 }
 
 /// An event of a watch message: its revision and what changed.
