@@ -22,7 +22,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   codegen [--check]   generate crates/proto from proto/*.proto, or check that it is fresh
   tidy                arrows between crates, file sizes, left-over markers, COMPAT.md rows
   peers               fetch and build what the end-to-end tests run against, into target/peers
-  sim [--seeds A..B | --seed N] [--seconds N] [--mix quiet|rough|hostile] [--members N] [--stop] [--verbose]
+  sim [--seeds A..B | --seed N] [--seconds N] [--mix quiet|rough|hostile] [--members N] [--find N] [--verbose]
                       simulated clusters from seeds; --verbose shows the event log of each run
   sim --minutes N ... new seeds for so long, two simulators side by side
   sim --replay SEED [--around LINE] [--steps] [--seconds N]

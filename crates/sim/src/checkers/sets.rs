@@ -12,6 +12,7 @@ use crate::workload::sets::ELEMENTS;
 /// When an element was there for sure, and until when.
 #[derive(Debug)]
 struct Element {
+    asked: Moment,
     added: Moment,
     /// When somebody may first have taken it out.
     until: Option<Moment>,
@@ -21,7 +22,10 @@ struct Element {
 pub(super) fn lose_nothing(history: &History) -> Result<(), String> {
     let mut elements: BTreeMap<&Bytes, Element> = BTreeMap::new();
     for operation in &history.operations {
-        note(operation, &mut elements);
+        note_added(operation, &mut elements);
+    }
+    for operation in &history.operations {
+        note_taken(operation, &mut elements);
     }
     for operation in &history.operations {
         let (
@@ -52,36 +56,57 @@ pub(super) fn lose_nothing(history: &History) -> Result<(), String> {
     Ok(())
 }
 
-fn note<'a>(operation: &'a Operation, elements: &mut BTreeMap<&'a Bytes, Element>) {
-    if let Request::Delete(keys) = &operation.request {
-        return end(elements, keys, operation.invoked);
-    }
-    let Request::Txn(txn) = &operation.request else {
+fn note_added<'a>(operation: &'a Operation, elements: &mut BTreeMap<&'a Bytes, Element>) {
+    let (
+        Request::Txn(txn),
+        Outcome::Replied(Reply::Txn {
+            succeeded: true, ..
+        }),
+        Some(added),
+    ) = (&operation.request, &operation.outcome, operation.returned)
+    else {
         return;
     };
     for write in &txn.writes {
-        match (write, &operation.outcome, operation.returned) {
-            (
-                Write::Put { key, .. },
-                Outcome::Replied(Reply::Txn {
-                    succeeded: true, ..
-                }),
-                Some(added),
-            ) if key.starts_with(ELEMENTS.as_bytes()) => {
-                elements.insert(key, Element { added, until: None });
-            }
-            (Write::Delete(key), ..) => {
-                end(elements, &Keys::one(key.clone()), operation.invoked);
-            }
-            _ => {}
+        if let Write::Put { key, .. } = write
+            && key.starts_with(ELEMENTS.as_bytes())
+        {
+            let asked = operation.invoked;
+            let until = None;
+            elements.insert(
+                key,
+                Element {
+                    asked,
+                    added,
+                    until,
+                },
+            );
         }
     }
 }
 
-fn end(elements: &mut BTreeMap<&Bytes, Element>, keys: &Keys, at: Moment) {
-    for (key, element) in elements {
-        if keys.contains(key) && element.until.is_none_or(|until| until > at) {
-            element.until = Some(at);
+/// An element may be gone from when somebody asked for that, unless he was done before it was added.
+fn note_taken(operation: &Operation, elements: &mut BTreeMap<&Bytes, Element>) {
+    let taken: Vec<Keys> = match &operation.request {
+        Request::Delete(keys) => vec![keys.clone()],
+        Request::Txn(txn) => {
+            let deleted = |write: &Write| match write {
+                Write::Delete(key) => Some(Keys::one(key.clone())),
+                Write::Put { .. } => None,
+            };
+            txn.writes.iter().filter_map(deleted).collect()
+        }
+        _ => return,
+    };
+    let at = operation.invoked;
+    for keys in taken {
+        for (key, element) in &mut *elements {
+            let was_before = operation
+                .returned
+                .is_some_and(|returned| returned < element.asked);
+            if keys.contains(key) && !was_before && element.until.is_none_or(|until| until > at) {
+                element.until = Some(at);
+            }
         }
     }
 }

@@ -55,8 +55,8 @@ impl World {
             let process = self.nodes[*place].process.as_ref();
             process.is_some_and(|it| it.view.cluster.alarms.is_raised(AlarmType::Nospace))
         };
-        let serving = (0..self.nodes.len()).filter(|place| self.serving(*place).is_some());
-        let Some(place) = serving.into_iter().find(full) else {
+        let mut serving = (0..self.nodes.len()).filter(|place| self.serving(*place).is_some());
+        let Some(place) = serving.find(full) else {
             return;
         };
         let hand = self.clients.len() - 1;
