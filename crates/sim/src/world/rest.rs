@@ -27,6 +27,9 @@ const FLIPS: u64 = 3;
 
 /// How long the cluster may take until it serves again when faults have ended.
 const RECOVERY_MAX: Duration = Duration::from_secs(15);
+/// How long until a write is acknowledged then, through whichever member: a disk job may still hang, requests to a member
+/// that does not answer time out, and a full store is emptied first.
+const WRITE_MAX: Duration = Duration::from_secs(30);
 
 impl World {
     pub(super) fn rest(&mut self) {
@@ -196,8 +199,8 @@ impl World {
     fn take_a_write(&mut self) {
         let from = self.now;
         while self.violations.is_empty() {
-            if self.now.since(from) > RECOVERY_MAX {
-                let story = format!("no write was acknowledged {RECOVERY_MAX:?} after an election");
+            if self.now.since(from) > WRITE_MAX {
+                let story = format!("no write was acknowledged {WRITE_MAX:?} after an election");
                 return self.violated("the cluster serves again when faults end", story);
             }
             let place = self.any_member();
