@@ -45,7 +45,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use kvorum_mvcc::{EventBatch, watch};
+use kvorum_mvcc::{EventBatch, Freed, watch};
 use kvorum_proto::ids::{LeaseId, LogIndex, MemberId, Moment, RequestId};
 use kvorum_proto::raftpb;
 use kvorum_storage::segment::{SEGMENT_BYTES, SegmentId};
@@ -222,6 +222,9 @@ pub enum Output {
     },
     /// Term, leader or role changed.
     Leadership(Leadership),
+    /// Memory that nobody needs any more, the view published before included. Drop it where that delays
+    /// nobody.
+    Free(Freed),
     /// Something that operators or metrics want to hear of; the published view has it already.
     Notice(Effect),
     /// The process must stop and say why.
@@ -720,6 +723,8 @@ impl Core {
         }
         self.deliver_events(&mut batches);
         self.drain_store();
+        let freed = std::iter::from_fn(|| self.apply.store_mut().take_freed());
+        self.outputs.extend(freed.map(Output::Free));
     }
 
     fn deliver_events(&mut self, batches: &mut Vec<EventBatch>) {

@@ -79,6 +79,7 @@ pub use import::ImportError;
 pub use interval::{End, Interval};
 pub use range::{RangeReply, Reader};
 pub use record::Record;
+pub use record_log::Freed;
 pub use revision::{NEVER_COMPACTED, REVISION_FIRST, Revision};
 pub use scrub::{Scrub, Scrubbed};
 pub use segment_image::SegmentImage;

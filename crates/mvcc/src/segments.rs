@@ -28,6 +28,7 @@ use kvorum_storage::segment::{SEGMENT_BYTES, Segment, SegmentId};
 use crate::Change;
 use crate::hash::Section;
 use crate::image::KeptSection;
+use crate::record_log::Freed;
 use crate::segment_image::SegmentImage;
 use crate::store::Store;
 
@@ -117,6 +118,7 @@ pub(crate) struct Segments {
     /// Replaced files that a checkpoint may still list.
     retired: BTreeSet<SegmentId>,
     jobs: VecDeque<StoreJob>,
+    freed: VecDeque<Freed>,
 }
 
 impl Default for Segments {
@@ -133,6 +135,7 @@ impl Default for Segments {
             kept_dead: BTreeMap::new(),
             retired: BTreeSet::new(),
             jobs: VecDeque::new(),
+            freed: VecDeque::new(),
         }
     }
 }
@@ -237,6 +240,12 @@ impl Store {
         self.segments.jobs.pop_front()
     }
 
+    /// What files have taken the place of, to be dropped where it delays nobody, after a view was published that does
+    /// not hold it.
+    pub fn take_freed(&mut self) -> Option<Freed> {
+        self.segments.freed.pop_front()
+    }
+
     /// A segment image is written and durable. `segment` is `None` when the image came out empty.
     ///
     /// # Panics
@@ -247,7 +256,8 @@ impl Store {
         assert_eq!(given, id, "the segment is the one that was to be written");
         if self.segments.unwritten.remove(&id) {
             assert!(segment.is_some(), "a sealed run is not empty");
-            return self.view.log.replace(&[id], segment);
+            let freed = self.view.log.replace(&[id], segment);
+            return self.segments.freed.push_back(freed);
         }
         let copy = self.segments.copy.take();
         let copy = copy.filter(|copy| copy.id == id);
@@ -268,7 +278,8 @@ impl Store {
         } else {
             self.segments.forget_section(id);
         }
-        self.view.log.replace(&copy.sources, segment);
+        let freed = self.view.log.replace(&copy.sources, segment);
+        self.segments.freed.push_back(freed);
         self.segments.retired.extend(copy.sources);
     }
 

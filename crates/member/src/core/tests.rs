@@ -229,6 +229,7 @@ impl World {
             Output::Lease(answer) => self.lease_answers.push(answer),
             Output::Stop { reason } => self.stopped = Some(reason),
             Output::Accepted { .. }
+            | Output::Free(_)
             | Output::ReadRefused { .. }
             | Output::Watch(_)
             | Output::Send(_)

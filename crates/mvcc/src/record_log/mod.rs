@@ -24,6 +24,11 @@ use crate::{Change, Record, Revision};
 use run::{Held, RunIter, Sealed};
 pub(crate) use run::{Records, entry};
 
+/// What files have taken the place of. To drop it frees the memory, if no view holds it any more: that
+/// takes milliseconds, which the writer's thread should not spend.
+#[derive(Debug)]
+pub struct Freed(#[expect(dead_code, reason = "it is only dropped")] Vec<Sealed>);
+
 /// The records, ascending by revision. A clone costs a few reference counts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RecordLog {
@@ -146,15 +151,16 @@ impl RecordLog {
     }
 
     /// A segment file takes the place of the runs it was made of. They are neighbours, and at
-    /// least one; `segment` is `None` when nothing of them was needed.
-    pub(crate) fn replace(&mut self, sources: &[SegmentId], segment: Option<Segment>) {
+    /// least one; `segment` is `None` when nothing of them was needed. Returns those runs.
+    pub(crate) fn replace(&mut self, sources: &[SegmentId], segment: Option<Segment>) -> Freed {
         let runs = Arc::make_mut(&mut self.sealed);
         let start = runs.iter().position(|run| Some(&run.id) == sources.first());
         let start = start.expect("what is replaced is there");
         let replaced = start..start + sources.len();
         let ids: Vec<SegmentId> = runs[replaced.clone()].iter().map(|run| run.id).collect();
         assert_eq!(ids, sources, "neighbours are replaced");
-        runs.splice(replaced, segment.map(Sealed::of_segment));
+        let freed = runs.splice(replaced, segment.map(Sealed::of_segment));
+        Freed(freed.collect())
     }
 
     /// The segments of the sealed runs, in order; `None` for those that are not written yet.

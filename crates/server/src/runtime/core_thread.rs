@@ -431,6 +431,7 @@ impl CoreThread {
         while let Some(output) = self.core.take_output() {
             match output {
                 core::Output::Job(job) => self.start_job(job),
+                core::Output::Free(freed) => self.state.free(freed),
                 core::Output::StateJob(job) => self.state.submit(job),
                 core::Output::Publish(view) => self.member.publish(view),
                 core::Output::Reply { id, result } => self.reply(id, result, started, elapsed),

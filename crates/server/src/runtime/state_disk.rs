@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 
 use kvorum_member::checkpoint::{Done, Executor, Job, Lane};
+use kvorum_mvcc::Freed;
 use kvorum_storage::checkpoint::StateError;
 use kvorum_storage::vfs::Vfs;
 
@@ -34,6 +35,7 @@ pub(super) struct StateThreads {
     /// Jobs of the state that were handed over and are not done.
     unfinished: Arc<AtomicUsize>,
     copier: Sender<Job>,
+    free: Sender<Freed>,
 }
 
 impl StateThreads {
@@ -80,7 +82,13 @@ impl StateThreads {
             state,
             unfinished,
             copier,
+            free: free_thread()?,
         })
+    }
+
+    /// Lets go of memory on a thread where nobody waits.
+    pub(super) fn free(&self, freed: Freed) {
+        let _ = self.free.send(freed);
     }
 
     /// Hands a job over. A thread that is gone has reported its failure already.
@@ -94,6 +102,14 @@ impl StateThreads {
         };
         let _ = lane.send(job);
     }
+}
+
+fn free_thread() -> std::io::Result<Sender<Freed>> {
+    let (free, freed) = channel::<Freed>();
+    std::thread::Builder::new()
+        .name("free".to_owned())
+        .spawn(move || freed.into_iter().for_each(drop))?;
+    Ok(free)
 }
 
 fn runner<V: Vfs, P: FnMut(usize) + Send + 'static>(

@@ -125,7 +125,7 @@ impl World {
                     self.count("compactions finished");
                 }
                 Output::Notice(Effect::Checkpointed(_)) => self.count("checkpoints"),
-                Output::Accepted { .. } | Output::Notice(_) => {}
+                Output::Accepted { .. } | Output::Free(_) | Output::Notice(_) => {}
                 Output::SnapshotDone { index, installed } => {
                     if let Some(process) = &mut self.nodes[place].process {
                         process.receives = None;
