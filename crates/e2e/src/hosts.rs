@@ -6,6 +6,7 @@
 //! that is one direction only, and nobody is told.
 
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A hardware address that no host has.
 const NOWHERE: &str = "02:00:00:00:00:01";
@@ -24,11 +25,14 @@ pub struct Hosts {
 impl Hosts {
     /// So many hosts, at most 99; none where the machine or its rights do not allow it.
     pub fn new(size: usize) -> Option<Self> {
-        let pid = std::process::id();
+        // What was deleted vanishes a little later, so each has names of its own.
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let (pid, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let number = pid.wrapping_add(count.wrapping_mul(7919));
         let hosts = Self {
             // Names of interfaces have at most 15 letters.
-            mark: format!("kv{}", pid % 1_000_000),
-            net: format!("10.{}.{}", 64 + pid / 250 % 64, pid % 250),
+            mark: format!("kv{}n{}", pid % 100_000, count % 1000),
+            net: format!("10.{}.{}", 64 + number / 250 % 64, number % 250),
             size,
         };
         hosts.build().then_some(hosts)

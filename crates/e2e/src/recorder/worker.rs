@@ -220,17 +220,16 @@ impl Worker {
         Ok(true)
     }
 
-    /// Two puts, or a put and the delete of a key that this worker made for it just before.
+    /// Two puts, then a put and the delete of the second key. That key is of this transaction alone: the delete of one
+    /// that is not there would leave no event, and an earlier transaction that got no answer may be done at any time.
     async fn transaction(&mut self, connection: &Connection) -> Result<(), Failure> {
         let first = self.change();
         let pair = Change {
-            key: format!("{}/pair", self.id),
+            key: format!("{}/pair-{}", self.id, self.count),
             value: first.value.clone(),
             lease: 0,
         };
-        let written = self.commit(connection, vec![first, pair.clone()]).await?;
-        // The delete of a key that is not there would leave no event.
-        if written && self.dice.once_in(2) {
+        if self.commit(connection, vec![first, pair.clone()]).await? {
             self.count += 1;
             let changes = vec![self.change(), deleted(&pair)];
             self.commit(connection, changes).await?;
