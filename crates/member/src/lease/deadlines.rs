@@ -26,7 +26,8 @@
 //! the leader gives every lease its whole lifetime, and one of hours may never end. A lease whose rest may
 //! be on its way into the log is renewed like one whose rest is written. To tell the two apart by what is
 //! applied, no rest is written while a clearing is under way, so a clearing that is applied was asked for
-//! after all rests.
+//! after all rests. Who grants an id again before its revoke is answered may see the new lease begin with
+//! a rest of the old one, as with etcd.
 //!
 //! Example, lifetime 2 s: granted at 10.0, kept alive at 11.5, so its end is 13.5. The check at
 //! 14.0 finds it and asks for the revoke. A keep-alive at 13.7 waits; at 14.1 the revoke is
