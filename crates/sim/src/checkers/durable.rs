@@ -112,13 +112,12 @@ fn written(request: &Request) -> Vec<(&Bytes, &Bytes)> {
     match request {
         Request::Put { key, value, .. } => vec![(key, value)],
         Request::Txn(txn) => {
-            let put = |write| match write {
-                &Write::Put {
-                    ref key, ref value, ..
-                } => Some((key, value)),
+            let writes = txn.writes.iter();
+            let put = writes.filter_map(|write| match write {
+                Write::Put { key, value, .. } => Some((key, value)),
                 Write::Delete(_) => None,
-            };
-            txn.writes.iter().filter_map(put).collect()
+            });
+            put.collect()
         }
         _ => Vec::new(),
     }

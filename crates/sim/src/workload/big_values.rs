@@ -8,7 +8,6 @@ const KEYS: u64 = 4;
 const VALUE_BYTES: (u64, u64) = (4 << 10, 40 << 10);
 
 /// Nothing is kept in mind.
-#[derive(Default)]
 pub(super) struct BigValues;
 
 impl Workload for BigValues {

@@ -97,7 +97,7 @@ impl Kind {
             Kind::Elections => Box::new(elections::Elections::default()),
             Kind::Leases => Box::new(leases::Leases::default()),
             Kind::Kubernetes => Box::new(kubernetes::Kubernetes::default()),
-            Kind::BigValues => Box::new(big_values::BigValues::default()),
+            Kind::BigValues => Box::new(big_values::BigValues),
             Kind::HotKeys => Box::new(hot_keys::HotKeys::default()),
         }
     }
