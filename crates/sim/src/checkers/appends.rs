@@ -12,10 +12,7 @@ use crate::workload::said;
 pub(super) fn grow_at_their_end(history: &History) -> Result<(), String> {
     let mut lists: BTreeMap<&Bytes, &str> = BTreeMap::new();
     for (revision, (_, changes)) in &history.published {
-        for change in changes
-            .iter()
-            .filter(|it| it.key().starts_with(&[KEYS as u8]))
-        {
+        for change in changes.iter().filter(|change| is_list(change.key())) {
             let Change::Put(pair) = change else {
                 lists.remove(change.key());
                 continue;
@@ -30,4 +27,9 @@ pub(super) fn grow_at_their_end(history: &History) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Keys of lists are a letter and two digits.
+fn is_list(key: &[u8]) -> bool {
+    matches!(key, [letter, b'0'..=b'9', b'0'..=b'9'] if *letter == KEYS as u8)
 }
