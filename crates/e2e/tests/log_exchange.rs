@@ -139,7 +139,8 @@ fn assert_same(one: &Server, other: &Server) {
         let other = Connection::open(other.port()).await.expect("connects");
         let revision = revision(&one).await.min(revision(&other).await);
         assert!(
-            revision > WRITES as i64,
+            // Not every write that is acknowledged changes a key.
+            revision > WRITES as i64 / 2,
             "{revision} is not much to compare"
         );
         assert_eq!(state(&one, revision).await, state(&other, revision).await);

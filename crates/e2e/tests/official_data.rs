@@ -431,6 +431,8 @@ fn changes_of_users_behind_the_database_wait_for_the_official_server() {
         // The remedy that the text names.
         theirs.launch();
         theirs.wait_ready();
+        // It says that it is ready before it takes signals.
+        assert_eq!(look(&theirs), before, "{subject:?}");
         theirs.terminate();
         let mut ours = Server::prepare(Subject::Kvorum, &[]).expect("ours is always there");
         folder::copy(&theirs.data_directory(), &ours.data_directory());
