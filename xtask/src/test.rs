@@ -6,14 +6,13 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::programs::{Programs, TestProgram};
 use crate::{compat, root};
@@ -23,6 +22,9 @@ const SKIP_LOG: &str = "target/skips.log";
 
 /// A program that takes longer hangs: it is ended and has failed, so that the others still run.
 const LONGEST_PROGRAM: Duration = Duration::from_secs(15 * 60);
+
+/// Between two looks whether a program has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 struct Stage {
     name: &'static str,
@@ -201,7 +203,7 @@ fn run_program(name: &str, mut command: Command, tally: &mut Tally) -> Result<bo
         .spawn()
         .with_context(|| format!("start {name}"))?;
     let lines = BufReader::new(child.stdout.take().context("no output")?).lines();
-    let (ended, guard) = end_when_late(&child);
+    let guard = thread::spawn(move || see_to_the_end(&mut child));
     let mut failures = 0;
     let mut functions = 0;
     for line in lines {
@@ -222,9 +224,10 @@ fn run_program(name: &str, mut command: Command, tally: &mut Tally) -> Result<bo
             _ => {}
         }
     }
-    let succeeded = child.wait()?.success();
-    drop(ended);
-    let late = guard.join().unwrap_or(false);
+    let End { succeeded, late } = guard
+        .join()
+        .map_err(|_| anyhow!("lost {name}"))?
+        .with_context(|| format!("wait for {name}"))?;
     tally.passed += functions;
     tally.failed += failures;
     if !succeeded && failures == 0 {
@@ -241,18 +244,38 @@ fn run_program(name: &str, mut command: Command, tally: &mut Tally) -> Result<bo
     Ok(succeeded && functions == 0)
 }
 
-/// Ends a program with all that it started when it is late, unless the sender is dropped before; says whether it did.
-fn end_when_late(child: &Child) -> (mpsc::Sender<()>, thread::JoinHandle<bool>) {
-    let group = format!("-{}", child.id());
-    let (ended, wait) = mpsc::channel::<()>();
-    let guard = thread::spawn(move || {
-        let late = wait.recv_timeout(LONGEST_PROGRAM) == Err(mpsc::RecvTimeoutError::Timeout);
-        late && Command::new("kill")
-            .args(["-KILL", "--", &group])
+struct End {
+    succeeded: bool,
+    late: bool,
+}
+
+/// Waits for a program, and ends it when it is late. What it started and left running is ended with it: it holds the
+/// output open, and nobody would see that the program is over.
+fn see_to_the_end(child: &mut Child) -> io::Result<End> {
+    let started = Instant::now();
+    let end_group = |group: u32| {
+        Command::new("kill")
+            .args(["-KILL", "--", &format!("-{group}")])
+            .stderr(Stdio::null())
             .status()
-            .is_ok()
-    });
-    (ended, guard)
+    };
+    let group = child.id();
+    let mut late = false;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if !late && started.elapsed() > LONGEST_PROGRAM {
+            late = true;
+            end_group(group)?;
+        }
+        thread::sleep(LOOK_AGAIN);
+    };
+    end_group(group)?;
+    Ok(End {
+        succeeded: status.success(),
+        late,
+    })
 }
 
 /// Prints what was skipped; counts it as failed where the continuous integration does not expect it.
@@ -280,4 +303,20 @@ fn report_skips(tally: &mut Tally) -> Result<usize> {
         }
     }
     Ok(skips.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::{Tally, run_program};
+
+    #[test]
+    fn a_program_is_over_when_it_has_ended_whatever_it_left_running() {
+        let mut program = Command::new("sh");
+        program.args(["-c", "sleep 1000 & echo 'test a::b ... ok'"]);
+        let mut tally = Tally::default();
+        run_program("a shell", program, &mut tally).expect("it starts");
+        assert_eq!((tally.passed, tally.failed), (1, 0));
+    }
 }
