@@ -63,6 +63,25 @@ async fn alarm(
     response.expect("alarms")
 }
 
+/// What an operator does for room: the history before `revision` goes, and its space is given back.
+async fn compact_and_defragment(connection: &Connection, revision: i64) {
+    let compact = CompactionRequest {
+        revision,
+        physical: true,
+    };
+    let _: CompactionResponse = connection
+        .call("etcdserverpb.KV/Compact", &compact)
+        .await
+        .expect("compact");
+    let _: DefragmentResponse = connection
+        .call(
+            "etcdserverpb.Maintenance/Defragment",
+            &DefragmentRequest::default(),
+        )
+        .await
+        .expect("defragment");
+}
+
 fn a_full_store_refuses_puts_and_comes_back(subject: Subject) {
     let full = Failure::Status {
         code: 8,
@@ -139,21 +158,7 @@ fn a_full_store_refuses_puts_and_comes_back(subject: Subject) {
 
         // Compact, defragment, disarm.
         let revision = deleted.header.expect("header").revision;
-        let compact = CompactionRequest {
-            revision,
-            physical: true,
-        };
-        let _: CompactionResponse = connection
-            .call("etcdserverpb.KV/Compact", &compact)
-            .await
-            .expect("compact");
-        let _: DefragmentResponse = connection
-            .call(
-                "etcdserverpb.Maintenance/Defragment",
-                &DefragmentRequest::default(),
-            )
-            .await
-            .expect("defragment");
+        compact_and_defragment(&connection, revision).await;
         // 1 is NOSPACE.
         alarm(&connection, AlarmAction::Deactivate, raised[0], 1).await;
         assert_eq!(alarms(&connection).await, Vec::<u64>::new());
@@ -213,21 +218,8 @@ fn a_full_disk_refuses_writes_and_comes_back() {
         assert_eq!(metric("kvorum_disk_reserve_bytes"), 0.0);
 
         // What frees space goes on: the newest version is kept, all others go, from the files too.
-        let compact = CompactionRequest {
-            revision: last,
-            physical: true,
-        };
-        let _: CompactionResponse = connection
-            .call("etcdserverpb.KV/Compact", &compact)
-            .await
-            .expect("compact");
-        let _: DefragmentResponse = connection
-            .call(
-                "etcdserverpb.Maintenance/Defragment",
-                &DefragmentRequest::default(),
-            )
-            .await
-            .expect("defragment");
+        compact_and_defragment(&connection, last).await;
+        // Files are removed beside what clients do, and only the page of metrics tells when the room is there again.
         while metric("kvorum_disk_reserve_bytes") == 0.0 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
