@@ -12,7 +12,7 @@ use raft::eraftpb::{self, ConfState, HardState};
 use raft::{RawNode, StateRole};
 
 use super::bootstrap::{self, InitialMember, RestoreError};
-use super::flow::{CREDIT_BYTES, Flow};
+use super::flow::Flow;
 use super::gates::Gates;
 use super::hurry::Hurry;
 use super::memory::MemoryLog;
@@ -22,8 +22,8 @@ use super::{
     Role, Status, UNCOMMITTED_BYTES_MAX, convert, report,
 };
 
-/// How many bytes of committed entries one turn of the crate may hand out.
-const COMMITTED_BYTES_PER_TURN: u64 = CREDIT_BYTES / 4;
+/// One turn of the crate hands out this part of the credit of apply at most.
+const TURNS_PER_CREDIT: u64 = 4;
 
 /// One member's consensus: inputs by [`input`](Self::input), then [`poll`](Self::poll), then
 /// outputs by [`take_output`](Self::take_output) until there is none.
@@ -184,10 +184,11 @@ impl Consensus {
             read_only_option: raft::ReadOnlyOption::Safe,
             batch_append: true,
             max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
-            max_committed_size_per_ready: COMMITTED_BYTES_PER_TURN,
+            max_committed_size_per_ready: config.apply_credit_bytes / TURNS_PER_CREDIT,
             ..Default::default()
         };
         let commit = LogIndex(hard_state.commit);
+        let credit = config.apply_credit_bytes;
         let log = MemoryLog::new(trimmed, entries, hard_state, conf_state);
         let node = RawNode::new(&settings, log, &report::logger())
             .map_err(|error| RestoreError::Raft(error.to_string()))?;
@@ -199,7 +200,7 @@ impl Consensus {
             held: VecDeque::new(),
             held_bytes: 0,
             gates: Gates::default(),
-            flow: Flow::new(commit),
+            flow: Flow::new(commit, credit),
             handed_out: LogIndex(trimmed.0),
             installing: VecDeque::new(),
             checkpointed: None,

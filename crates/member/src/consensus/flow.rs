@@ -9,8 +9,7 @@ use std::collections::VecDeque;
 use kvorum_proto::ids::LogIndex;
 use kvorum_proto::raftpb;
 
-/// How many bytes of committed entries may be with apply unconfirmed.
-pub(super) const CREDIT_BYTES: u64 = 32 * 1024 * 1024;
+use super::APPLY_CREDIT_BYTES;
 
 /// How large a batch grows before it is closed, in bytes.
 const BATCH_BYTES_MAX: u64 = 1024 * 1024;
@@ -22,7 +21,7 @@ const BATCH_ENTRIES_MAX: usize = 4096;
 const ENTRY_OVERHEAD_BYTES: u64 = 64;
 
 const _: () = assert!(
-    BATCH_BYTES_MAX < CREDIT_BYTES,
+    BATCH_BYTES_MAX < APPLY_CREDIT_BYTES,
     "a batch fits into the credit"
 );
 
@@ -33,14 +32,17 @@ pub(super) struct Flow {
     /// The last index and the bytes of each batch that apply has and did not confirm; ascending.
     unconfirmed: VecDeque<(LogIndex, u64)>,
     unconfirmed_bytes: u64,
+    /// How many of them there may be.
+    credit_bytes: u64,
     /// A batch ends here, so that replay and new entries never share one.
     boundary: LogIndex,
 }
 
 impl Flow {
-    pub(super) fn new(boundary: LogIndex) -> Self {
+    pub(super) fn new(boundary: LogIndex, credit_bytes: u64) -> Self {
         Flow {
             boundary,
+            credit_bytes,
             ..Flow::default()
         }
     }
@@ -51,7 +53,7 @@ impl Flow {
 
     /// The next batch, when there is one and credit for it.
     pub(super) fn next_batch(&mut self) -> Option<Vec<raftpb::Entry>> {
-        if self.unconfirmed_bytes >= CREDIT_BYTES || self.waiting.is_empty() {
+        if self.unconfirmed_bytes >= self.credit_bytes || self.waiting.is_empty() {
             return None;
         }
         let mut bytes = 0;
@@ -60,7 +62,8 @@ impl Flow {
             let index = LogIndex(entry.index());
             bytes += entry.data.as_ref().map_or(0, |data| data.len() as u64) + ENTRY_OVERHEAD_BYTES;
             batch.push(entry);
-            let full = bytes >= BATCH_BYTES_MAX || batch.len() >= BATCH_ENTRIES_MAX;
+            let full =
+                bytes >= BATCH_BYTES_MAX.min(self.credit_bytes) || batch.len() >= BATCH_ENTRIES_MAX;
             if full || index == self.boundary || self.waiting.is_empty() {
                 self.unconfirmed.push_back((index, bytes));
                 self.unconfirmed_bytes += bytes;
@@ -110,7 +113,7 @@ mod tests {
 
     #[test]
     fn nothing_flows_without_credit() {
-        let mut flow = Flow::new(LogIndex(0));
+        let mut flow = Flow::new(LogIndex(0), APPLY_CREDIT_BYTES);
         flow.push(entries(1, 40, 1024 * 1024));
         let mut given = 0;
         while let Some(index) = last(flow.next_batch()) {
@@ -125,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_batch_ends_at_the_boundary() {
-        let mut flow = Flow::new(LogIndex(3));
+        let mut flow = Flow::new(LogIndex(3), APPLY_CREDIT_BYTES);
         flow.push(entries(1, 5, 10));
         assert_eq!(last(flow.next_batch()), Some(3));
         assert_eq!(last(flow.next_batch()), Some(5));

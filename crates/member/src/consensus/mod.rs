@@ -83,6 +83,9 @@ pub const HELD_PROPOSALS_MAX: usize = 10_000;
 /// How many bytes of proposals are held while nobody leads; beyond that they are refused.
 pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// How many bytes of committed entries may be with apply unconfirmed.
+pub const APPLY_CREDIT_BYTES: u64 = 32 * 1024 * 1024;
+
 /// How many reads may wait for a read index; beyond that they are refused.
 pub const READS_WAITING_MAX: usize = 262_144;
 
@@ -106,6 +109,8 @@ pub struct Config {
     pub snapshot_count: u64,
     /// How many applied entries stay in memory for slow followers.
     pub catch_up_entries: u64,
+    /// How many bytes of committed entries may be with apply unconfirmed; beyond that the others wait.
+    pub apply_credit_bytes: u64,
     /// How long a proposal or read is held while nobody leads.
     pub request_timeout_ticks: u64,
 }
@@ -122,6 +127,7 @@ impl Config {
             pre_vote: true,
             snapshot_count: 10_000,
             catch_up_entries: 5_000,
+            apply_credit_bytes: APPLY_CREDIT_BYTES,
             request_timeout_ticks: 70,
         }
     }

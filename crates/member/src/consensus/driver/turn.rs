@@ -6,7 +6,7 @@ use raft::Ready;
 use raft::eraftpb::{self, MessageType};
 
 use super::super::{MESSAGE_BYTES_MAX, Output, Refusal, UNCOMMITTED_BYTES_MAX, convert};
-use super::{COMMITTED_BYTES_PER_TURN, Consensus, send};
+use super::{Consensus, TURNS_PER_CREDIT, send};
 
 impl Consensus {
     /// Ends the start once everything committed before it is applied: a voter without others leads
@@ -84,7 +84,7 @@ impl Consensus {
         let credit = if self.flow.is_backed_up() {
             0
         } else {
-            COMMITTED_BYTES_PER_TURN
+            self.config.apply_credit_bytes / TURNS_PER_CREDIT
         };
         self.node.raft.set_max_committed_size_per_ready(credit);
         let mut ready = self.node.ready();
