@@ -6,12 +6,12 @@ use std::time::Duration;
 use kvorum_sim::checkers::Violation;
 use kvorum_sim::shrink::shrink;
 use kvorum_sim::workload::Kind;
-use kvorum_sim::world::{Counts, Cut, FAULTS, Pairs, STORMS, Weather};
+use kvorum_sim::world::{Counts, Cut, Drill, FAULTS, Pairs, STORMS, Weather};
 use kvorum_sim::{PANIC, Report, run_with};
 
 const USAGE: &str =
     "usage: sim [--seeds A..B | --seed N] [--seconds N] [--mix quiet|rough|hostile] [--members N]
-           [--find N] [--verbose]
+           [--drill elections|links|membership|snapshots] [--find N] [--verbose]
        sim --replay N [--around LINE] [--steps] [--seconds N] [--mix ...] [--members N]
        sim --shrink N [--seconds N]";
 /// Lines of the event log shown before the end of a failed run.
@@ -166,6 +166,11 @@ impl Asked {
                     asked.cut.length = Duration::from_secs(words.next()?.parse().ok()?);
                 }
                 "--mix" => asked.cut.weather = Some(weather(words.next()?)?),
+                "--drill" => {
+                    let name = words.next()?;
+                    let drill = Drill::ALL.into_iter().find(|drill| drill.name() == name);
+                    asked.cut.drill = Some(drill?);
+                }
                 "--members" => asked.cut.members = Some(words.next()?.parse().ok()?),
                 "--seeds" => {
                     let (from, to) = words.next()?.split_once("..")?;

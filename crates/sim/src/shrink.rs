@@ -30,6 +30,7 @@ pub fn shrink(seed: u64, length: Duration) -> Option<Shrunk> {
     let mut search = Search::begin(seed, whole)?;
     search.time();
     search.try_cut(|cut| cut.operator = true);
+    search.try_cut(|cut| cut.undrilled = true);
     search.try_cut(|cut| cut.watch_clients = u32::MAX);
     for clients in (1..6).rev() {
         search.try_cut(|cut| cut.clients = clients);

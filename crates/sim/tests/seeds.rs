@@ -27,6 +27,7 @@ const RARE: &[&str] = &[
 /// nothing.
 const FLOOR: &[(&str, u64)] = &[
     ("addresses changed", 400),
+    ("applies that stall", 1_000),
     ("bits flipped in the state", 600),
     ("bits flipped", 900),
     ("checkpoints", 80_000),
@@ -44,6 +45,7 @@ const FLOOR: &[(&str, u64)] = &[
     ("disk calls refused by a full disk", 100),
     ("disk jobs hung", 100),
     ("disks that lie", 90),
+    ("elections disturbed", 200),
     ("faults beyond the budget left out", 1_000),
     ("files torn", 10_000),
     ("keep-alives forwarded to a leader", 10_000),
@@ -56,6 +58,7 @@ const FLOOR: &[(&str, u64)] = &[
     ("leases kept alive", 50_000),
     ("leases revoked", 3_000),
     ("links that flap", 50),
+    ("links that lag", 500),
     ("log files begun", 80_000),
     ("members removed", 800),
     ("members that are slow", 60),

@@ -15,6 +15,8 @@ const KEYS: u64 = 12;
 pub(super) struct Registers {
     /// The newest write of each key.
     seen: BTreeMap<Bytes, i64>,
+    /// When each key was created, as it was last read.
+    created: BTreeMap<Bytes, i64>,
     revision: i64,
 }
 
@@ -24,7 +26,9 @@ impl Workload for Registers {
             0..28 => put(key(random), pen.value(random)),
             28..38 => {
                 let key = key(random);
-                let holds = self.as_seen(&key);
+                let created = self.created.get(&key).filter(|_| random.chance(1, 2));
+                let as_created = created.map(|created| Holds::Created(*created));
+                let holds = as_created.unwrap_or_else(|| self.as_seen(&key));
                 put_if(key, holds, pen.value(random), 0)
             }
             38..50 => self.both(pen, random),
@@ -61,6 +65,7 @@ impl Workload for Registers {
             (_, Reply::Pairs { pairs, .. }) => {
                 for pair in pairs {
                     self.seen.insert(pair.key.clone(), pair.mod_revision);
+                    self.created.insert(pair.key.clone(), pair.create_revision);
                 }
             }
             (
@@ -79,8 +84,11 @@ impl Workload for Registers {
             }
             (Request::Txn(txn), Reply::Txn { found, .. }) => {
                 for (condition, pair) in txn.conditions.iter().zip(found) {
-                    let seen = pair.as_ref().map_or(0, |pair| pair.mod_revision);
+                    let (seen, created) = pair
+                        .as_ref()
+                        .map_or((0, 0), |pair| (pair.mod_revision, pair.create_revision));
                     self.seen.insert(condition.key.clone(), seen);
+                    self.created.insert(condition.key.clone(), created);
                 }
             }
             _ => {}

@@ -72,6 +72,7 @@ impl World {
         if leadership.role != Role::Leader {
             return;
         }
+        self.silence_winner(place, leadership.term);
         let id = self.nodes[place].id;
         let known = self.agreed.leaders.insert(leadership.term, id);
         match known {

@@ -187,7 +187,7 @@ impl World {
         }
     }
 
-    fn leader(&self) -> Option<Place> {
+    pub(super) fn leader(&self) -> Option<Place> {
         let settled = |process: &Process| process.core.status().leadership.settled;
         self.nodes
             .iter()
@@ -195,7 +195,7 @@ impl World {
     }
 
     /// Cuts every link between these members and the others.
-    fn part(&mut self, side: &[Place], until: Moment) {
+    pub(super) fn part(&mut self, side: &[Place], until: Moment) {
         for one in 0..self.nodes.len() {
             for other in 0..self.nodes.len() {
                 if side.contains(&one) != side.contains(&other) {

@@ -323,6 +323,7 @@ impl World {
         let Some(place) = self.place_of_boot(boot) else {
             return;
         };
+        self.disturb_install(place, lane);
         let Some(process) = &mut self.nodes[place].process else {
             return;
         };

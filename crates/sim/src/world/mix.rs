@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kvorum_member::checkpoint::Policy;
+use kvorum_member::consensus::APPLY_CREDIT_BYTES;
 use kvorum_mvcc::STORE_BASE_BYTES;
 use kvorum_storage::wal::Options;
 
+use super::drill::Drill;
 use crate::disk::Fault;
 use crate::random::Random;
 use crate::workload::Kind;
@@ -35,6 +37,8 @@ pub struct Mix {
     pub snapshot_count: u64,
     /// See `snapshot_count`.
     pub catch_up_entries: u64,
+    /// Bytes of committed entries that apply may have unconfirmed: few, so that others wait.
+    pub apply_credit_bytes: u64,
     /// Messages between members that are lost, in a thousand.
     pub lost_per_mille: u64,
     /// Messages between members that arrive twice, in a thousand.
@@ -67,6 +71,8 @@ pub struct Mix {
     pub checks_invariants: bool,
     /// How long clients and faults go on, in virtual time.
     pub length: Duration,
+    /// A series of faults with one aim, beside those that strike by chance.
+    pub drill: Option<Drill>,
     /// Whether faults strike by chance; else only what a [`Trial`] says happens.
     pub disturbs: bool,
     /// The faults with these numbers do not strike.
@@ -84,6 +90,10 @@ pub struct Cut {
     pub members: Option<u32>,
     /// Without an operator.
     pub operator: bool,
+    /// Without a drill.
+    pub undrilled: bool,
+    /// This drill instead of the one that the seed draws.
+    pub drill: Option<Drill>,
     /// So many clients fewer; one stays.
     pub clients: u32,
     /// So many watching clients fewer.
@@ -151,6 +161,14 @@ impl Mix {
             // An election takes a second or two.
             fault_gap_millis = (200, 4_000);
         }
+        let drawn = *random.split("drill").pick(&Drill::ALL);
+        let is_drilled = members > 1 && weather != Weather::Quiet && !cut.undrilled;
+        let drill = is_drilled.then_some(cut.drill.unwrap_or(drawn));
+        let snapshot_counts: &[u64] = match drill {
+            Some(Drill::Snapshots) => &[5, 5, 40],
+            _ => &[5, 40, 400, 10_000],
+        };
+        let is_membership = matches!(drill, Some(Drill::Membership | Drill::Snapshots));
         let clients = (random.between(2, 6) as u32).saturating_sub(cut.clients);
         let workloads = workloads(&mut random.split("workloads"), clients.max(1));
         let mut quota = random.split("quota");
@@ -160,9 +178,10 @@ impl Mix {
         Self {
             weather,
             members,
-            operates: members > 1 && random.chance(2, 3) && !cut.operator,
-            snapshot_count: *random.pick(&[5, 40, 400, 10_000]),
+            operates: members > 1 && (random.chance(2, 3) || is_membership) && !cut.operator,
+            snapshot_count: *random.pick(snapshot_counts),
             catch_up_entries: *random.pick(&[1, 10, 100]),
+            apply_credit_bytes: *files.pick(&[500, 4_000, APPLY_CREDIT_BYTES]),
             lost_per_mille,
             twice_per_mille,
             travel_micros_max,
@@ -179,6 +198,7 @@ impl Mix {
             window,
             checks_invariants: random.chance(1, 8),
             length: cut.length,
+            drill,
             disturbs: true,
             left_out: cut.faults.clone(),
         }
@@ -193,6 +213,7 @@ impl Mix {
             operates: false,
             snapshot_count: 10_000,
             catch_up_entries: 5_000,
+            apply_credit_bytes: APPLY_CREDIT_BYTES,
             lost_per_mille: 0,
             twice_per_mille: 0,
             travel_micros_max: 1_000,
@@ -220,6 +241,7 @@ impl Mix {
             window: (8, 4 << 10),
             checks_invariants: false,
             length: Duration::from_millis(1_200),
+            drill: None,
             disturbs: false,
             left_out: BTreeSet::new(),
         }

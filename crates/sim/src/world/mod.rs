@@ -13,6 +13,7 @@ mod agreed;
 mod backup;
 mod client;
 mod disturb;
+mod drill;
 mod faults;
 mod member;
 mod mix;
@@ -29,6 +30,7 @@ mod wire;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kvorum_member::cluster::Change;
 use kvorum_member::core::{Input, Machine};
 use kvorum_mvcc::watch;
 use kvorum_proto::ids::{MemberId, Moment};
@@ -41,6 +43,8 @@ use crate::random::Random;
 use crate::workload::Kind;
 use agreed::Agreed;
 use client::Client;
+pub use drill::Drill;
+use drill::Drilling;
 pub use faults::{FAULTS, Pairs, STORMS};
 pub use mix::{Cut, Mix, Trial, Weather};
 pub use node::DRIFT_MAX_PPM;
@@ -67,6 +71,9 @@ pub struct World {
     founders: Vec<MemberId>,
     /// Links that carry nothing until a moment.
     cuts: BTreeMap<(Place, Place), Moment>,
+    /// Links that are late until a moment, and by how much.
+    lags: BTreeMap<(Place, Place), (Moment, Duration)>,
+    drilling: Drilling,
     agreed: Agreed,
     operator: Operator,
     disturbances: u64,
@@ -152,6 +159,13 @@ enum Event {
     },
     /// A fault strikes.
     Disturb,
+    /// The next fault of a drill.
+    Drill,
+    /// The operator asks a member to promote another one.
+    Promote {
+        place: Place,
+        id: MemberId,
+    },
     /// A link that flaps changes its mind.
     Flap {
         link: (Place, Place),
@@ -270,6 +284,8 @@ impl World {
             nodes,
             founders,
             cuts: BTreeMap::new(),
+            lags: BTreeMap::new(),
+            drilling: Drilling::new(root.split("drill")),
             agreed: Agreed::default(),
             operator: Operator::default(),
             disturbances: 0,
@@ -390,6 +406,7 @@ impl World {
         if self.mix.operates {
             self.plan_operation();
         }
+        self.plan_drill();
         if self.mix.quota_bytes.is_some() {
             self.plan_cleaning();
         }
@@ -472,7 +489,9 @@ impl World {
             return;
         };
         let now = node.clock.shows(self.now);
-        turns.extend(process.core.ready(now).map(Turn::Machine));
+        let ready = process.core.ready(now);
+        let ready = ready.filter(|machine| !self.is_stalled(place, *machine));
+        turns.extend(ready.map(Turn::Machine));
         if let Some(hub) = &process.hub {
             let ticks = hub.next_deadline().is_some_and(|deadline| deadline <= now);
             if ticks || !process.hub_inputs.is_empty() {
@@ -525,6 +544,10 @@ impl World {
             Event::ToHub { boot, request } => self.reach_hub(boot, request),
             Event::Message { client, message } => self.message(client, &message),
             Event::Disturb => self.disturb(),
+            Event::Drill => self.drill(),
+            Event::Promote { place, id } => {
+                self.propose_change(place, &Change::Promote(id), "learners promoted");
+            }
             Event::Flap { link, left } => self.flap(link, left),
             Event::Start { place } => self.start(place),
             Event::FreeDisk { place } => {

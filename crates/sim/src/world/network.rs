@@ -46,7 +46,7 @@ impl World {
         let slow = [from, to]
             .iter()
             .any(|place| self.nodes[*place].slow_until > self.now);
-        Duration::from_micros(micros) * if slow { SLOWNESS } else { 1 }
+        Duration::from_micros(micros) * if slow { SLOWNESS } else { 1 } + self.lag(from, to)
     }
 
     pub(super) fn transmit(&mut self, from: Place, message: Box<Message>) {
@@ -55,6 +55,7 @@ impl World {
             return self.violated("messages are for members", format!("{message:?}"));
         };
         self.count("messages between members");
+        self.watch_election(from, to, &message);
         let is_lost = !self.is_resting && self.network.chance(self.mix.lost_per_mille, 1_000);
         let is_cut = self.is_cut(from, to);
         if is_cut || is_lost || self.nodes[to].process.is_none() {

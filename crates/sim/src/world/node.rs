@@ -31,6 +31,8 @@ pub(super) struct Node {
     pub(super) paused_until: Moment,
     /// Until then its disk and its network are slow.
     pub(super) slow_until: Moment,
+    /// Until then it applies nothing.
+    pub(super) stalled_until: Moment,
     /// The next disk job hangs for this long.
     pub(super) hang: Option<Duration>,
     /// What its disk had counted when it was last looked at.
@@ -51,6 +53,7 @@ impl Node {
             is_gone: false,
             paused_until: Moment::default(),
             slow_until: Moment::default(),
+            stalled_until: Moment::default(),
             hang: None,
             noted: FaultCounts::default(),
         }

@@ -14,8 +14,8 @@ use kvorum_member::core::Input;
 use kvorum_proto::ids::MemberId;
 
 use super::node::{Node, Place};
-use super::process::{Process, Waiter, described};
-use super::{Event, World, wire};
+use super::process::{Waiter, described};
+use super::{Drill, Event, World, wire};
 use crate::random::Random;
 
 /// So many members are there at most, those that are gone not counted.
@@ -35,7 +35,11 @@ pub(super) struct Operator {
 
 impl World {
     pub(super) fn plan_operation(&mut self) {
-        let delay = Duration::from_millis(self.weather.between(300, 4_000));
+        let (low, high) = match self.mix.drill {
+            Some(Drill::Membership | Drill::Snapshots) => (200, 1_500),
+            _ => (300, 4_000),
+        };
+        let delay = Duration::from_millis(self.weather.between(low, high));
         self.plan(delay, Event::Operate);
     }
 
@@ -59,7 +63,10 @@ impl World {
             return;
         }
         match self.weather.below(10) {
-            0..3 => self.add(place, &roster),
+            0..3 => {
+                let is_learner = self.weather.chance(2, 3);
+                self.add(place, &roster, is_learner);
+            }
             3..5 => self.promote(place, &roster),
             5 => {
                 let members: Vec<_> = roster.members().map(cluster::Member::id).collect();
@@ -73,7 +80,7 @@ impl World {
     }
 
     /// The roster of whoever has applied the most.
-    fn newest_roster(&self) -> Option<Roster> {
+    pub(super) fn newest_roster(&self) -> Option<Roster> {
         let views = self.nodes.iter().filter_map(|node| node.process.as_ref());
         let newest = views.max_by_key(|process| process.view.applied)?;
         Some(newest.view.cluster.roster.clone())
@@ -124,7 +131,7 @@ impl World {
         (!serving.is_empty()).then(|| *self.weather.pick(&serving))
     }
 
-    fn propose_change(&mut self, place: Place, change: &Change, counted: &'static str) {
+    pub(super) fn propose_change(&mut self, place: Place, change: &Change, counted: &'static str) {
         let Some(process) = &mut self.nodes[place].process else {
             return;
         };
@@ -142,8 +149,7 @@ impl World {
         self.struck(counted);
     }
 
-    fn add(&mut self, place: Place, roster: &Roster) {
-        let is_learner = self.weather.chance(2, 3);
+    pub(super) fn add(&mut self, place: Place, roster: &Roster, is_learner: bool) {
         let is_safe = is_learner || cluster::ready_to_add_voter(roster);
         let pending = self.nodes.iter().any(|node| !node.is_called);
         let is_full = roster.members().count() >= MEMBERS_MAX || self.nodes.len() >= NODES_MAX;
@@ -248,12 +254,13 @@ impl World {
     fn move_lead(&mut self, roster: &Roster) {
         let voters: Vec<_> = roster.voters().map(cluster::Member::id).collect();
         let to = *self.weather.pick(&voters);
-        let leads = |process: &Process| process.core.status().leadership.settled;
-        let leader = self
-            .nodes
-            .iter_mut()
-            .find_map(|node| node.process.as_mut().filter(|process| leads(process)));
-        if let Some(process) = leader {
+        if let Some(leader) = self.leader() {
+            self.hand_lead_over(leader, to);
+        }
+    }
+
+    pub(super) fn hand_lead_over(&mut self, leader: Place, to: MemberId) {
+        if let Some(process) = &mut self.nodes[leader].process {
             process.core.input(Input::TransferLeader(to));
             self.log
                 .line(self.now, || format!("operator moves the lead to {to}"));

@@ -190,6 +190,7 @@ impl Process {
         let mut config = consensus::Config::new(member, start.seed, boot);
         config.snapshot_count = start.mix.snapshot_count;
         config.catch_up_entries = start.mix.catch_up_entries;
+        config.apply_credit_bytes = start.mix.apply_credit_bytes;
         // A log whose first write was not finished: nothing was promised to anybody.
         let core = match (recovered.hard_state.term(), start.joins) {
             (0, true) => Core::join(config, log, apply, lease),

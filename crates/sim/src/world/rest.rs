@@ -36,9 +36,11 @@ impl World {
         self.is_resting = true;
         self.disk_work = (self.nodes[0].disk.calls(), self.jobs);
         self.cuts.clear();
+        self.lags.clear();
         for node in &mut self.nodes {
             node.hang = None;
             node.slow_until = self.now;
+            node.stalled_until = self.now;
             node.disk.forget_plan();
             node.disk.set_capacity(u64::MAX);
         }
@@ -171,8 +173,12 @@ impl World {
         let roster = &process.view.cluster.roster;
         let state = process.core.conf_state();
         let voters: Vec<u64> = roster.voters().map(|member| member.id().0).collect();
-        if state.voters != voters {
-            return Err(format!("{voters:?} vote by the roster, by raft {state:?}"));
+        let learners = roster.members().filter(|member| member.is_learner);
+        let learners: Vec<u64> = learners.map(|member| member.id().0).collect();
+        if state.voters != voters || state.learners != learners {
+            return Err(format!(
+                "{voters:?} vote by the roster and {learners:?} learn, by raft {state:?}"
+            ));
         }
         let view = &process.view.keys;
         match view.hash_kv(0) {

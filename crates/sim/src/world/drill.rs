@@ -1,0 +1,243 @@
+//! Drills: faults that come one after another on purpose.
+//!
+//! What chance brings together once in a thousand hours is here waited for: a vote that decides and its witness, who loses
+//! power right after it; an answer that is on its way for longer than the question is asked again; a snapshot that meets
+//! entries which are not applied, and a power loss that meets the snapshot. A run has one drill at most, drawn from its
+//! seed. Whatever a drill does, a cluster must bear: nothing acknowledged is lost, and no read is stale.
+
+use std::time::Duration;
+
+use kvorum_member::cluster::{self, Change};
+use kvorum_member::core::Machine;
+use kvorum_proto::ids::{Moment, Term};
+use kvorum_proto::raftpb::{Message, MessageType};
+
+use super::node::Place;
+use super::{Event, World};
+use crate::disk::Fault;
+use crate::random::Random;
+
+/// A series of faults with one aim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drill {
+    /// Elections are won by a bare majority of which the others do not hear; those who voted lose their power right
+    /// after it, and the winner is cut off.
+    Elections,
+    /// Links are late for a while, by more than the time after which a member asks again; the lead moves meanwhile.
+    Links,
+    /// Learners are removed, and promoted through a member that has not heard of it.
+    Membership,
+    /// Members fall behind without applying what they have, get snapshots, and lose their power while these are
+    /// written down.
+    Snapshots,
+}
+
+impl Drill {
+    /// All of them.
+    pub const ALL: [Drill; 4] = [
+        Drill::Elections,
+        Drill::Links,
+        Drill::Membership,
+        Drill::Snapshots,
+    ];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Drill::Elections => "elections",
+            Drill::Links => "links",
+            Drill::Membership => "membership",
+            Drill::Snapshots => "snapshots",
+        }
+    }
+}
+
+/// What a drill keeps in mind.
+pub(super) struct Drilling {
+    random: Random,
+    /// The newest term with an election, and the candidate whose election is disturbed, if any.
+    election: (Term, Option<Place>),
+}
+
+impl Drilling {
+    pub(super) fn new(random: Random) -> Self {
+        Self {
+            random,
+            election: (Term(0), None),
+        }
+    }
+
+    /// A duration between two numbers of milliseconds.
+    fn millis(&mut self, low: u64, high: u64) -> Duration {
+        Duration::from_millis(self.random.between(low, high))
+    }
+}
+
+impl World {
+    pub(super) fn plan_drill(&mut self) {
+        if self
+            .mix
+            .drill
+            .is_some_and(|drill| drill != Drill::Elections)
+            && !self.is_resting
+        {
+            let pause = self.drilling.millis(300, 3_000);
+            self.plan(pause, Event::Drill);
+        }
+    }
+
+    fn drills(&self, drill: Drill) -> bool {
+        self.mix.drill == Some(drill) && !self.is_resting
+    }
+
+    /// The next fault of the series.
+    pub(super) fn drill(&mut self) {
+        self.plan_drill();
+        match self.mix.drill {
+            Some(Drill::Links) => self.drill_link(),
+            Some(Drill::Membership) => self.drill_membership(),
+            Some(Drill::Snapshots) => self.drill_standstill(),
+            Some(Drill::Elections) | None => {}
+        }
+    }
+
+    /// What one member says to another is late for a while; mostly it is the leader who is not heard in time.
+    fn drill_link(&mut self) {
+        let places = self.nodes.len() as u64;
+        let leader = self.leader().filter(|_| self.drilling.random.chance(3, 4));
+        let to = self.drilling.random.below(places) as Place;
+        let from = leader.unwrap_or_else(|| self.drilling.random.below(places) as Place);
+        if from == to {
+            return;
+        }
+        let late = self.drilling.millis(50, 1_800);
+        let until = self.now + self.drilling.millis(500, 5_000);
+        self.tell_of_fault(from, "is heard late by one other", "links that lag");
+        self.log.line(self.now, || {
+            format!("what member {from} says to member {to} is late by {late:?} until {until:?}")
+        });
+        self.lags.insert((from, to), (until, late));
+        if Some(from) == leader && self.drilling.random.chance(1, 3) {
+            self.hand_lead_over(from, self.nodes[to].id);
+        }
+    }
+
+    /// A learner is removed by the leader, and promoted through a member that applies nothing meanwhile: whoever carries
+    /// changes out must refuse the second one, on every member.
+    fn drill_membership(&mut self) {
+        let (Some(roster), Some(leader)) = (self.newest_roster(), self.leader()) else {
+            return;
+        };
+        let learner = roster.members().find(|member| member.is_learner);
+        let Some(id) = learner.map(cluster::Member::id) else {
+            return self.add(leader, &roster, true);
+        };
+        let is_other = |place: &Place| *place != leader && self.nodes[*place].id != id;
+        let others = (0..self.nodes.len()).filter(is_other);
+        let others: Vec<Place> = others.filter(|it| self.serving(*it).is_some()).collect();
+        if others.is_empty() {
+            return;
+        }
+        let late = *self.drilling.random.pick(&others);
+        let asks_in = self.drilling.millis(100, 1_500);
+        self.tell_of_fault(late, "applies nothing for a while", "applies that stall");
+        self.nodes[late].stalled_until = self.now + asks_in + Duration::from_millis(500);
+        self.propose_change(leader, &Change::Remove(id), "members removed");
+        self.plan(asks_in, Event::Promote { place: late, id });
+    }
+
+    /// One member is cut off and does not apply what it has; it hears again shortly before it applies again.
+    fn drill_standstill(&mut self) {
+        let place = self.drilling.random.below(self.nodes.len() as u64) as Place;
+        let apart = self.drilling.millis(100, 2_000);
+        let slack = self.drilling.millis(0, 1_000);
+        self.tell_of_fault(place, "applies nothing for a while", "applies that stall");
+        self.nodes[place].stalled_until = self.now + apart + slack;
+        if self.drilling.random.chance(3, 4) {
+            self.part(&[place], self.now + apart);
+        }
+    }
+
+    /// How much later than usual a message arrives.
+    pub(super) fn lag(&self, from: Place, to: Place) -> Duration {
+        match self.lags.get(&(from, to)) {
+            Some((until, late)) if *until > self.now => *late,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Whether a machine of a member takes no step at present, whatever waits for it.
+    pub(super) fn is_stalled(&self, place: Place, machine: Machine) -> bool {
+        machine == Machine::Apply && self.nodes[place].stalled_until > self.now
+    }
+
+    /// Looks at a message of an election before it leaves.
+    pub(super) fn watch_election(&mut self, from: Place, to: Place, message: &Message) {
+        if !self.drills(Drill::Elections) {
+            return;
+        }
+        let term = Term(message.term());
+        match message.r#type() {
+            MessageType::MsgVote if term > self.drilling.election.0 => {
+                let is_disturbed = self.drilling.random.chance(2, 3);
+                self.drilling.election = (term, is_disturbed.then_some(from));
+                if is_disturbed {
+                    self.keep_election_quiet(from);
+                }
+            }
+            MessageType::MsgVoteResp
+                if !message.reject()
+                    && self.drilling.election == (term, Some(to))
+                    && self.drilling.random.chance(4, 5) =>
+            {
+                self.plan(Duration::ZERO, Event::LosePower { place: from });
+                let back = self.drilling.millis(1, 100);
+                self.plan(back, Event::Start { place: from });
+            }
+            _ => {}
+        }
+    }
+
+    /// Some of the others do not hear of the candidate for a while.
+    fn keep_election_quiet(&mut self, candidate: Place) {
+        self.tell_of_fault(
+            candidate,
+            "campaigns unheard by some",
+            "elections disturbed",
+        );
+        let until = self.now + self.drilling.millis(1_000, 4_000);
+        for other in 0..self.nodes.len() {
+            if other != candidate && self.drilling.random.chance(1, 2) {
+                self.cut(candidate, other, until);
+                self.cut(other, candidate, until);
+            }
+        }
+    }
+
+    /// Whoever has won a disturbed election is cut off before it has said so.
+    pub(super) fn silence_winner(&mut self, place: Place, term: Term) {
+        if self.drills(Drill::Elections) && self.drilling.election == (term, Some(place)) {
+            self.drilling.election.1 = None;
+            let until: Moment = self.now + self.drilling.millis(500, 4_000);
+            self.part(&[place], until);
+        }
+    }
+
+    /// A job of the log is about to run: now and then the power goes at one of its next disk calls when a snapshot is
+    /// being installed.
+    pub(super) fn disturb_install(&mut self, place: Place, lane: usize) {
+        let installs = |it: &super::Process| it.receives.is_some();
+        let is_due = lane == 0
+            && self.drills(Drill::Snapshots)
+            && self.nodes[place].process.as_ref().is_some_and(installs);
+        if is_due && self.drilling.random.chance(1, 3) {
+            let disk = &self.nodes[place].disk;
+            let fault = *self
+                .drilling
+                .random
+                .pick(&[Fault::CrashBefore, Fault::CrashAfter]);
+            disk.plan(disk.calls() + self.drilling.random.below(2), fault);
+        }
+    }
+}
