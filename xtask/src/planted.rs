@@ -5,9 +5,11 @@
 //! Then seeds run until two of them fail by a checker; a panic alone is not enough. A bug that is not found so, or a place
 //! that is no longer there to be changed, is a failure, and so is a copy that fails without a bug.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 
 use anyhow::{Context, Result, ensure};
 
@@ -19,6 +21,8 @@ mod bugs;
 const SEEDS_MAX: u64 = 300;
 /// Seeds that must hold without a bug.
 const SEEDS_SOUND: u64 = 5;
+/// Bugs that are looked for at the same time, one per core of the machines that tests run on.
+const SIDE_BY_SIDE: usize = 2;
 /// What the simulator calls a panic.
 const PANIC: &str = "no machine panics";
 /// The crates that the simulator is made of.
@@ -34,6 +38,9 @@ pub fn planted(bug: u32) -> bool {
 }
 "#;
 
+/// Contents by their place in the tree.
+type Files = BTreeMap<PathBuf, Vec<u8>>;
+
 /// A small change that makes the product wrong.
 struct Bug {
     name: &'static str,
@@ -46,91 +53,145 @@ struct Bug {
 /// Looks for each bug whose name holds `name` and prints a row of the table in `docs/testing.md` for it.
 pub(crate) fn run(name: &str) -> Result<()> {
     let tree = root().join("target/planted/tree");
-    fresh_copy(&tree)?;
+    let mut files = sound_copy()?;
     for (number, bug) in (1..).zip(bugs::BUGS) {
-        plant(&tree, bug, number)?;
+        plant(&mut files, bug, number)?;
     }
+    write_out(&files, &tree)?;
     build(&tree)?;
     let sound = failures(0, SEEDS_SOUND)?;
     ensure!(sound.is_empty(), "fails without a bug: {sound:?}");
     println!("| bug | seeds until found | and again | found by |");
     println!("|---|---|---|---|");
+    let asked = (1..).zip(bugs::BUGS);
+    let asked: Vec<_> = asked.filter(|(_, bug)| bug.name.contains(name)).collect();
     let mut missed = 0;
-    for (number, bug) in (1..).zip(bugs::BUGS) {
-        if !bug.name.contains(name) {
-            continue;
-        }
-        let found = failures(number, SEEDS_MAX)?;
-        let judged: Vec<_> = found.iter().filter(|(_, by)| by != PANIC).collect();
-        let mut by: Vec<&str> = judged.iter().map(|(_, by)| &**by).collect();
-        by.dedup();
-        match &judged[..] {
-            [(first, _), (second, _), ..] => {
-                println!("| {} | {first} | {second} | {} |", bug.name, by.join("; "));
-            }
-            _ => {
-                missed += 1;
-                println!("| {} | not twice within {SEEDS_MAX}: {found:?} |", bug.name);
-            }
+    for some in asked.chunks(SIDE_BY_SIDE) {
+        let rows: Vec<Result<_>> = thread::scope(|scope| {
+            let look = |(number, bug)| scope.spawn(move || look_for(bug, number));
+            let threads: Vec<_> = some.iter().copied().map(look).collect();
+            let joined = threads.into_iter().map(|it| it.join().expect("no panic"));
+            joined.collect()
+        });
+        for row in rows {
+            let (row, is_found) = row?;
+            println!("{row}");
+            missed += usize::from(!is_found);
         }
     }
     ensure!(missed == 0, "{missed} planted bugs were not found");
     Ok(())
 }
 
-fn fresh_copy(tree: &Path) -> Result<()> {
-    if tree.exists() {
-        fs::remove_dir_all(tree)?;
-    }
-    for name in CRATES {
-        let below = Path::new("crates").join(name);
-        copy_directory(&root().join(&below), &tree.join(&below))?;
-    }
-    for file in ["Cargo.lock", "rust-toolchain.toml"] {
-        fs::copy(root().join(file), tree.join(file)).with_context(|| format!("copy {file}"))?;
-    }
-    let manifest = fs::read_to_string(root().join("Cargo.toml"))?;
-    let members = r#"members = ["crates/*", "xtask"]"#;
-    ensure!(
-        manifest.contains(members),
-        "the workspace has other members than expected"
-    );
-    fs::write(
-        tree.join("Cargo.toml"),
-        manifest.replace(members, r#"members = ["crates/*"]"#),
-    )?;
-    let switched = tree.join("crates/proto/src/lib.rs");
-    let source = fs::read_to_string(&switched)?;
-    Ok(fs::write(switched, source + SWITCH)?)
+/// The row of a bug in the table, and whether it was found as it must be.
+fn look_for(bug: &Bug, number: u32) -> Result<(String, bool)> {
+    let found = failures(number, SEEDS_MAX)?;
+    let judged: Vec<_> = found.iter().filter(|(_, by)| by != PANIC).collect();
+    let mut by: Vec<&str> = judged.iter().map(|(_, by)| &**by).collect();
+    by.dedup();
+    Ok(match &judged[..] {
+        [(first, _), (second, _), ..] => {
+            let by = by.join("; ");
+            (
+                format!("| {} | {first} | {second} | {by} |", bug.name),
+                true,
+            )
+        }
+        _ => {
+            let row = format!("| {} | not twice within {SEEDS_MAX}: {found:?} |", bug.name);
+            (row, false)
+        }
+    })
 }
 
-fn copy_directory(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from).with_context(|| format!("read {}", from.display()))? {
+/// The pure crates and what they are built with, by their place below the root.
+fn sound_copy() -> Result<Files> {
+    let mut files = Files::new();
+    for name in CRATES {
+        read_directory(&Path::new("crates").join(name), &mut files)?;
+    }
+    for file in ["Cargo.lock", "Cargo.toml", "rust-toolchain.toml"] {
+        let text = fs::read(root().join(file)).with_context(|| format!("read {file}"))?;
+        files.insert(file.into(), text);
+    }
+    let members = (
+        r#"members = ["crates/*", "xtask"]"#,
+        r#"members = ["crates/*"]"#,
+    );
+    replace_once(&mut files, Path::new("Cargo.toml"), members)?;
+    let switched = files.get_mut(Path::new("crates/proto/src/lib.rs"));
+    switched
+        .context("the crate with the switch")?
+        .extend_from_slice(SWITCH.as_bytes());
+    Ok(files)
+}
+
+fn read_directory(below: &Path, files: &mut Files) -> Result<()> {
+    let directory = root().join(below);
+    let entries = fs::read_dir(&directory);
+    for entry in entries.with_context(|| format!("read {}", directory.display()))? {
         let entry = entry?;
-        let target: PathBuf = to.join(entry.file_name());
+        let below = below.join(entry.file_name());
         if entry.file_type()?.is_dir() {
-            copy_directory(&entry.path(), &target)?;
+            read_directory(&below, files)?;
         } else {
-            fs::copy(entry.path(), &target)?;
+            files.insert(below, fs::read(entry.path())?);
         }
     }
     Ok(())
 }
 
-fn plant(tree: &Path, bug: &Bug, number: u32) -> Result<()> {
-    let path = tree.join("crates").join(bug.file);
-    let source = fs::read_to_string(&path)?;
-    let (sound, broken) = bug.change;
-    let places = source.matches(sound).count();
+fn plant(files: &mut Files, bug: &Bug, number: u32) -> Result<()> {
+    let broken = bug.change.1;
+    let broken = broken.replace("BUG", &format!("kvorum_proto::planted({number})"));
+    let place = Path::new("crates").join(bug.file);
+    replace_once(files, &place, (bug.change.0, &broken)).context(bug.name)
+}
+
+/// Replaces a text that stands in a file once.
+fn replace_once(files: &mut Files, file: &Path, (from, to): (&str, &str)) -> Result<()> {
+    let bytes = files.get_mut(file);
+    let bytes = bytes.with_context(|| format!("{} is not there", file.display()))?;
+    let text = String::from_utf8(std::mem::take(bytes))?;
+    let places = text.matches(from).count();
     ensure!(
         places == 1,
-        "{}: {places} places to plant it in {}",
-        bug.name,
-        bug.file
+        "{places} places for a change in {}",
+        file.display()
     );
-    let broken = broken.replace("BUG", &format!("kvorum_proto::planted({number})"));
-    Ok(fs::write(&path, source.replace(sound, &broken))?)
+    *bytes = text.replace(from, to).into();
+    Ok(())
+}
+
+/// Makes a tree hold these files and no others; what is as it was is not touched, so that it is not built again.
+fn write_out(files: &Files, tree: &Path) -> Result<()> {
+    remove_others(tree, tree, files)?;
+    for (below, bytes) in files {
+        let path = tree.join(below);
+        if fs::read(&path).is_ok_and(|there| there == *bytes) {
+            continue;
+        }
+        let parent = path.parent().context("a file lies in a directory")?;
+        fs::create_dir_all(parent)?;
+        fs::write(&path, bytes).with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn remove_others(tree: &Path, directory: &Path, files: &Files) -> Result<()> {
+    if !directory.exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            remove_others(tree, &path, files)?;
+        } else if !files.contains_key(path.strip_prefix(tree)?) {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
 }
 
 fn build(tree: &Path) -> Result<()> {

@@ -214,10 +214,10 @@ pub(super) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "a compaction drops the newest version of a key",
-        file: "mvcc/src/index/history.rs",
+        file: "mvcc/src/compaction.rs",
         change: (
-            "&& (!is_tombstone || at.main == compacted)",
-            "&& ((!BUG && !is_tombstone) || at.main == compacted)",
+            "let itself = record.is_tombstone() && at.main < compacted;",
+            "let itself = (BUG || record.is_tombstone()) && at.main < compacted;",
         ),
     },
     Bug {
