@@ -19,13 +19,21 @@ struct Truth {
     told: AtomicUsize,
 }
 
-/// A heartbeat of a term long over, as the length and the message.
-fn message(from: u64, to: u64) -> Vec<u8> {
-    let mut body = vec![0x08, 8, 0x10];
-    varint(to, &mut body);
-    body.push(0x18);
-    varint(from, &mut body);
-    body.extend([0x20, 1]);
+/// Types of raft messages.
+const HEARTBEAT: u8 = 8;
+pub(crate) const SNAPSHOT: u8 = 7;
+
+/// A raft message with nothing more than its type demands, as the length and the message.
+pub(crate) fn message(kind: u8, term: u64, from: u64, to: u64) -> Vec<u8> {
+    let mut body = vec![0x08, kind];
+    for (tag, value) in [(0x10, to), (0x18, from), (0x20, term)] {
+        body.push(tag);
+        varint(value, &mut body);
+    }
+    if kind == SNAPSHOT {
+        // Its metadata: that of the first entry.
+        body.extend([0x4a, 6, 0x12, 4, 0x10, 1, 0x18, 1]);
+    }
     let mut frame = (body.len() as u64).to_be_bytes().to_vec();
     frame.extend(body);
     frame
@@ -52,9 +60,9 @@ fn lie(truth: &Truth, turn: usize) -> Vec<u8> {
         // No message.
         2 => [5_u64.to_be_bytes().as_slice(), b"\xff\xff\xff\xff\xff"].concat(),
         // Of another member, of nobody, to somebody else.
-        3 => message(first, second),
-        4 => message(77, first),
-        5 => message(first, 78),
+        3 => message(HEARTBEAT, 1, first, second),
+        4 => message(HEARTBEAT, 1, 77, first),
+        5 => message(HEARTBEAT, 1, first, 78),
         _ => b"\0\0\0".to_vec(),
     }
 }

@@ -47,7 +47,7 @@ fn ask(
 }
 
 /// The ids of the cluster and of a member, as its peers name them.
-fn ids(cluster: &Cluster, place: usize) -> (String, String) {
+pub(crate) fn ids(cluster: &Cluster, place: usize) -> (String, String) {
     let told = cluster.must_on(place, &["endpoint", "status", "-w", "json"]);
     let parsed: serde_json::Value = serde_json::from_str(&told).expect("JSON");
     let header = &parsed[0]["Status"]["header"];

@@ -1,10 +1,16 @@
 //! Followers that fell so far behind that entries do not help.
 
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use kvorum_e2e::cluster::Cluster;
+use kvorum_e2e::network::Network;
 use kvorum_e2e::on_each_server;
 use kvorum_e2e::peers::Subject;
+
+use crate::liar::{SNAPSHOT, message};
+use crate::port::ids;
 
 on_each_server!(a_follower_that_fell_behind_gets_the_state);
 
@@ -14,18 +20,18 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// The log in memory holds a few entries only.
 const SHORT_LOG: [&str; 2] = ["--snapshot-count=20", "--snapshot-catchup-entries=5"];
 
-/// Writes more than the log in memory holds.
-fn fill(cluster: &Cluster, round: usize) {
+/// Writes more than the log in memory holds, through the leader.
+fn fill(cluster: &Cluster, leader: usize, round: usize) {
     for number in 0..60 {
-        cluster.put(&format!("r{round}n{number}"), "v");
+        cluster.must_on(leader, &["put", &format!("r{round}n{number}"), "v"]);
     }
 }
 
 /// Kills a member, lets it fall behind, and brings it back: it gets the state of the leader.
 fn fall_behind(cluster: &mut Cluster, place: usize, round: usize) {
     cluster.kill(place);
-    fill(cluster, round);
     let leader = cluster.leader();
+    fill(cluster, leader, round);
     cluster.launch(place);
     assert!(cluster.logs(leader, "sent database snapshot", LIMIT));
     cluster.wait_ready(place);
@@ -81,6 +87,67 @@ fn a_follower_that_fell_behind_gets_the_state(subject: Subject) {
     fall_behind(&mut cluster, place, 1);
     cluster.restart(place);
     cluster.same_hash();
+}
+
+/// Begins to send a snapshot in the name of a member, and says nothing more; the connection stays open.
+fn begin_to_send(cluster: &Cluster, from: usize, to: usize, term: u64) -> TcpStream {
+    let standing = |place| cluster.standing(place).expect("it answers");
+    let (sender, receiver) = (standing(from), standing(to));
+    let port = cluster.peer_port(to);
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the peer port is open");
+    let head = format!(
+        "POST /raft/snapshot HTTP/1.1\r\nHost: x\r\nX-Server-From: {:x}\r\nX-Server-Version: 3.7.1\r\n\
+         X-Min-Cluster-Version: 3.0.0\r\nX-Etcd-Cluster-ID: {}\r\nContent-Length: 1000000\r\n\r\n",
+        sender.member,
+        ids(cluster, to).0
+    );
+    stream.write_all(head.as_bytes()).expect("it reads");
+    let message = message(SNAPSHOT, term, sender.member, receiver.member);
+    stream.write_all(&message).expect("it reads");
+    let labels = format!("{{From=\"{:x}\"}}", sender.member);
+    cluster.wait("snapshot on its way", || {
+        let page = kvorum_e2e::http::get(cluster.client_port(to), "/metrics").ok()?;
+        let name = format!("etcd_network_snapshot_receive_inflights_total{labels}");
+        (kvorum_e2e::http::samples(&page.body).get(&name) == Some(&1.0)).then_some(())
+    });
+    stream
+}
+
+/// Snapshots that a member has received, whoever sent them.
+fn received(cluster: &Cluster, place: usize) -> f64 {
+    let page = kvorum_e2e::http::get(cluster.client_port(place), "/metrics").expect("a page");
+    let samples = kvorum_e2e::http::samples(&page.body);
+    let of_all = samples
+        .iter()
+        .filter(|(name, _)| name.starts_with("etcd_network_snapshot_receive_success{"));
+    of_all.map(|(_, count)| count).sum()
+}
+
+// Official members receive several at once, each into a file of its own.
+#[test]
+fn a_sender_that_went_silent_holds_up_no_other() {
+    let Some(mut cluster) = Cluster::prepare(&[Subject::Kvorum; 3], &SHORT_LOG) else {
+        return;
+    };
+    let network = Network::between(&mut cluster, 1);
+    cluster.launch_all();
+    // A leader that was cut off in the midst of its transfer, and one that seems to lead later than the true one.
+    for (round, term) in [1, 1_000].into_iter().enumerate() {
+        let leader = cluster.leader();
+        let (other, behind) = ((leader + 1) % 3, (leader + 2) % 3);
+        network.isolate(&[behind]);
+        // What is under way is lost too, and no entry that it needs is left.
+        network.break_all();
+        fill(&cluster, leader, round);
+        let before = received(&cluster, behind);
+        let silent = begin_to_send(&cluster, other, behind, term);
+        network.heal();
+        cluster.wait("snapshot of the leader", || {
+            (received(&cluster, behind) > before).then_some(())
+        });
+        cluster.same_hash();
+        drop(silent);
+    }
 }
 
 #[test]

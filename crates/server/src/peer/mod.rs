@@ -26,6 +26,7 @@
 pub(crate) mod ask;
 mod contact;
 mod handler;
+mod intake;
 mod link;
 mod outbox;
 mod pipeline;
@@ -44,9 +45,9 @@ use kvorum_member::cluster::Roster;
 use kvorum_member::core;
 use kvorum_proto::ids::MemberId;
 use kvorum_proto::raftpb;
-use tokio::sync::Semaphore;
 
 use crate::runtime::{Identity, Member};
+use intake::Intake;
 use link::Link;
 
 pub(crate) use contact::MIN_CLUSTER_VERSION;
@@ -78,8 +79,7 @@ struct Shared {
     links: RwLock<BTreeMap<MemberId, Arc<Link>>>,
     /// Who is known from the members asked at a join, before the log tells.
     introduced: BTreeMap<MemberId, Vec<String>>,
-    /// One permit: a snapshot is received at a time, and the machines are done with it before the next.
-    receiving: Arc<Semaphore>,
+    intake: Intake,
 }
 
 impl Peers {
@@ -89,7 +89,7 @@ impl Peers {
             local: Arc::new(local),
             links: RwLock::default(),
             introduced,
-            receiving: Arc::new(Semaphore::new(1)),
+            intake: Intake::new(),
         }));
         peers.follow(&Roster::new());
         peers
@@ -170,7 +170,7 @@ impl Peers {
 
     /// The machines are done with the snapshot received last.
     pub(crate) fn snapshot_done(&self) {
-        self.0.receiving.add_permits(1);
+        self.0.intake.done();
     }
 
     fn link(&self, id: MemberId) -> Option<Arc<Link>> {

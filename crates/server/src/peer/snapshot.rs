@@ -2,7 +2,9 @@
 //! message (8 bytes, big-endian), the message, and then the state as etcd's database file.
 //!
 //! The sender encodes while the peer reads, a few pieces ahead, and not faster than [`BYTES_PER_SECOND_MAX`]: clients
-//! go first. The receiver keeps the file beside its own state and hands it on when it is whole; only one at a time.
+//! go first. The receiver keeps the file beside its own state and hands it on when it is whole; one at a time, see
+//! [`intake`](super::intake). Neither side waits long for one that went silent, so a host that vanished holds up no
+//! other; the sender finds out how long the file is before it dials, as that may take a while.
 //!
 //! Source: etcd v3.7.1 `server/etcdserver/api/rafthttp/snapshot_sender.go`, `http.go` (`snapshotHandler`).
 
@@ -10,7 +12,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
@@ -19,11 +21,12 @@ use kvorum_member::core;
 use kvorum_proto::ids::MemberId;
 use kvorum_proto::raftpb;
 use prost::Message as _;
-use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::handler::{check_message, check_sender, empty, of_cluster};
+use super::intake::Claim;
 use super::link::Link;
 use super::wire::{self, MESSAGE_BYTES_MAX};
 use super::{Peers, contact, pipeline};
@@ -42,8 +45,12 @@ const PIECES_AHEAD: usize = 8;
 /// Pairs that are sized in one step.
 const SIZING_PAIRS: usize = 10_000;
 
-/// Time that a peer gets to confirm a snapshot after its last byte, or to read on.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// Longest silence within a transfer: of a sender that has more to send, and of a receiver that has more to take.
+/// Source: etcd v3.7.1 `server/etcdserver/api/rafthttp/peer.go`, `ConnReadTimeout` and `ConnWriteTimeout`.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+
+/// Time that a peer gets to make a snapshot its state, after its last byte. TCP finds out earlier that its host is gone.
+const CONFIRMATION: Duration = Duration::from_secs(600);
 
 /// Longest text of an answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 4096;
@@ -65,12 +72,35 @@ pub(crate) trait TakeSnapshot: Send + Sync + 'static {
 }
 
 /// Pieces that another task makes.
-struct Pieces(mpsc::Receiver<Bytes>);
+struct Pieces {
+    first: Option<Bytes>,
+    rest: mpsc::Receiver<Bytes>,
+    /// Changes with each piece that is taken; true when all are.
+    taken: watch::Sender<bool>,
+}
 
 impl BodyPieces for Pieces {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        self.0.poll_recv(cx)
+        let piece = match self.first.take() {
+            Some(first) => Some(first),
+            None => ready!(self.rest.poll_recv(cx)),
+        };
+        self.taken.send_replace(piece.is_none());
+        Poll::Ready(piece)
     }
+}
+
+/// Ends when a peer took no piece for too long, or does not confirm what it took.
+async fn silence(mut taken: watch::Receiver<bool>) {
+    while !*taken.borrow_and_update() {
+        match timeout(SILENCE_MAX, taken.changed()).await {
+            Ok(Ok(())) => {}
+            // The connection is gone, and with it the pieces: the request tells why.
+            Ok(Err(_)) => break,
+            Err(_) => return,
+        }
+    }
+    sleep(CONFIRMATION).await;
 }
 
 /// Sends a snapshot in the background; consensus hears how it ended.
@@ -110,21 +140,23 @@ pub(super) fn send(link: Arc<Link>, message: Box<raftpb::Message>, state: Backen
 }
 
 async fn post(link: &Link, message: &raftpb::Message, state: Backend) -> io::Result<u64> {
-    let mut connection = link.contact.dial().await?;
-    let (pieces, body) = mpsc::channel(PIECES_AHEAD);
     let mut head = BytesMut::new();
     head.put_u64(message.encoded_len() as u64);
     message.encode_raw(&mut head);
-    // The channel is empty, so there is room.
-    let _ = pieces.try_send(head.freeze());
-    let encoded = tokio::task::spawn_blocking(move || encode(&state, &pieces));
+    let (pieces, mut rest) = mpsc::channel(PIECES_AHEAD);
+    let encoded = tokio::task::spawn_blocking(move || encode(&state, head.freeze(), &pieces));
+    // None when the state cannot be read: that is told in the end, and the peer refuses what is cut short.
+    let first = rest.recv().await;
+    let mut connection = link.contact.dial().await?;
+    let (taken, progress) = watch::channel(false);
+    let body = Pieces { first, rest, taken };
     let mut headers = contact::headers(link.local(), None);
     headers.push(("Content-Type", "application/octet-stream".to_owned()));
     let request = OutgoingRequest {
         method: "POST",
         path: "/raft/snapshot".to_owned(),
         headers,
-        body: AnswerBody::Pieces(Box::new(Pieces(body))),
+        body: AnswerBody::Pieces(Box::new(body)),
     };
     let answered = async {
         let response = connection.send(request).await?;
@@ -132,8 +164,10 @@ async fn post(link: &Link, message: &raftpb::Message, state: Backend) -> io::Res
         let text = response.body.whole(ANSWER_BYTES_MAX).await;
         io::Result::Ok((status, text.unwrap_or_default()))
     };
-    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-    let (status, text) = timeout(PATIENCE, answered).await.map_err(late)??;
+    let (status, text) = tokio::select! {
+        answer = answered => answer?,
+        () = silence(progress) => return Err(io::ErrorKind::TimedOut.into()),
+    };
     pipeline::check(link, status, &text)?;
     let bytes = encoded.await.map_err(io::Error::other)?;
     let bytes = bytes.map_err(|error| io::Error::other(error.to_string()))?;
@@ -141,8 +175,8 @@ async fn post(link: &Link, message: &raftpb::Message, state: Backend) -> io::Res
     Ok(bytes)
 }
 
-/// Makes the file piece by piece, as the peer takes it; ends early when nobody does.
-fn encode(state: &Backend, pieces: &mpsc::Sender<Bytes>) -> Result<u64, BackendError> {
+/// Makes the file piece by piece behind its head, as the peer takes it; ends early when nobody does.
+fn encode(state: &Backend, head: Bytes, pieces: &mpsc::Sender<Bytes>) -> Result<u64, BackendError> {
     let mut sizing = Sizing::new(state);
     while sizing.step(SIZING_PAIRS)? {
         if pieces.is_closed() {
@@ -150,6 +184,9 @@ fn encode(state: &Backend, pieces: &mpsc::Sender<Bytes>) -> Result<u64, BackendE
         }
     }
     let mut encoding = Encoding::new(state, sizing.finish()?)?;
+    if pieces.blocking_send(head).is_err() {
+        return Ok(0);
+    }
     let started = Instant::now();
     let mut sent = 0;
     while let Some(piece) = encoding.blob(PIECE_BYTES)? {
@@ -192,7 +229,7 @@ pub(super) async fn receive(
     let Some(taker) = peers.local().snapshots.clone() else {
         return refuse(500, "failed to save KV snapshot (not supported)".to_owned());
     };
-    let Ok(permit) = Arc::clone(&peers.0.receiving).try_acquire_owned() else {
+    let Some(claim) = peers.0.intake.claim(message.term()).await else {
         return refuse(
             500,
             "failed to save KV snapshot (another one is being received)".to_owned(),
@@ -200,12 +237,10 @@ pub(super) async fn receive(
     };
     let from = MemberId(message.from());
     let counted = Counted::begin(peers, from);
-    let outcome = take(taker, message, rest, body).await;
+    let outcome = take(claim, taker, message, rest, body).await;
     counted.end(outcome.is_ok());
     match outcome {
         Ok(true) => {
-            // Given back when the machines are done with it.
-            permit.forget();
             info!("remote-snapshot-sender-id" = %from, "received and saved database snapshot");
             of_cluster(peers, empty(204))
         }
@@ -278,37 +313,55 @@ async fn head(body: &mut HttpBody) -> Result<(Box<raftpb::Message>, BytesMut), S
 }
 
 async fn next(body: &mut HttpBody) -> Result<Bytes, String> {
-    let piece = timeout(PATIENCE, body.piece()).await;
+    piece(body)
+        .await?
+        .ok_or_else(|| "unexpected EOF".to_owned())
+}
+
+/// What comes next; `None` at the end.
+async fn piece(body: &mut HttpBody) -> Result<Option<Bytes>, String> {
+    let piece = timeout(SILENCE_MAX, body.piece()).await;
     let piece = piece.map_err(|_| "i/o timeout".to_owned())?;
-    let piece = piece.map_err(|error| error.to_string())?;
-    piece.ok_or_else(|| "unexpected EOF".to_owned())
+    piece.map_err(|error| error.to_string())
 }
 
 /// Writes the state to a file and hands it on.
 async fn take(
+    claim: Claim,
     taker: Arc<dyn TakeSnapshot>,
     message: Box<raftpb::Message>,
     first: BytesMut,
-    mut body: HttpBody,
+    body: HttpBody,
 ) -> Result<bool, String> {
-    let text = |error: io::Error| error.to_string();
     let path = taker.directory().join(RECEIVING);
     let file = Cleaned(path.clone());
-    let mut written = File::create(&path).map_err(text)?;
-    written.write_all(&first).map_err(text)?;
-    loop {
-        let piece = timeout(PATIENCE, body.piece()).await;
-        let piece = piece.map_err(|_| "i/o timeout".to_owned())?.map_err(text)?;
-        // Page-cache writes of small pieces: the sender is paced.
-        match piece {
-            Some(piece) => written.write_all(&piece).map_err(text)?,
-            None => break,
-        }
+    tokio::select! {
+        saved = save(&path, first, body) => saved?,
+        () = claim.replaced() => return Err("another one follows".to_owned()),
     }
-    drop(written);
-    let taken = tokio::task::spawn_blocking(move || taker.take(&path, message)).await;
-    drop(file);
-    taken.map_err(|error| error.to_string())?
+    claim.arrived();
+    // Claim and file go along: when the sender leaves now, nobody waits for this any more, and it goes on.
+    let taken = tokio::task::spawn_blocking(move || {
+        let taken = taker.take(&path, message);
+        drop(file);
+        if taken == Ok(true) {
+            claim.hand_over();
+        }
+        taken
+    });
+    taken.await.map_err(|error| error.to_string())?
+}
+
+/// Writes what arrives to a file.
+async fn save(path: &Path, first: BytesMut, mut body: HttpBody) -> Result<(), String> {
+    let text = |error: io::Error| error.to_string();
+    let mut file = File::create(path).map_err(text)?;
+    file.write_all(&first).map_err(text)?;
+    while let Some(piece) = piece(&mut body).await? {
+        // Page-cache writes of small pieces: the sender is paced.
+        file.write_all(&piece).map_err(text)?;
+    }
+    Ok(())
 }
 
 /// Removes a file that is no longer needed, however its use ended.

@@ -6,12 +6,19 @@ use std::time::Duration;
 use http::header::HOST;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use rustix::net::sockopt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::http_body::OutgoingBody;
 use super::{Address, AnswerBody, HttpBody};
+
+/// Time that the other side's host has to confirm bytes, and to answer when there are none, in milliseconds.
+const HOST_SILENCE_MILLIS: u32 = 10_000;
+
+/// Time after which a host is asked whether it is still there, and between two questions.
+const HOST_ASKED_AFTER: Duration = Duration::from_secs(3);
 
 /// A request to be sent. `Host` and `Content-Length` (or chunks) are added.
 #[derive(Debug)]
@@ -44,6 +51,16 @@ impl IncomingResponse {
     }
 }
 
+/// Lets a connection fail when the other side's host is gone. Nobody closes it then, and a request whose answer may take
+/// long would wait all that time.
+fn end_with_host(stream: &TcpStream) -> io::Result<()> {
+    sockopt::set_tcp_keepidle(stream, HOST_ASKED_AFTER)?;
+    sockopt::set_tcp_keepintvl(stream, HOST_ASKED_AFTER)?;
+    sockopt::set_tcp_user_timeout(stream, HOST_SILENCE_MILLIS)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    Ok(())
+}
+
 /// A connection to somebody's HTTP/1 port. It closes when this is dropped.
 #[derive(Debug)]
 pub struct HttpConnection {
@@ -65,6 +82,7 @@ impl HttpConnection {
                     .await
                     .map_err(late)??;
                 stream.set_nodelay(true)?;
+                end_with_host(&stream)?;
                 Self::on(stream, host).await
             }
             Address::Unix(path) => {
