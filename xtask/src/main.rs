@@ -22,12 +22,14 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   codegen [--check]   generate crates/proto from proto/*.proto, or check that it is fresh
   tidy                arrows between crates, file sizes, left-over markers, COMPAT.md rows
   peers               fetch and build what the end-to-end tests run against, into target/peers
-  sim [--seeds A..B | --seed N] [--seconds N] [--mix quiet|rough|hostile] [--members N] [--find N] [--verbose]
+  sim [--seeds N,A..B,...] [--seconds N] [--mix quiet|rough|hostile] [--members N] [--find N] [--pairs] [--verbose]
                       simulated clusters from seeds; --verbose shows the event log of each run
-  sim --minutes N ... new seeds for so long, two simulators side by side
-  sim --replay SEED [--around LINE] [--steps] [--seconds N]
+  sim --minutes N [--jobs N] [--from SEED] ...
+                      new seeds for so long, two simulators side by side unless told
+  sim --replay SEED [--around LINE] [--steps] ...
                       the story of a seed, around a line or around what went wrong
-  sim --shrink SEED   the same failure with less time, fewer clients and fewer faults
+  sim --shrink SEED ...
+                      the same failure with less time, fewer clients and fewer faults
   sim --planted [WORDS]
                       whether the simulator finds bugs planted in a copy of the pure crates
   test [STAGE ...]    everything the continuous integration runs, or only the stages named";

@@ -129,7 +129,7 @@ fn start(
         watch: watch::Config {
             cluster: identity.cluster,
             member: identity.member,
-            max_request_bytes: config.max_request_bytes as usize,
+            message_bytes_max: config.max_request_bytes as usize + watch::FRAGMENT_OVERHEAD_BYTES,
             progress_interval: config.watch_progress_notify_interval.to_duration(),
             leaderless_max: 3 * election_timeout,
             seed: identity.member.0,

@@ -10,10 +10,16 @@ use kvorum_sim::world::{Counts, Cut, Drill, FAULTS, Pairs, STORMS, Weather};
 use kvorum_sim::{PANIC, Report, run_with};
 
 const USAGE: &str =
-    "usage: sim [--seeds A..B | --seed N] [--seconds N] [--mix quiet|rough|hostile] [--members N]
-           [--drill elections|links|membership|snapshots] [--find N] [--verbose]
-       sim --replay N [--around LINE] [--steps] [--seconds N] [--mix ...] [--members N]
-       sim --shrink N [--seconds N]";
+    "usage: sim [--seeds N,A..B,...] [--seconds N] [--mix quiet|rough|hostile] [--members N]
+           [--drill elections|links|membership|snapshots] [--find N] [--pairs] [--verbose]
+       sim --replay SEED [--around LINE] [--steps] [--seconds N] [--mix ...] [--members N] ...
+       sim --shrink SEED [--seconds N] [--mix ...] [--members N] ...
+
+  --seeds    these seeds and ranges of seeds (the last of a range is left out); 0..100 unless told
+  --seconds  virtual time of each run before everything comes to rest; 60 unless told
+  --drill    faults that come one after another on purpose
+  --find     end after so many seeds that fail by more than a panic
+  --pairs    count each fault during each kind of use";
 /// Lines of the event log shown before the end of a failed run.
 const LINES_SHOWN: usize = 400;
 /// Lines shown on each side of the one that was asked for.
@@ -21,9 +27,16 @@ const LINES_AROUND: usize = 60;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Some(asked) = Asked::parse(&arguments) else {
-        eprintln!("{USAGE}");
-        return ExitCode::from(2);
+    let asked = match Asked::parse(&arguments) {
+        Ok(Some(asked)) => asked,
+        Ok(None) => {
+            say(USAGE);
+            return ExitCode::SUCCESS;
+        }
+        Err(word) => {
+            eprintln!("sim: {word} is not understood\n{USAGE}");
+            return ExitCode::from(2);
+        }
     };
     let is_sound = match asked.task {
         Task::Run => run_seeds(&asked),
@@ -38,9 +51,10 @@ fn main() -> ExitCode {
 }
 
 fn run_seeds(asked: &Asked) -> bool {
-    let (mut failed, mut found) = (0, 0);
+    let (mut ran, mut failed, mut found) = (0, 0, 0);
     let (mut counts, mut pairs) = (Counts::new(), Pairs::new());
-    for seed in asked.from..asked.to {
+    for seed in asked.seeds.iter().flat_map(|(from, to)| *from..*to) {
+        ran += 1;
         let report = run_with(seed, &asked.cut, asked.verbose);
         for (what, times) in &report.counts {
             *counts.entry(what).or_default() += times;
@@ -64,6 +78,11 @@ fn run_seeds(asked: &Asked) -> bool {
     for (what, times) in &counts {
         say(&format!("{times:>12} {what}"));
     }
+    if asked.pairs {
+        for ((fault, kind), times) in &pairs {
+            say(&format!("{times:>12} {fault} / {kind}"));
+        }
+    }
     say(&format!(
         "{:>12} pairs of a fault and a kind of use",
         pairs.len()
@@ -79,14 +98,14 @@ fn run_seeds(asked: &Asked) -> bool {
             ));
         }
     }
-    say(&format!("{} seeds, {failed} failed", asked.to - asked.from));
+    say(&format!("{ran} seeds, {failed} failed"));
     failed == 0
 }
 
 /// The story of one seed: its event log around a line, or around its end. Steps of machines that did nothing else are left
 /// out unless they are asked for.
 fn replay(asked: &Asked, around: Option<usize>, steps: bool) -> bool {
-    let report = run_with(asked.from, &asked.cut, true);
+    let report = run_with(asked.first(), &asked.cut, true);
     let violated = report
         .lines
         .iter()
@@ -101,18 +120,27 @@ fn replay(asked: &Asked, around: Option<usize>, steps: bool) -> bool {
     for number in &told[from..to] {
         say(&format!("{number:>8} {}", report.lines[*number]));
     }
+    let seed = report.seed;
+    say(&format!(
+        "the log of seed {seed} has {} lines",
+        report.lines.len()
+    ));
+    if report.violations.is_empty() {
+        say(&format!("nothing is wrong with seed {seed}"));
+    }
     show_violations(&report);
     report.violations.is_empty()
 }
 
 fn shrink_seed(asked: &Asked) -> bool {
-    match shrink(asked.from, asked.cut.length) {
+    let seed = asked.first();
+    match shrink(seed, &asked.cut) {
         None => {
-            say(&format!("seed {} does not fail", asked.from));
+            say(&format!("nothing is wrong with seed {seed}"));
             true
         }
         Some(small) => {
-            let report = run_with(asked.from, &small.cut, true);
+            let report = run_with(seed, &small.cut, true);
             let steps = |line: &&String| !line.contains(": step ");
             let told: Vec<_> = report.lines.iter().filter(steps).collect();
             let from = told.len().saturating_sub(LINES_SHOWN);
@@ -127,12 +155,14 @@ fn shrink_seed(asked: &Asked) -> bool {
 /// What the command line asks for.
 struct Asked {
     task: Task,
-    from: u64,
-    to: u64,
+    /// Ranges, each without its last.
+    seeds: Vec<(u64, u64)>,
     cut: Cut,
     verbose: bool,
     /// So many seeds that fail by more than a panic end the program.
     finds: u64,
+    /// Whether each pair of a fault and a kind of use is counted.
+    pairs: bool,
 }
 
 enum Task {
@@ -142,62 +172,95 @@ enum Task {
 }
 
 impl Asked {
-    fn parse(arguments: &[String]) -> Option<Self> {
+    /// What the words ask for; none when they ask for help.
+    ///
+    /// # Errors
+    ///
+    /// The word that cannot be understood, or that lacks another one.
+    fn parse(arguments: &[String]) -> Result<Option<Self>, &str> {
         let mut asked = Self {
             task: Task::Run,
-            from: 0,
-            to: 100,
+            seeds: vec![(0, 100)],
             cut: Cut {
                 length: Duration::from_secs(60),
                 ..Cut::default()
             },
             verbose: false,
             finds: u64::MAX,
+            pairs: false,
         };
         let (mut around, mut steps) = (None, false);
         let mut words = arguments.iter().map(String::as_str);
         while let Some(word) = words.next() {
             match word {
+                "--help" | "-h" => return Ok(None),
                 "--verbose" => asked.verbose = true,
-                "--find" => asked.finds = words.next()?.parse().ok()?,
+                "--pairs" => asked.pairs = true,
                 "--steps" => steps = true,
-                "--around" => around = Some(words.next()?.parse().ok()?),
-                "--seconds" => {
-                    asked.cut.length = Duration::from_secs(words.next()?.parse().ok()?);
+                _ => {
+                    let value = words.next().ok_or(word)?;
+                    if word == "--around" {
+                        around = Some(value.parse().map_err(|_| value)?);
+                    } else {
+                        asked.take(word, value).ok_or(word)?.ok_or(value)?;
+                    }
                 }
-                "--mix" => asked.cut.weather = Some(weather(words.next()?)?),
-                "--drill" => {
-                    let name = words.next()?;
-                    let drill = Drill::ALL.into_iter().find(|drill| drill.name() == name);
-                    asked.cut.drill = Some(drill?);
-                }
-                "--members" => asked.cut.members = Some(words.next()?.parse().ok()?),
-                "--seeds" => {
-                    let (from, to) = words.next()?.split_once("..")?;
-                    (asked.from, asked.to) = (from.parse().ok()?, to.parse().ok()?);
-                }
-                "--seed" | "--replay" | "--shrink" => {
-                    asked.from = words.next()?.parse().ok()?;
-                    asked.to = asked.from.checked_add(1)?;
-                    asked.task = match word {
-                        "--replay" => Task::Replay { around, steps },
-                        "--shrink" => Task::Shrink,
-                        _ => Task::Run,
-                    };
-                }
-                _ => return None,
             }
         }
-        if matches!(asked.task, Task::Replay { .. }) {
+        if let Task::Replay { .. } = asked.task {
             asked.task = Task::Replay { around, steps };
         }
-        let members = 1..=7;
-        let fits = asked
-            .cut
-            .members
-            .is_none_or(|count| members.contains(&count));
-        (asked.from <= asked.to && fits).then_some(asked)
+        Ok(Some(asked))
     }
+
+    /// Takes a word with a value: none when there is no such word, and none in it when the value is wrong.
+    fn take(&mut self, word: &str, value: &str) -> Option<Option<()>> {
+        let number = || value.parse::<u64>().ok();
+        let taken = match word {
+            "--find" => number().map(|finds| self.finds = finds),
+            "--seconds" => number().map(|it| self.cut.length = Duration::from_secs(it)),
+            "--mix" => weather(value).map(|it| self.cut.weather = Some(it)),
+            "--drill" => {
+                let drill = Drill::ALL.into_iter().find(|drill| drill.name() == value);
+                drill.map(|it| self.cut.drill = Some(it))
+            }
+            "--members" => {
+                let members = value.parse().ok().filter(|it| (1..=7).contains(it));
+                members.map(|it| self.cut.members = Some(it))
+            }
+            "--seeds" => seeds(value).map(|seeds| self.seeds = seeds),
+            "--seed" | "--replay" | "--shrink" => {
+                self.task = match word {
+                    "--replay" => Task::Replay {
+                        around: None,
+                        steps: false,
+                    },
+                    "--shrink" => Task::Shrink,
+                    _ => Task::Run,
+                };
+                number().map(|seed| self.seeds = vec![(seed, seed.saturating_add(1))])
+            }
+            _ => return None,
+        };
+        Some(taken)
+    }
+
+    /// The seed that is asked for when it is one.
+    fn first(&self) -> u64 {
+        self.seeds.first().map_or(0, |(first, _)| *first)
+    }
+}
+
+/// Seeds and ranges of seeds, separated by commas.
+fn seeds(list: &str) -> Option<Vec<(u64, u64)>> {
+    let range = |word: &str| match word.split_once("..") {
+        Some((from, to)) => Some((from.parse().ok()?, to.parse().ok()?)),
+        None => word
+            .parse::<u64>()
+            .ok()
+            .map(|seed| (seed, seed.saturating_add(1))),
+    };
+    list.split(',').map(range).collect()
 }
 
 fn weather(name: &str) -> Option<Weather> {

@@ -20,14 +20,10 @@ pub struct Shrunk {
     pub report: Report,
 }
 
-/// Shrinks a seed that fails; none when it does not fail.
+/// Shrinks a seed that fails with this left out; none when it does not fail.
 #[must_use]
-pub fn shrink(seed: u64, length: Duration) -> Option<Shrunk> {
-    let whole = Cut {
-        length,
-        ..Cut::default()
-    };
-    let mut search = Search::begin(seed, whole)?;
+pub fn shrink(seed: u64, whole: &Cut) -> Option<Shrunk> {
+    let mut search = Search::begin(seed, whole.clone())?;
     search.time();
     search.try_cut(|cut| cut.operator = true);
     search.try_cut(|cut| cut.undrilled = true);

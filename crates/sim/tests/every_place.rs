@@ -5,6 +5,9 @@ use kvorum_sim::disk::Fault;
 use kvorum_sim::judge;
 use kvorum_sim::world::{Trial, World};
 
+/// Deaths between two steps of a compaction that a fault at each disk call must bring.
+const COMPACTING: u64 = 20;
+
 /// Disk calls and jobs of the undisturbed history.
 fn undisturbed() -> (u64, u64) {
     let mut world = World::of_trial(Trial::default(), false);
@@ -17,16 +20,20 @@ fn undisturbed() -> (u64, u64) {
     (calls, jobs)
 }
 
-/// Lets a trial run; `happened` names what must have been counted more often than without the fault.
-fn check(trial: Trial, happened: &str) {
+/// Lets a trial run; `happened` names what must have been counted more often than without the fault. Returns how often the
+/// process died in the midst of a compaction.
+fn check(trial: Trial, happened: &str) -> u64 {
     let report = judge(&mut World::of_trial(trial, false), 0);
     assert_eq!(report.violations, [], "{trial:?}");
     assert!(report.counts[happened] > 0, "{trial:?}: {happened}");
+    let compacting = report.counts.get("deaths during a compaction");
+    compacting.copied().unwrap_or_default()
 }
 
 /// A fault at each call of the history up to the last restart, by when plans are forgotten.
 fn at_each_call(fault: Fault, lucks: u64, happened: &str) {
     let (calls, _) = undisturbed();
+    let mut compacting = 0;
     for call in 0..calls {
         for luck in 0..lucks {
             let call = Some((call, fault));
@@ -35,8 +42,14 @@ fn at_each_call(fault: Fault, lucks: u64, happened: &str) {
                 call,
                 ..Trial::default()
             };
-            check(trial, happened);
+            compacting += check(trial, happened);
         }
+    }
+    if fault != Fault::Full {
+        assert!(
+            compacting >= COMPACTING,
+            "{compacting} deaths in the midst of a compaction"
+        );
     }
 }
 

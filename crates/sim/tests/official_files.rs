@@ -14,7 +14,7 @@ use kvorum_proto::etcdserverpb::internal_raft_request::Payload;
 use kvorum_proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, InternalRaftRequest, LeaseGrantRequest, PutRequest,
 };
-use kvorum_proto::ids::{ClusterId, MemberId, RequestId};
+use kvorum_proto::ids::{ClusterId, LogIndex, MemberId, RequestId};
 use kvorum_proto::raftpb::{Entry, EntryType, HardState};
 use kvorum_proto::walpb::Snapshot;
 use kvorum_sim::disk::{Disk, Fault};
@@ -380,13 +380,38 @@ fn state_directory(disk: &Disk) -> Directory<Disk> {
     Directory::new(disk.clone(), member().join("state"))
 }
 
+/// Size of segments of a state that is sent: small, so that reading it writes some.
+const SEGMENT_BYTES: u64 = 200;
+
+#[test]
+fn the_same_state_sent_again_is_not_needed() {
+    let database = &database(entries().len())[..];
+    let disk = behind_disk();
+    let executor = checkpoint::Executor::new(state_directory(&disk));
+    let named = LogIndex(entries().len() as u64);
+    let take = |named| checkpoint::take_in(&executor, database, named, local(), SEGMENT_BYTES);
+    let before = disk.files();
+    let refused = take(LogIndex(named.0 + 1)).expect_err("another entry is announced");
+    assert!(
+        matches!(refused, checkpoint::ReceiveError::OtherEntry { found, .. } if found == named),
+        "{refused}"
+    );
+    assert_eq!(disk.files(), before, "something is left of it");
+    let mut state = take(named).expect("room").expect("it is newer");
+    assert!(disk.files().len() > before.len(), "segments are written");
+    assert!(checkpoint::receive(&executor, &mut state).expect("room"));
+    assert!(take(named).expect("room").is_none());
+}
+
 /// Takes over the state that a leader sends, in the order of a running member.
 fn install(disk: &Disk, database: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
     let directory = state_directory(disk);
     let mut opened = wal::open(disk, &member().join("wal"), options())?;
     let old = directory.manifest()?.expect("a checkpoint of its own");
     let executor = checkpoint::Executor::new(directory);
-    let mut state = checkpoint::import(&executor, &Reader::open(database)?, local())?;
+    let named = LogIndex(entries().len() as u64);
+    let taken = checkpoint::take_in(&executor, database, named, local(), SEGMENT_BYTES)?;
+    let mut state = taken.expect("it is newer");
     assert!(checkpoint::receive(&executor, &mut state)?, "it is newer");
     let index = state.applied();
     let record = Snapshot {

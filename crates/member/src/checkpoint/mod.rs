@@ -19,7 +19,7 @@
 //! manifest may be newer than the log's snapshot record (the process ended between 2 and 3); it is
 //! never older.
 //!
-//! A snapshot from a leader is made durable beside the state ([`receive()`]): segments under numbers
+//! A snapshot from a leader is read ([`take_in`]) and made durable beside the state ([`receive()`]): segments under numbers
 //! of their own and a manifest of another name, then the log's record {N}. From then on a start
 //! takes that one; so the record is the moment of the switch, and every prefix opens.
 
@@ -33,7 +33,7 @@ pub use body::BodyError;
 pub use executor::{Done, Executor, Job, Lane};
 pub use machine::Policy;
 pub use open::{OpenError, Opened, open};
-pub use receive::{ReceiveError, import, receive};
+pub use receive::{ReceiveError, import, receive, take_in};
 
 pub(crate) use body::encode_body;
 pub(crate) use machine::{Checkpoints, Sealed};

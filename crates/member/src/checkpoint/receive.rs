@@ -1,6 +1,7 @@
 //! A state that came from elsewhere, made durable beside the own one.
 
 use kvorum_mvcc::{ImportError as StoreError, Store};
+use kvorum_proto::ids::LogIndex;
 use kvorum_storage::bolt::{Reader, Source};
 use kvorum_storage::checkpoint::{Listed, Manifest, StateError};
 use kvorum_storage::segment::{Damage, SEGMENT_BYTES, SegmentId};
@@ -30,6 +31,59 @@ pub enum ReceiveError {
     /// Its history does not fit together. Nothing of it is used.
     #[error(transparent)]
     History(#[from] StoreError),
+    /// The file is whole and not the one that was announced. Nothing of it is used.
+    #[error("the state is that of entry {found} and not of {named}")]
+    OtherEntry {
+        /// The entry that the file was made at.
+        found: LogIndex,
+        /// The entry that the message with it names.
+        named: LogIndex,
+    },
+}
+
+/// Takes in the file that came with a snapshot at the entry `named`, as [`import`] does. None when the
+/// own state, or the one received before, is as new: a sender that did not hear of its success sends
+/// the same again, and the files of both would have the same names. Segments have `segment_bytes`.
+///
+/// # Errors
+///
+/// [`ReceiveError`]; what was written of a file that is not used is removed.
+pub fn take_in<V: Vfs, S: Source>(
+    executor: &Executor<V>,
+    file: S,
+    named: LogIndex,
+    local: Local,
+    segment_bytes: u64,
+) -> Result<Option<Apply>, ReceiveError> {
+    if newest(executor)? >= Some(named) {
+        return Ok(None);
+    }
+    let mut written = Vec::new();
+    let reader = Reader::open(file).map_err(ImportError::from)?;
+    let taken = import_into(executor, &reader, local, segment_bytes, &mut written);
+    let taken = taken.and_then(|state| match state.applied() {
+        found if found == named => Ok(Some(state)),
+        found => Err(ReceiveError::OtherEntry { found, named }),
+    });
+    if matches!(&taken, Err(error) if !matches!(error, ReceiveError::State(_))) {
+        remove(executor, &written)?;
+    }
+    taken
+}
+
+/// The entry of the newest state in the directory, the own one or a received one.
+fn newest<V: Vfs>(executor: &Executor<V>) -> Result<Option<LogIndex>, StateError> {
+    let directory = executor.directory();
+    let manifests = [directory.manifest()?, directory.received()?];
+    let indexes = manifests.iter().flatten().map(|manifest| manifest.index);
+    Ok(indexes.max())
+}
+
+fn remove<V: Vfs>(executor: &Executor<V>, files: &[Listed]) -> Result<(), StateError> {
+    for file in files {
+        executor.directory().remove_segment(file.id)?;
+    }
+    Ok(())
 }
 
 /// Takes in a database file of etcd, as a leader or an operator gives it. The history goes into
@@ -44,11 +98,21 @@ pub fn import<V: Vfs, S: Source>(
     file: &Reader<S>,
     local: Local,
 ) -> Result<Apply, ReceiveError> {
+    import_into(executor, file, local, SEGMENT_BYTES, &mut Vec::new())
+}
+
+/// The same with segments of that size; `files` are those that were written, also after a failure.
+fn import_into<V: Vfs, S: Source>(
+    executor: &Executor<V>,
+    file: &Reader<S>,
+    local: Local,
+    segment_bytes: u64,
+    files: &mut Vec<Listed>,
+) -> Result<Apply, ReceiveError> {
     let imported = Imported::read(file)?;
     let mut store = Store::new();
-    store.set_segment_bytes(SEGMENT_BYTES);
+    store.set_segment_bytes(segment_bytes);
     store.number_segments_from(first_number(imported.applied.0));
-    let mut files = Vec::new();
     let mut changes = Changes::new(file)?;
     let mut last = 0;
     while let Some(change) = changes.next()? {
@@ -65,22 +129,20 @@ pub fn import<V: Vfs, S: Source>(
     let compacted = imported.compact_revision();
     let finished = store.finish_import(current, compacted);
     finished.map_err(|damage: Damage| executor.damaged(damage))?;
-    Ok(Apply::restore(local, imported, store, files))
+    Ok(Apply::restore(local, imported, store, files.clone()))
 }
 
 /// Makes a state durable beside the own one, under numbers of its own: what
 /// [`crate::core::Input::Snapshot`] asks for. One at a time: not before
 /// [`crate::core::Output::SnapshotDone`] has come for the one before. False when the own state, or
-/// the one received before, is as new; then nothing was written.
+/// the one received before, is as new; then nothing of it is left.
 ///
 /// # Errors
 ///
 /// [`ReceiveError::State`]; the process must stop.
 pub fn receive<V: Vfs>(executor: &Executor<V>, state: &mut Apply) -> Result<bool, ReceiveError> {
-    let directory = executor.directory();
-    let manifests = [directory.manifest()?, directory.received()?];
-    let newest = manifests.iter().flatten().map(|manifest| manifest.index);
-    if newest.max() >= Some(state.applied()) {
+    if newest(executor)? >= Some(state.applied()) {
+        remove(executor, state.files())?;
         return Ok(false);
     }
     let first = first_number(state.applied().0);
@@ -106,7 +168,7 @@ pub fn receive<V: Vfs>(executor: &Executor<V>, state: &mut Apply) -> Result<bool
         sealed.segments.len(),
         "every run was written"
     );
-    directory.write_received(&manifest)?;
+    executor.directory().write_received(&manifest)?;
     state.set_files(manifest.segments);
     Ok(true)
 }

@@ -287,7 +287,7 @@ fn damage_stops_compactions_copies_and_the_hub() {
     let config = Config {
         cluster: kvorum_proto::ids::ClusterId(1),
         member: kvorum_proto::ids::MemberId(2),
-        max_request_bytes: 1024,
+        message_bytes_max: 1024,
         progress_interval: std::time::Duration::ZERO,
         leaderless_max: std::time::Duration::ZERO,
         seed: 0,

@@ -24,9 +24,9 @@ pub struct Config {
     pub cluster: ClusterId,
     /// This member, for the headers.
     pub member: MemberId,
-    /// The largest request a client may send, in bytes. A message for a watcher with `fragment`
-    /// is split when it reaches this and [`super::FRAGMENT_OVERHEAD_BYTES`] more.
-    pub max_request_bytes: usize,
+    /// A message for a watcher with `fragment` is split when it would have so many bytes: those of the
+    /// largest request a client may send, and [`super::FRAGMENT_OVERHEAD_BYTES`] more.
+    pub message_bytes_max: usize,
     /// The time after which an idle watcher is notified; up to a tenth is added by chance. Zero
     /// means [`PROGRESS_INTERVAL_DEFAULT`].
     pub progress_interval: Duration,

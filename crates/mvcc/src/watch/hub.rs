@@ -19,7 +19,7 @@ use super::slots::{Slot, Slots};
 use super::stream::{Position, Room, Stream, StreamId, Watcher};
 use super::targets::{Targets, watched};
 
-/// What a message may have above the largest request before it is split, in bytes.
+/// What a server lets a message have above the largest request before it is split, in bytes.
 ///
 /// Source: etcd v3.7.1, `server/config/config.go` (`grpcOverheadBytes`).
 pub const FRAGMENT_OVERHEAD_BYTES: usize = 512 * 1024;
@@ -385,7 +385,7 @@ impl WatchHub {
             self.send(stream, MessageKind::Events, &head, Some(body.whole()));
             return;
         }
-        let limit = self.config.max_request_bytes + FRAGMENT_OVERHEAD_BYTES;
+        let limit = self.config.message_bytes_max;
         for piece in body.fragments(head.encoded_len(), limit) {
             head.fragment = piece.fragment;
             self.send(stream, MessageKind::Events, &head, Some(piece));

@@ -20,6 +20,7 @@ use kvorum_member::backend::{Backend, BackendError, Encoding, Sizing};
 use kvorum_member::core;
 use kvorum_proto::ids::MemberId;
 use kvorum_proto::raftpb;
+use kvorum_storage::checkpoint::RECEIVING_NAME;
 use prost::Message as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -54,9 +55,6 @@ const CONFIRMATION: Duration = Duration::from_secs(600);
 
 /// Longest text of an answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 4096;
-
-/// The file that a snapshot is received into, beside the state.
-const RECEIVING: &str = "receiving.db";
 
 /// Makes a received file the state of the member.
 pub(crate) trait TakeSnapshot: Send + Sync + 'static {
@@ -333,7 +331,7 @@ async fn take(
     first: BytesMut,
     body: HttpBody,
 ) -> Result<bool, String> {
-    let path = taker.directory().join(RECEIVING);
+    let path = taker.directory().join(RECEIVING_NAME);
     let file = Cleaned(path.clone());
     tokio::select! {
         saved = save(&path, first, body) => saved?,

@@ -13,7 +13,8 @@ use kvorum_member::checkpoint::{self, Executor};
 use kvorum_member::core;
 use kvorum_proto::ids::LogIndex;
 use kvorum_proto::raftpb;
-use kvorum_storage::bolt::{Reader, Source};
+use kvorum_storage::bolt::Source;
+use kvorum_storage::segment::SEGMENT_BYTES;
 use kvorum_storage::vfs::OsVfs;
 use tracing::{error, info};
 
@@ -48,7 +49,6 @@ impl TakeSnapshot for Receiver {
 
     fn take(&self, file: &Path, message: Box<raftpb::Message>) -> Result<bool, String> {
         let file = File::open(file).map_err(|error| error.to_string())?;
-        let reader = Reader::open(Received(file)).map_err(|error| error.to_string())?;
         let refused = |error: checkpoint::ReceiveError| {
             if matches!(error, checkpoint::ReceiveError::State(_)) {
                 // What the disk holds is not known any more.
@@ -57,18 +57,16 @@ impl TakeSnapshot for Receiver {
             }
             error.to_string()
         };
-        let mut state = checkpoint::import(&self.executor, &reader, self.local).map_err(refused)?;
         let metadata = message
             .snapshot
             .as_ref()
             .and_then(|it| it.metadata.as_ref());
         let named = LogIndex(metadata.map_or(0, raftpb::SnapshotMetadata::index));
-        if state.applied() != named {
-            let found = state.applied();
-            return Err(format!(
-                "the state is that of entry {found} and not of {named}"
-            ));
-        }
+        let file = Received(file);
+        let state = checkpoint::take_in(&self.executor, file, named, self.local, SEGMENT_BYTES);
+        let Some(mut state) = state.map_err(refused)? else {
+            return Ok(false);
+        };
         let started = Instant::now();
         if !checkpoint::receive(&self.executor, &mut state).map_err(refused)? {
             return Ok(false);

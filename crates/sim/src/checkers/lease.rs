@@ -106,7 +106,7 @@ impl<'a> Known<'a> {
     }
 
     /// Whether a client deleted the key at this revision, or may have.
-    fn somebody_deleted(&self, key: &[u8], revision: i64, at: Moment) -> bool {
+    pub(super) fn somebody_deleted(&self, key: &[u8], revision: i64, at: Moment) -> bool {
         let covers =
             |operation: &&Operation| operation.invoked <= at && deletes(&operation.request, key);
         self.deletes.get(&revision).is_some_and(covers) || self.open_deletes.iter().any(covers)

@@ -4,6 +4,7 @@
 //! linearizable if that order explains every answer and never contradicts real time. No search is needed.
 
 mod appends;
+mod attachments;
 mod counters;
 mod durable;
 mod elections;
@@ -59,6 +60,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     );
     judge("lease never early", lease::never_early(history));
     judge("lease never denied", lease::never_denied(history));
+    judge("lease takes what hangs on it", attachments::right(history));
     judge("watch tells what was before", watch::before(history));
     judge(
         "compaction keeps what it must",

@@ -352,6 +352,41 @@ fn a_lease_that_ends_early_is_found() {
     assert_eq!(run(18)[0].property, "lease never early");
 }
 
+#[test]
+fn what_a_lease_leaves_behind_is_found() {
+    let run = |changes: [Vec<Change>; 2]| {
+        let mut history = sound();
+        let leased = |key| {
+            let mut pair = pair(key, "leased", 4, 4, 1);
+            pair.lease = 7;
+            Change::Put(pair)
+        };
+        history
+            .published
+            .insert(4, (at(11), vec![leased("k"), leased("l")]));
+        for (revision, changes) in (5..).zip(changes) {
+            if !changes.is_empty() {
+                history.published.insert(revision, (at(30), changes));
+            }
+        }
+        let lease = 7;
+        let revoke = operation(30, 31, Request::Revoke { lease }, done(5));
+        history.operations.push(revoke);
+        let found = check(&history);
+        let property = |it: &super::Violation| it.property == "lease takes what hangs on it";
+        found.iter().any(property)
+    };
+    let gone = |key: &'static str| Change::Delete(key.into());
+    let mut again = pair("l", "leased", 6, 6, 1);
+    again.lease = 7;
+    assert!(!run([vec![gone("k"), gone("l")], vec![]]));
+    assert!(run([vec![gone("k")], vec![]]), "one stays");
+    assert!(run([vec![gone("k")], vec![gone("l")]]), "one goes later");
+    assert!(run([vec![], vec![]]), "both stay");
+    let comes_back = [vec![gone("k"), gone("l")], vec![Change::Put(again)]];
+    assert!(run(comes_back), "one is attached after the end");
+}
+
 /// Two writes of one key by transactions; the property by which the second is found wrong, if it is.
 fn after(
     first: (&'static str, &'static str),

@@ -1,8 +1,8 @@
 //! What the members must agree on, judged while they run: one log, one state, one leader in each term.
 
-use kvorum_member::apply::{self, Apply, Digest, Local};
+use kvorum_member::apply::Digest;
 use kvorum_member::consensus::{Leadership, Role};
-use kvorum_proto::ids::{LogIndex, MemberId, RequestId, Term};
+use kvorum_proto::ids::{LogIndex, MemberId, Term};
 use kvorum_proto::raftpb::Entry;
 use std::collections::BTreeMap;
 
@@ -102,26 +102,4 @@ impl World {
             self.violated("nothing published is lost", story);
         }
     }
-
-    /// The state after the entry at `index`, made from the log as it is agreed on: what a snapshot holds.
-    pub(super) fn state_at(&self, index: LogIndex, member: MemberId) -> Option<Apply> {
-        let entries = self.agreed.entries.get(..index.0 as usize)?.to_vec();
-        let nobody = Local {
-            member,
-            first_request: RequestId(u64::MAX),
-        };
-        Some(replayed(nobody, entries))
-    }
-}
-
-fn replayed(local: Local, entries: Vec<Entry>) -> Apply {
-    let mut apply = Apply::new(local);
-    if !entries.is_empty() {
-        apply.input(apply::Input::Committed(entries));
-    }
-    while apply.compaction_pending() {
-        apply.input(apply::Input::CompactStep { records_max: 1_000 });
-    }
-    while apply.take_effect().is_some() {}
-    apply
 }

@@ -10,6 +10,7 @@ use kvorum_storage::wal::WalError;
 
 use super::node::Place;
 use super::process::{Process, Start, StartError};
+use super::transfer::Incoming;
 use super::{Event, FAULTS, Weather, World};
 use crate::disk::Fault;
 
@@ -31,15 +32,9 @@ impl World {
             return self.kill_for(0, "killed");
         }
         self.plan_disturbance();
-        let number = self.disturbances;
-        self.disturbances += 1;
-        self.count("disturbances");
-        if self.mix.left_out.contains(&number) {
-            return;
-        }
         let place = self.weather.below(self.nodes.len() as u64) as Place;
-        if self.is_too_much(place) {
-            return self.count("faults beyond the budget left out");
+        if !self.strikes(place) {
+            return;
         }
         let kinds = match (self.mix.weather, self.nodes.len()) {
             (Weather::Quiet, _) => 1,
@@ -50,6 +45,18 @@ impl World {
             kind @ 14.. => self.disturb_network(place, kind),
             kind => self.disturb_member(place, kind),
         }
+    }
+
+    /// Numbers a fault, and says whether it is to strike: it may be left out, or be beyond the budget.
+    pub(super) fn strikes(&mut self, place: Place) -> bool {
+        let number = self.disturbances;
+        self.disturbances += 1;
+        self.count("disturbances");
+        let is_too_much = self.is_too_much(place);
+        if is_too_much {
+            self.count("faults beyond the budget left out");
+        }
+        !is_too_much && !self.mix.left_out.contains(&number)
     }
 
     /// The budget: mostly no more members are impaired than the rest can do without.
@@ -217,7 +224,7 @@ impl World {
         }
     }
 
-    fn plan_fault(&mut self, place: Place, call: u64, fault: Fault) {
+    pub(super) fn plan_fault(&mut self, place: Place, call: u64, fault: Fault) {
         self.log.line(self.now, || {
             format!("member {place}: disk call {call} will meet {fault:?}")
         });
@@ -259,6 +266,7 @@ impl World {
             self.nodes[place].is_gone = true;
             self.judge_liar(place);
         }
+        self.forget_transfers(place);
         self.die(place);
     }
 
@@ -329,8 +337,16 @@ impl World {
                 "deaths during a compaction",
             ),
             (
-                process.receives.is_some(),
+                process.installs_a_snapshot(),
                 "deaths during the installation of a snapshot",
+            ),
+            (
+                matches!(process.incoming, Some(Incoming::Coming { .. })),
+                "deaths while a snapshot comes in",
+            ),
+            (
+                self.sends_a_snapshot(process.boot),
+                "deaths while a snapshot goes out",
             ),
         ];
         for (was_so, fault) in about {

@@ -131,7 +131,8 @@ impl World {
         };
         let learner = roster.members().find(|member| member.is_learner);
         let Some(id) = learner.map(cluster::Member::id) else {
-            return self.add(leader, &roster, true);
+            self.add(leader, &roster, true);
+            return;
         };
         let is_other = |place: &Place| *place != leader && self.nodes[*place].id != id;
         let others = (0..self.nodes.len()).filter(is_other);
@@ -227,7 +228,7 @@ impl World {
     /// A job of the log is about to run: now and then the power goes at one of its next disk calls when a snapshot is
     /// being installed.
     pub(super) fn disturb_install(&mut self, place: Place, lane: usize) {
-        let installs = |it: &super::Process| it.receives.is_some();
+        let installs = super::Process::installs_a_snapshot;
         let is_due = lane == 0
             && self.drills(Drill::Snapshots)
             && self.nodes[place].process.as_ref().is_some_and(installs);

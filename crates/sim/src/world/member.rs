@@ -13,6 +13,7 @@ use kvorum_storage::wal::Work;
 use super::network::SLOWNESS;
 use super::node::Place;
 use super::process::{DiskDone, DiskJob, Process, Waiter};
+use super::transfer::Incoming;
 use super::{Event, Turn, World, wire};
 use crate::history::{Change, Refusal, Reply};
 
@@ -31,7 +32,12 @@ impl Process {
     /// When the next thing is due that only time brings, by the clock of its member.
     pub(super) fn deadline(&self) -> Option<Moment> {
         let hub = self.hub.as_ref().and_then(watch::WatchHub::next_deadline);
-        [self.core.deadline(), hub].into_iter().flatten().min()
+        let core = match self.core.apply().compaction_pending() {
+            // It takes its next step then, and other things are looked at on this occasion.
+            true => Some(self.compacts_at),
+            false => self.core.deadline(),
+        };
+        [core, hub].into_iter().flatten().min()
     }
 }
 
@@ -56,7 +62,13 @@ impl World {
             return;
         };
         match turn {
-            Turn::Machine(machine) => process.core.step(machine, now),
+            Turn::Machine(machine) => {
+                if machine == Machine::Compaction {
+                    let pause = self.schedule.between(0, self.mix.compact_pause_micros);
+                    process.compacts_at = now + Duration::from_micros(pause);
+                }
+                process.core.step(machine, now);
+            }
             Turn::Hub => {
                 if let Some(hub) = &mut process.hub {
                     let tick = hub.next_deadline().is_some_and(|deadline| deadline <= now);
@@ -128,7 +140,9 @@ impl World {
                 Output::Accepted { .. } | Output::Free(_) | Output::Notice(_) => {}
                 Output::SnapshotDone { index, installed } => {
                     if let Some(process) = &mut self.nodes[place].process {
-                        process.receives = None;
+                        process
+                            .incoming
+                            .take_if(|it| matches!(it, Incoming::Installing));
                     }
                     self.log.line(self.now, || {
                         format!(
@@ -144,7 +158,7 @@ impl World {
                 }
                 Output::Send(message) => self.transmit(place, message),
                 Output::SendSnapshot { message, state } => {
-                    self.send_snapshot(place, message, &state);
+                    self.send_snapshot(place, message, state);
                 }
                 Output::Stop { reason } if reason == REMOVED => self.retire(place),
                 Output::Stop { reason } => self.violated("the member goes on", reason),
@@ -159,7 +173,7 @@ impl World {
             .and_then(|process| process.proposed.remove(&id));
         match waiter {
             Some(Waiter::Client(operation)) => self.reply(operation, result),
-            Some(Waiter::Operator) => self.operator_hears(result),
+            Some(Waiter::Operator(change)) => self.operator_hears(change, result),
             Some(Waiter::Alarm(counted)) if result.is_ok() => self.struck(counted),
             Some(Waiter::Alarm(_)) => {}
             None => self.violated("one answer for each request", format!("{id}: {result:?}")),

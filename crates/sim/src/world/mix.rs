@@ -67,6 +67,16 @@ pub struct Mix {
     pub state: StateMix,
     /// How much a watch stream may hold: messages and bytes.
     pub window: (usize, usize),
+    /// Events of more bytes come in pieces where a watcher allows it.
+    pub message_bytes_max: usize,
+    /// A snapshot between members travels in pieces of so many bytes.
+    pub piece_bytes: u64,
+    /// The pause between two of them, in microseconds.
+    pub piece_micros: (u64, u64),
+    /// Records that a compaction looks at in one step.
+    pub compact_step: usize,
+    /// The longest pause between two such steps, in microseconds.
+    pub compact_pause_micros: u64,
     /// Whether the machines' invariants are checked after each step; slow, so a part of the seeds does.
     pub checks_invariants: bool,
     /// How long clients and faults go on, in virtual time.
@@ -157,6 +167,9 @@ impl Mix {
             Weather::Rough => ((500, 8_000), (10, 3_000), (50, 5_000), (8, 4 << 10)),
             Weather::Hostile => ((20, 2_000), (1, 1_000), (50, 40_000), (2, 700)),
         };
+        let mut paces = random.split("paces");
+        let (compact_step, compact_pause_micros) =
+            *paces.pick(&[(1_000, 0), (1_000, 0), (20, 5_000), (3, 20_000)]);
         if members > 1 && weather == Weather::Hostile {
             // An election takes a second or two.
             fault_gap_millis = (200, 4_000);
@@ -196,6 +209,11 @@ impl Mix {
             log,
             state,
             window,
+            message_bytes_max: *paces.pick(&[500, 3_000, 1 << 20]),
+            piece_bytes: *paces.pick(&[4 << 10, 16 << 10, 64 << 10]),
+            piece_micros: *paces.pick(&[(0, 500), (0, 5_000), (500, 50_000)]),
+            compact_step,
+            compact_pause_micros,
             checks_invariants: random.chance(1, 8),
             length: cut.length,
             drill,
@@ -239,6 +257,11 @@ impl Mix {
                 segment_bytes: 2 << 10,
             },
             window: (8, 4 << 10),
+            message_bytes_max: 500,
+            piece_bytes: 4 << 10,
+            piece_micros: (0, 500),
+            compact_step: 3,
+            compact_pause_micros: 20_000,
             checks_invariants: false,
             length: Duration::from_millis(1_200),
             drill: None,

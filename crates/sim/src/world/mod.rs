@@ -24,6 +24,7 @@ mod process;
 mod quota;
 mod rest;
 mod traffic;
+mod transfer;
 mod watcher;
 mod wire;
 
@@ -53,6 +54,7 @@ use operator::Operator;
 use process::{DiskDone, OperationId, Process};
 pub use process::{LOG_DIRECTORY, STATE_DIRECTORY};
 use quota::Cleaning;
+use transfer::{Transfer, TransferId};
 use watcher::WatchClient;
 
 /// How often something happened, by its name.
@@ -74,6 +76,9 @@ pub struct World {
     /// Links that are late until a moment, and by how much.
     lags: BTreeMap<(Place, Place), (Moment, Duration)>,
     drilling: Drilling,
+    /// Snapshots on their way.
+    transfers: BTreeMap<TransferId, Transfer>,
+    transfers_begun: TransferId,
     agreed: Agreed,
     operator: Operator,
     disturbances: u64,
@@ -183,8 +188,12 @@ enum Event {
     Operate,
     /// Somebody makes room in the store.
     Clean,
-    /// A member whose disk lies loses its power.
+    /// A member loses its power.
     LosePower {
+        place: Place,
+    },
+    /// The process of a member ends.
+    Kill {
         place: Place,
     },
     /// A message reaches a member.
@@ -202,11 +211,23 @@ enum Event {
         boot: u64,
         peer: MemberId,
     },
-    /// A snapshot reaches a member.
-    SnapshotArrives {
-        to: Place,
+    /// The next piece of a snapshot reaches a member.
+    Piece {
+        transfer: TransferId,
+    },
+    /// A member goes on with a snapshot that has arrived.
+    TakeIn {
+        transfer: TransferId,
+    },
+    /// A member hears that the connection broke on which a snapshot came.
+    TransferBroken {
         boot: u64,
-        message: Box<Message>,
+        transfer: TransferId,
+    },
+    /// A member looks whether anything has come of a snapshot.
+    Silence {
+        boot: u64,
+        transfer: TransferId,
     },
     /// A member hears what became of a snapshot.
     SnapshotSent {
@@ -286,6 +307,8 @@ impl World {
             cuts: BTreeMap::new(),
             lags: BTreeMap::new(),
             drilling: Drilling::new(root.split("drill")),
+            transfers: BTreeMap::new(),
+            transfers_begun: 0,
             agreed: Agreed::default(),
             operator: Operator::default(),
             disturbances: 0,
@@ -391,6 +414,10 @@ impl World {
         let more = [
             ("revisions", self.history.published.len() as u64),
             ("virtual seconds", self.now.0.as_secs()),
+            (
+                "watch messages put together from pieces",
+                self.watch_clients.iter().map(|it| it.assembled).sum(),
+            ),
         ];
         for (what, times) in more {
             *counts.entry(what).or_default() += times;
@@ -399,6 +426,11 @@ impl World {
     }
 
     fn begin(&mut self) {
+        match self.nodes.len() {
+            1 => self.count("worlds of one member"),
+            7 => self.count("worlds of seven members"),
+            _ => {}
+        }
         for place in 0..self.nodes.len() {
             self.nodes[place].is_called = true;
             self.plan(Duration::ZERO, Event::Start { place });
@@ -490,7 +522,9 @@ impl World {
         };
         let now = node.clock.shows(self.now);
         let ready = process.core.ready(now);
-        let ready = ready.filter(|machine| !self.is_stalled(place, *machine));
+        let waits =
+            |machine: &Machine| *machine == Machine::Compaction && process.compacts_at > now;
+        let ready = ready.filter(|machine| !waits(machine) && !self.is_stalled(place, *machine));
         turns.extend(ready.map(Turn::Machine));
         if let Some(hub) = &process.hub {
             let ticks = hub.next_deadline().is_some_and(|deadline| deadline <= now);
@@ -514,8 +548,11 @@ impl World {
             | Event::ToHub { boot, .. }
             | Event::Unreachable { boot, .. }
             | Event::Closed { boot, .. }
+            | Event::TransferBroken { boot, .. }
+            | Event::Silence { boot, .. }
             | Event::SnapshotSent { boot, .. } => self.place_of_boot(*boot),
-            Event::Deliver { to, .. } | Event::SnapshotArrives { to, .. } => Some(*to),
+            Event::Deliver { to, .. } => Some(*to),
+            Event::Piece { transfer } | Event::TakeIn { transfer } => self.receiver_of(*transfer),
             _ => None,
         }
     }
@@ -559,12 +596,14 @@ impl World {
             Event::Operate => self.operate(),
             Event::Clean => self.clean(),
             Event::LosePower { place } => self.cut_power(place),
+            Event::Kill { place } => self.kill_for(place, "killed"),
             Event::Deliver { to, message } => self.deliver(to, message),
             Event::Unreachable { boot, peer } => self.tell(boot, Input::Unreachable(peer)),
             Event::Closed { boot, peer } => self.tell(boot, Input::Closed(peer)),
-            Event::SnapshotArrives { to, boot, message } => {
-                self.snapshot_arrives(to, boot, message);
-            }
+            Event::Piece { transfer } => self.piece(transfer),
+            Event::TakeIn { transfer } => self.take_in(transfer),
+            Event::Silence { boot, transfer } => self.silence(boot, transfer),
+            Event::TransferBroken { boot, transfer } => self.transfer_broken(boot, transfer),
             Event::SnapshotSent {
                 boot,
                 peer,

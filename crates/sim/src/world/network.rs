@@ -8,9 +8,8 @@
 
 use std::time::Duration;
 
-use kvorum_member::backend::Backend;
 use kvorum_member::core::Input;
-use kvorum_proto::ids::{LogIndex, MemberId, Moment};
+use kvorum_proto::ids::{MemberId, Moment};
 use kvorum_proto::raftpb::{Message, MessageType};
 
 use super::node::Place;
@@ -38,7 +37,7 @@ impl World {
     }
 
     /// How long a message travels; most are fast.
-    fn travel(&mut self, from: Place, to: Place) -> Duration {
+    pub(super) fn travel(&mut self, from: Place, to: Place) -> Duration {
         let micros = match self.network.below(40) {
             0 => self.network.between(1_000, self.mix.travel_micros_max),
             _ => self.network.between(20, 400),
@@ -118,80 +117,9 @@ impl World {
         process.core.input(Input::Message(message));
     }
 
-    /// A snapshot leaves for a peer; it takes longer than a message, and whoever sent it hears what became of it.
-    pub(super) fn send_snapshot(&mut self, from: Place, message: Box<Message>, state: &Backend) {
-        let Some(to) = self.place_of(MemberId(message.to())) else {
-            return self.violated("messages are for members", format!("{message:?}"));
-        };
-        let Some(boot) = self.nodes[from].process.as_ref().map(|it| it.boot) else {
-            return;
-        };
-        self.count("snapshots sent");
-        let index = state.metadata().index();
-        self.log.line(self.now, || {
-            format!("member {from} sends a snapshot at {index} to member {to}")
-        });
-        let delay = self.travel(from, to) + Duration::from_micros(self.network.between(0, 300_000));
-        let is_lost = !self.is_resting && self.network.chance(1, 10);
-        let event = if is_lost || self.is_cut(from, to) || self.nodes[to].process.is_none() {
-            self.struck("snapshots lost");
-            let peer = self.nodes[to].id;
-            Event::SnapshotSent {
-                boot,
-                peer,
-                received: false,
-            }
-        } else {
-            Event::SnapshotArrives { to, boot, message }
-        };
-        self.plan(delay, event);
-    }
-
-    /// A snapshot has arrived whole: its state is made, and consensus decides.
-    pub(super) fn snapshot_arrives(&mut self, to: Place, boot: u64, message: Box<Message>) {
-        let metadata = message.snapshot.as_ref().and_then(|it| it.metadata.clone());
-        let index = LogIndex(metadata.unwrap_or_default().index());
-        let Some(mut state) = self.state_at(index, self.nodes[to].id) else {
-            let story = format!("a snapshot at {} holds what nobody applied", index.0);
-            return self.violated("one log", story);
-        };
-        let received = match &mut self.nodes[to].process {
-            // One at a time, as in the server: each takes the place of the one before.
-            Some(process) if process.receives.is_none() => match process.receive(&mut state) {
-                Ok(true) => {
-                    process.receives = Some(index);
-                    let state = Box::new(state);
-                    process.core.input(Input::Snapshot { message, state });
-                    true
-                }
-                Ok(false) => false,
-                // Its sender sees the connection break.
-                Err(_) if self.nodes[to].disk.is_crashed() => {
-                    self.lose_power(to);
-                    false
-                }
-                Err(_) => {
-                    self.note_disk(to);
-                    self.count("processes stopped by a failed job");
-                    self.kill(to);
-                    false
-                }
-            },
-            Some(_) | None => false,
-        };
-        let peer = self.nodes[to].id;
-        self.plan(
-            Duration::from_millis(1),
-            Event::SnapshotSent {
-                boot,
-                peer,
-                received,
-            },
-        );
-    }
-
     /// The connections of a process that ended by itself are closed by its kernel; after a power loss nobody says so.
     pub(super) fn close_connections(&mut self, of: Place) {
+        self.break_transfers(of);
         let peer = self.nodes[of].id;
         for to in 0..self.nodes.len() {
             if to == of || self.is_cut(of, to) {

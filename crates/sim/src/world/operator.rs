@@ -31,7 +31,70 @@ const READY_PERCENT: u64 = 90;
 pub(super) struct Operator {
     /// A member whose disk is lost and that is to be removed.
     wiped: Option<MemberId>,
+    /// It is removed, and another one is to take its place.
+    replaces: bool,
+    /// The change that was made last, by what it is counted as.
+    made: Option<&'static str>,
 }
+
+/// Changes of the membership by what they are counted as, and what it is called when one is made after another.
+const ORDERS: &[(&str, &str, &str)] = &[
+    (
+        "learners added",
+        "learners added",
+        "order: learner, learner",
+    ),
+    (
+        "learners added",
+        "learners promoted",
+        "order: learner, promotion",
+    ),
+    (
+        "learners added",
+        "members removed",
+        "order: learner, removal",
+    ),
+    ("learners added", "voters added", "order: learner, voter"),
+    (
+        "learners promoted",
+        "learners added",
+        "order: promotion, learner",
+    ),
+    (
+        "learners promoted",
+        "members removed",
+        "order: promotion, removal",
+    ),
+    (
+        "learners promoted",
+        "voters added",
+        "order: promotion, voter",
+    ),
+    (
+        "members removed",
+        "learners added",
+        "order: removal, learner",
+    ),
+    (
+        "members removed",
+        "learners promoted",
+        "order: removal, promotion",
+    ),
+    (
+        "members removed",
+        "members removed",
+        "order: removal, removal",
+    ),
+    ("members removed", "voters added", "order: removal, voter"),
+    ("voters added", "learners added", "order: voter, learner"),
+    (
+        "voters added",
+        "learners promoted",
+        "order: voter, promotion",
+    ),
+    ("voters added", "members removed", "order: voter, removal"),
+    ("voters added", "voters added", "order: voter, voter"),
+];
 
 impl World {
     pub(super) fn plan_operation(&mut self) {
@@ -56,11 +119,21 @@ impl World {
         if let Some(wiped) = self.operator.wiped {
             match roster.member(wiped) {
                 Some(_) => return self.remove(place, &roster, wiped),
-                None => self.operator.wiped = None,
+                None => {
+                    self.operator.wiped = None;
+                    self.operator.replaces = true;
+                }
             }
         }
         if self.is_resting {
             return;
+        }
+        if self.operator.replaces {
+            let is_learner = self.weather.chance(2, 3);
+            if self.add(place, &roster, is_learner) {
+                self.operator.replaces = false;
+                return self.struck("members wiped and replaced");
+            }
         }
         match self.weather.below(10) {
             0..3 => {
@@ -115,7 +188,7 @@ impl World {
             };
             if let Some(process) = &mut self.nodes[place].process {
                 let request = process.next_request();
-                process.proposed.insert(request, Waiter::Operator);
+                process.proposed.insert(request, Waiter::Operator(None));
                 let data = wire::publish(request.0, id);
                 let proposal = Proposal { id: request, data };
                 process.core.input(Input::Propose(vec![proposal]));
@@ -141,7 +214,7 @@ impl World {
         }
         let id = process.next_request();
         let wire = change.to_wire(id.0, &cluster.roster);
-        process.proposed.insert(id, Waiter::Operator);
+        process.proposed.insert(id, Waiter::Operator(Some(counted)));
         process.core.input(Input::ProposeConfChange(wire));
         self.log.line(self.now, || {
             format!("operator asks member {place}: {change:?}")
@@ -149,13 +222,14 @@ impl World {
         self.struck(counted);
     }
 
-    pub(super) fn add(&mut self, place: Place, roster: &Roster, is_learner: bool) {
+    /// Says whether it was asked for.
+    pub(super) fn add(&mut self, place: Place, roster: &Roster, is_learner: bool) -> bool {
         let is_safe = is_learner || cluster::ready_to_add_voter(roster);
         let pending = self.nodes.iter().any(|node| !node.is_called);
         let is_full = roster.members().count() >= MEMBERS_MAX || self.nodes.len() >= NODES_MAX;
         let one_learner = is_learner && roster.check_learners(2).is_err();
         if !is_safe || pending || is_full || one_learner {
-            return;
+            return false;
         }
         let id = MemberId(self.nodes.len() as u64 + 1);
         let root = Random::new(self.seed);
@@ -166,6 +240,7 @@ impl World {
             false => "voters added",
         };
         self.propose_change(place, &change, counted);
+        true
     }
 
     fn promote(&mut self, place: Place, roster: &Roster) {
@@ -268,7 +343,20 @@ impl World {
         }
     }
 
-    pub(super) fn operator_hears(&mut self, result: Result<Response, RequestError>) {
+    pub(super) fn operator_hears(
+        &mut self,
+        change: Option<&'static str>,
+        result: Result<Response, RequestError>,
+    ) {
+        let order = |(first, second, _): &&(&str, &str, &str)| {
+            self.operator.made == Some(first) && change == Some(second)
+        };
+        if let Some((_, _, name)) = ORDERS.iter().find(order).filter(|_| result.is_ok()) {
+            self.count(name);
+        }
+        if change.is_some() && result.is_ok() {
+            self.operator.made = change;
+        }
         self.log
             .line(self.now, || format!("operator hears {result:?}"));
         self.count(match result {

@@ -5,20 +5,23 @@ use std::path::Path;
 use std::time::Duration;
 
 use kvorum_member::apply::{Apply, Local, ReadView};
+use kvorum_member::backend::import::ImportError;
 use kvorum_member::checkpoint::{self, OpenError, ReceiveError};
 use kvorum_member::cluster;
 use kvorum_member::consensus::{self, InitialMember};
 use kvorum_member::core::Core;
 use kvorum_member::lease::Deadlines;
 use kvorum_mvcc::watch::{self, WatchHub};
-use kvorum_proto::ids::{ClusterId, LogIndex, MemberId, RequestId};
+use kvorum_proto::ids::{ClusterId, LogIndex, MemberId, Moment, RequestId};
+use kvorum_storage::bolt::ReadError;
 use kvorum_storage::checkpoint::{Directory, StateError};
-use kvorum_storage::vfs::{DIRECTORY_MODE, Vfs as _};
+use kvorum_storage::vfs::{DIRECTORY_MODE, OpenMode, Vfs as _};
 use kvorum_storage::wal::{
     self, BackgroundExecutor, Executor, JobId, Lane, Metadata, Options, WalError,
 };
 
 use super::mix::Mix;
+use super::transfer::{Incoming, receiving};
 use super::wire::ELECTION_TIMEOUT;
 use crate::disk::Disk;
 
@@ -38,7 +41,8 @@ pub(super) type OperationId = usize;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Waiter {
     Client(OperationId),
-    Operator,
+    /// The change, by what it is counted as; none for what members say of themselves.
+    Operator(Option<&'static str>),
     /// An alarm was raised or taken back; counted so.
     Alarm(&'static str),
 }
@@ -52,8 +56,13 @@ pub(super) struct Process {
     executor: Executor<Disk>,
     background: BackgroundExecutor<Disk>,
     state: checkpoint::Executor<Disk>,
-    /// The index of a snapshot that was received and of which the machines have not told what becomes of it.
-    pub(super) receives: Option<LogIndex>,
+    /// The snapshot that comes in.
+    pub(super) incoming: Option<Incoming>,
+    local: Local,
+    segment_bytes: u64,
+    message_bytes_max: usize,
+    /// From then on a compaction takes its next step.
+    pub(super) compacts_at: Moment,
     /// What waits for the disk, by the number of its lane.
     pub(super) lanes: [Jobs; LANES],
     /// The watchers; there from the end of the replay on, as clients are let in only then.
@@ -203,6 +212,7 @@ impl Process {
         let mut core = core.map_err(|error| StartError::Restore(error.to_string()))?;
         core.set_checkpoint_policy(start.mix.state.policy);
         core.set_segment_bytes(start.mix.state.segment_bytes);
+        core.set_compact_step(start.mix.compact_step);
         let process = Self {
             boot,
             member,
@@ -210,7 +220,11 @@ impl Process {
             executor,
             background,
             state: checkpoint::Executor::new(state),
-            receives: None,
+            incoming: None,
+            local,
+            segment_bytes: start.mix.state.segment_bytes,
+            message_bytes_max: start.mix.message_bytes_max,
+            compacts_at: Moment::default(),
             lanes: Default::default(),
             hub: None,
             hub_inputs: VecDeque::new(),
@@ -231,7 +245,7 @@ impl Process {
             let config = watch::Config {
                 cluster: CLUSTER,
                 member: self.member,
-                max_request_bytes: 1 << 20,
+                message_bytes_max: self.message_bytes_max,
                 progress_interval: Duration::from_secs(2),
                 leaderless_max: 3 * ELECTION_TIMEOUT,
                 seed,
@@ -267,9 +281,33 @@ impl Process {
         }
     }
 
+    /// Reads a file that was received.
+    pub(super) fn take_in(
+        &self,
+        disk: &Disk,
+        named: LogIndex,
+    ) -> Result<Option<Apply>, ReceiveError> {
+        let file = disk.open(&receiving(), OpenMode::Read);
+        let file = file.map_err(|source| {
+            let (offset, length) = (0, 0);
+            ImportError::File(ReadError::Disk {
+                offset,
+                length,
+                source,
+            })
+        })?;
+        checkpoint::take_in(&self.state, file, named, self.local, self.segment_bytes)
+    }
+
     /// Makes a received state durable beside the own one.
     pub(super) fn receive(&self, state: &mut Apply) -> Result<bool, ReceiveError> {
         checkpoint::receive(&self.state, state)
+    }
+
+    /// Whether a snapshot has arrived and is not in use yet.
+    pub(super) fn installs_a_snapshot(&self) -> bool {
+        let arrived = |it: &Incoming| !matches!(it, Incoming::Coming { .. });
+        self.incoming.as_ref().is_some_and(arrived)
     }
 
     pub(super) fn check_invariants(&self) {

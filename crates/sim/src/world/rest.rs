@@ -134,9 +134,9 @@ impl World {
         for place in &present {
             match self.rested_one(*place, last) {
                 Ok(state) => states.push(state),
-                Err(story) => {
+                Err((property, story)) => {
                     let story = format!("member {place}: {story}");
-                    self.violated("the member recovers when faults end", story);
+                    self.violated(property, story);
                     return None;
                 }
             }
@@ -144,6 +144,17 @@ impl World {
         if !self.is_led() {
             let story = "nobody leads".to_owned();
             self.violated("the member recovers when faults end", story);
+            return None;
+        }
+        let rosters = present.iter().filter_map(|place| {
+            let process = self.nodes[*place].process.as_ref()?;
+            let roster = &process.view.cluster.roster;
+            let members: Vec<_> = roster.members().cloned().collect();
+            Some((members, roster.removed().collect::<Vec<_>>()))
+        });
+        let rosters: Vec<_> = rosters.collect();
+        if rosters.windows(2).any(|two| two[0] != two[1]) {
+            self.violated("one membership", format!("{rosters:?}"));
             return None;
         }
         for place in present {
@@ -157,18 +168,25 @@ impl World {
         first
     }
 
-    fn rested_one(&self, place: Place, last: Option<LogIndex>) -> Result<(i64, HashKv), String> {
+    /// What a member has when everything has come to rest, or the property that it breaks.
+    fn rested_one(
+        &self,
+        place: Place,
+        last: Option<LogIndex>,
+    ) -> Result<(i64, HashKv), (&'static str, String)> {
+        let recovers = |story| ("the member recovers when faults end", story);
         let Some(process) = &self.nodes[place].process else {
-            return Err("it is down".to_owned());
+            return Err(recovers("it is down".to_owned()));
         };
         if Some(process.view.applied) < last {
             let status = process.core.status();
-            return Err(format!(
+            return Err(recovers(format!(
                 "it has not applied the log up to {last:?}: {status:?}"
-            ));
+            )));
         }
         if !process.core.apply().grants().is_empty() {
-            return Err("leases have not ended".to_owned());
+            let story = "nobody keeps them alive, and they have not ended".to_owned();
+            return Err(("leases are gone when due", story));
         }
         let roster = &process.view.cluster.roster;
         let state = process.core.conf_state();
@@ -176,14 +194,14 @@ impl World {
         let learners = roster.members().filter(|member| member.is_learner);
         let learners: Vec<u64> = learners.map(|member| member.id().0).collect();
         if state.voters != voters || state.learners != learners {
-            return Err(format!(
-                "{voters:?} vote by the roster and {learners:?} learn, by raft {state:?}"
-            ));
+            let story =
+                format!("{voters:?} vote by the roster and {learners:?} learn, by raft {state:?}");
+            return Err(("one membership", story));
         }
         let view = &process.view.keys;
         match view.hash_kv(0) {
             Ok(hash) => Ok((view.current_revision(), hash)),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(recovers(error.to_string())),
         }
     }
 

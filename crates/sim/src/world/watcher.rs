@@ -4,6 +4,7 @@ use bytes::Bytes;
 use kvorum_mvcc::watch::StreamId;
 use kvorum_proto::etcdserverpb::{WatchCreateRequest, WatchResponse};
 use kvorum_proto::ids::Moment;
+use kvorum_proto::mvccpb::Event;
 use prost::Message as _;
 
 use super::wire;
@@ -25,6 +26,8 @@ pub(super) struct WatchClient {
     pub(super) requires_leader: bool,
     pub(super) stream: Option<Stream>,
     pub(super) watchers: Vec<Watcher>,
+    /// Messages that came in pieces.
+    pub(super) assembled: u64,
 }
 
 /// An open stream.
@@ -48,6 +51,10 @@ pub(super) struct Watcher {
     without: Without,
     /// Whether events tell what stood there before.
     before: bool,
+    /// Whether messages may come in pieces.
+    fragment: bool,
+    /// The events of pieces whose last one has not come.
+    pieces: Vec<Event>,
     /// The next revision to see; `None` until the first stream has said where it starts.
     next: Option<i64>,
     /// Whether the current stream has confirmed it.
@@ -81,6 +88,8 @@ impl WatchClient {
                     notify: random.chance(1, 3),
                     without,
                     before: random.chance(1, 3),
+                    fragment: random.chance(1, 2),
+                    pieces: Vec::new(),
                     next,
                     created: false,
                 }
@@ -91,6 +100,7 @@ impl WatchClient {
             requires_leader: random.chance(1, 3),
             stream: None,
             watchers,
+            assembled: 0,
         }
     }
 
@@ -124,6 +134,9 @@ impl WatchClient {
                 "a message for watcher {id}, which nobody asked for: {message:?}"
             ));
         };
+        if !message.fragment && message.events.is_empty() && !watcher.pieces.is_empty() {
+            return Err(format!("between the pieces of a message: {message:?}"));
+        }
         if message.created == watcher.created {
             return Err(format!("created twice, or events before it: {message:?}"));
         }
@@ -139,20 +152,11 @@ impl WatchClient {
             watcher.progress(revision, history);
             return Ok(None);
         }
-        let mut before = Vec::new();
-        let mut events = Vec::new();
-        for mut event in message.events {
-            let stood_there = event.prev_kv.take();
-            let (revision, change) = wire::watched(event);
-            let stood_there = stood_there.map(|pair| wire::pair(&pair));
-            before.push((revision, change.key().clone(), stood_there));
-            events.push((revision, change));
+        if !message.fragment && !watcher.pieces.is_empty() {
+            self.assembled += 1;
         }
-        watcher.next = events.last().map(|(last, _)| last + 1);
-        let messages = &mut history.watchers[watcher.place].messages;
-        messages.push(WatchMessage::Events(events));
-        if watcher.before {
-            messages.push(WatchMessage::Before(before));
+        if let Some(events) = watcher.assemble(message)? {
+            watcher.see(events, history);
         }
         Ok(None)
     }
@@ -176,6 +180,8 @@ fn keys(random: &mut Random) -> Keys {
 impl Watcher {
     fn request(&mut self) -> WatchCreateRequest {
         self.created = false;
+        // What began on a stream that is lost comes again.
+        self.pieces.clear();
         WatchCreateRequest {
             key: self.keys.start.clone(),
             range_end: self.keys.end.clone(),
@@ -184,7 +190,35 @@ impl Watcher {
             watch_id: self.id,
             filters: wire::filters(self.without),
             prev_kv: self.before,
-            ..Default::default()
+            fragment: self.fragment,
+        }
+    }
+
+    /// Takes a message with events, or a piece of one; the events of a whole message.
+    fn assemble(&mut self, message: WatchResponse) -> Result<Option<Vec<Event>>, String> {
+        if message.fragment && !self.fragment {
+            return Err(format!("a piece for who did not ask for it: {message:?}"));
+        }
+        self.pieces.extend(message.events);
+        Ok((!message.fragment).then(|| std::mem::take(&mut self.pieces)))
+    }
+
+    /// Writes down the events of a message.
+    fn see(&mut self, message: Vec<Event>, history: &mut History) {
+        let mut before = Vec::new();
+        let mut events = Vec::new();
+        for mut event in message {
+            let stood_there = event.prev_kv.take();
+            let (revision, change) = wire::watched(event);
+            let stood_there = stood_there.map(|pair| wire::pair(&pair));
+            before.push((revision, change.key().clone(), stood_there));
+            events.push((revision, change));
+        }
+        self.next = events.last().map(|(last, _)| last + 1);
+        let messages = &mut history.watchers[self.place].messages;
+        messages.push(WatchMessage::Events(events));
+        if self.before {
+            messages.push(WatchMessage::Before(before));
         }
     }
 

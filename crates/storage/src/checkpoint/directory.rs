@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::{
-    Listed, MANIFEST_NAME, Manifest, NEXT_MANIFEST_NAME, RECEIVED_MANIFEST_NAME, StateError,
+    Listed, MANIFEST_NAME, Manifest, NEXT_MANIFEST_NAME, RECEIVED_MANIFEST_NAME, RECEIVING_NAME,
+    StateError,
 };
 use crate::segment::{Damage, Segment, SegmentId};
 use crate::vfs::{FILE_MODE, OpenMode, Vfs, VfsFile};
@@ -119,8 +120,8 @@ impl<V: Vfs> Directory<V> {
         }
     }
 
-    /// Removes what an earlier run left behind: every segment file but the listed ones, and
-    /// manifests that never took effect. Call it only once the manifest is known to be the newest.
+    /// Removes what an earlier run left behind: every segment file but the listed ones, manifests that
+    /// never took effect, and what of a leader's state had come. Call it only once the manifest is known to be the newest.
     /// The removals need not be durable: the next start repeats them.
     ///
     /// # Errors
@@ -135,8 +136,8 @@ impl<V: Vfs> Directory<V> {
         for name in names {
             let unlisted = SegmentId::of_file_name(&name)
                 .is_some_and(|id| listed.iter().all(|listed| listed.id != id));
-            let half_done = name == NEXT_MANIFEST_NAME || name == RECEIVED_MANIFEST_NAME;
-            if unlisted || half_done {
+            let half_done = [NEXT_MANIFEST_NAME, RECEIVED_MANIFEST_NAME, RECEIVING_NAME];
+            if unlisted || half_done.contains(&&*name) {
                 self.remove(&self.path.join(&name))?;
                 removed.push(name);
             }

@@ -8,7 +8,9 @@ use kvorum_proto::ids::{ClusterId, LeaseId, MemberId, Moment, Term};
 use kvorum_proto::mvccpb::{Event, KeyValue};
 use prost::Message as _;
 
-use super::super::{Config, Input, MessageKind, Output, Room, StreamId, WatchHub};
+use super::super::{
+    Config, FRAGMENT_OVERHEAD_BYTES, Input, MessageKind, Output, Room, StreamId, WatchHub,
+};
 use crate::{EventBatch, Interval, Store, WriteTxn};
 
 /// A request of the largest size, in bytes: small, so that messages are split early.
@@ -45,7 +47,7 @@ impl World {
         let config = Config {
             cluster: ClusterId(1),
             member: MemberId(2),
-            max_request_bytes: REQUEST_BYTES_MAX,
+            message_bytes_max: REQUEST_BYTES_MAX + FRAGMENT_OVERHEAD_BYTES,
             progress_interval: std::time::Duration::from_secs(100),
             leaderless_max: std::time::Duration::from_secs(3),
             seed: 7,

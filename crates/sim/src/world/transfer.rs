@@ -1,0 +1,571 @@
+//! The state of a member on its way to a follower that fell behind.
+//!
+//! As in the server: the sender makes etcd's database file of the state that it held when consensus asked for it, and sends it
+//! piece by piece; the receiver writes the pieces to a file beside its state, reads that when it is whole, makes durable what
+//! it says, and tells its machines. Between these steps everything else goes on, and everything may fail.
+//!
+//! The connection carries bytes in their order or breaks. A cut delays them, a reset ends it for both sides, so does a process
+//! that ends, and after a power loss nobody hears anything: then silence ends it. One transfer comes in at a time; until it has arrived it
+//! gives way to one of its own term or of a later one.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kvorum_member::apply::{Apply, Digest};
+use kvorum_member::backend::{Backend, BackendError, Encoding, Sizing};
+use kvorum_member::checkpoint::ReceiveError;
+use kvorum_member::core::Input;
+use kvorum_proto::ids::{LogIndex, MemberId, Moment, Term};
+use kvorum_proto::raftpb::Message;
+use kvorum_storage::bolt::Layout;
+use kvorum_storage::checkpoint::RECEIVING_NAME;
+use kvorum_storage::vfs::{FILE_MODE, OpenMode, Vfs as _, VfsFile as _};
+
+use super::node::Place;
+use super::{Event, STATE_DIRECTORY, Weather, World};
+use crate::disk::{Disk, Fault};
+
+/// Pairs that are sized, and bytes that are encoded, in one step.
+const STEP: usize = 1 << 16;
+/// After so long the sender's kernel tries again to get through.
+const RETRANSMISSION: Duration = Duration::from_millis(200);
+/// Longest silence within a transfer, after which the sender or the receiver gives it up.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// After so long a sender whose peer lost its power, with nothing left to send, finds out that nobody is there.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// One connection in so many breaks in the midst of a transfer.
+const BREAKS_ONE_IN: u64 = 10;
+
+/// One transfer in so many meets a fault that is meant for it.
+const STRUCK_ONE_IN: u64 = 3;
+
+/// A transfer by its number.
+pub(super) type TransferId = u64;
+
+/// One transfer, from the sender's side.
+pub(super) struct Transfer {
+    from: Place,
+    to: Place,
+    /// The sender's life.
+    sender: u64,
+    /// The life of the receiver that the connection leads to.
+    receiver: Option<u64>,
+    message: Box<Message>,
+    file: File,
+    /// Bytes that the receiver has written, and when that was last.
+    sent: usize,
+    sent_at: Moment,
+    /// What the sender's state came to.
+    digest: Option<Digest>,
+    /// The connection breaks when so much has been sent, in a thousand.
+    breaks_at: Option<u64>,
+}
+
+/// The file is made when its first piece leaves, of the state as it was.
+enum File {
+    Sized { state: Backend, layout: Layout },
+    Made(Vec<u8>),
+}
+
+/// What a receiver is about.
+pub(super) enum Incoming {
+    /// Pieces come in.
+    Coming {
+        transfer: TransferId,
+        term: Term,
+        /// When it last heard of it.
+        heard: Moment,
+    },
+    /// All is there and is read and made durable.
+    Arrived(Option<Box<Apply>>),
+    /// The machines have it.
+    Installing,
+}
+
+impl World {
+    /// A snapshot leaves for a peer, and whoever sent it will hear what became of it.
+    pub(super) fn send_snapshot(&mut self, from: Place, message: Box<Message>, state: Backend) {
+        let Some(to) = self.place_of(MemberId(message.to())) else {
+            return self.violated("messages are for members", format!("{message:?}"));
+        };
+        let Some(process) = &self.nodes[from].process else {
+            return;
+        };
+        let (sender, index) = (process.boot, state.metadata().index());
+        let apply = process.core.apply();
+        let digest = (apply.applied().0 == index).then(|| apply.digest());
+        let layout = match size(&state) {
+            Ok(layout) => layout,
+            Err(error) => return self.violated("a snapshot can be made", error.to_string()),
+        };
+        self.transfers_begun += 1;
+        let id = self.transfers_begun;
+        let bytes = layout.file_bytes();
+        self.count("snapshots sent");
+        let beside = |it: &Transfer| (it.sender, it.to) == (sender, to);
+        if self.transfers.values().any(beside) {
+            self.count("snapshots sent beside another one to the same member");
+        }
+        self.log.line(self.now, || {
+            format!("member {from} sends snapshot {id} at {index} to member {to}, {bytes} bytes")
+        });
+        let breaks = !self.is_resting && self.network.chance(1, BREAKS_ONE_IN);
+        let transfer = Transfer {
+            from,
+            to,
+            sender,
+            receiver: None,
+            message,
+            file: File::Sized { state, layout },
+            sent: 0,
+            sent_at: self.now,
+            digest,
+            breaks_at: breaks.then(|| self.network.below(1_000)),
+        };
+        self.transfers.insert(id, transfer);
+        let delay = self.travel(from, to) + Duration::from_micros(self.network.between(0, 100_000));
+        self.plan(delay, Event::Piece { transfer: id });
+    }
+
+    /// Who takes part in a transfer and stands still meanwhile.
+    pub(super) fn receiver_of(&self, id: TransferId) -> Option<Place> {
+        self.transfers.get(&id).map(|transfer| transfer.to)
+    }
+
+    /// The next piece is on its way.
+    pub(super) fn piece(&mut self, id: TransferId) {
+        let Some(transfer) = self.transfers.get(&id) else {
+            return;
+        };
+        let (from, to, receiver) = (transfer.from, transfer.to, transfer.receiver);
+        let (sent, sent_at) = (transfer.sent as u64, transfer.sent_at);
+        let breaks_at = transfer.breaks_at;
+        if self.place_of_boot(transfer.sender).is_none() {
+            // Its power is gone, and the receiver waits.
+            self.transfers.remove(&id);
+            return;
+        }
+        let paused_until = self.nodes[from].paused_until;
+        if paused_until > self.now {
+            return self.plan_at(paused_until, Event::Piece { transfer: id });
+        }
+        let there = self.nodes[to].process.as_ref().map(|process| process.boot);
+        let waits_for_power = receiver.is_some() && there.is_none() && !self.nodes[to].is_gone;
+        let is_cut = self.is_cut(from, to) || self.is_cut(to, from);
+        if waits_for_power || (is_cut && receiver.is_some()) {
+            if self.now.since(sent_at) < SILENCE_MAX {
+                return self.plan(RETRANSMISSION, Event::Piece { transfer: id });
+            }
+            self.struck("snapshots given up in silence");
+            return self.end_transfer(id, false);
+        }
+        let leads_nowhere =
+            is_cut || there.is_none() || receiver.is_some_and(|it| there != Some(it));
+        let length = self.transfers[&id].length();
+        let breaks = breaks_at.is_some_and(|at| sent * 1_000 >= at * length);
+        if leads_nowhere || breaks {
+            self.struck("snapshots lost");
+            return self.break_transfer(id);
+        }
+        match receiver {
+            None if !self.claim(id, there) => self.end_transfer(id, false),
+            _ => self.write_piece(id),
+        }
+    }
+
+    /// The receiver takes a transfer in, if its place is free or the one that has it gives way.
+    fn claim(&mut self, id: TransferId, boot: Option<u64>) -> bool {
+        let transfer = self.transfers.get_mut(&id).expect("the caller has it");
+        transfer.receiver = boot;
+        let (from, to) = (transfer.from, transfer.to);
+        let term = Term(transfer.message.term());
+        let sender = self.nodes[from].id;
+        let Some(process) = &mut self.nodes[to].process else {
+            return false;
+        };
+        if process.view.cluster.roster.is_removed(sender) {
+            return false;
+        }
+        let before = match &process.incoming {
+            None => None,
+            Some(Incoming::Coming {
+                transfer, term: of, ..
+            }) if *of <= term => Some(*transfer),
+            Some(_) => {
+                self.count("snapshots refused while another came in");
+                return false;
+            }
+        };
+        process.incoming = Some(Incoming::Coming {
+            transfer: id,
+            term,
+            heard: self.now,
+        });
+        let boot = process.boot;
+        self.plan(SILENCE_MAX, Event::Silence { boot, transfer: id });
+        if let Some(before) = before {
+            self.log.line(self.now, || {
+                format!("member {to}: snapshot {before} gives way to {id}")
+            });
+            self.struck("snapshots that give way to another");
+            self.end_transfer(before, false);
+        }
+        self.disturb_transfer(from, to);
+        true
+    }
+
+    /// A fault of its own for a part of the transfers, which would be over before one comes by chance.
+    fn disturb_transfer(&mut self, from: Place, to: Place) {
+        let spared = self.is_resting || self.mix.weather == Weather::Quiet;
+        if spared || !self.weather.chance(1, STRUCK_ONE_IN) {
+            return;
+        }
+        let faults = [Fault::CrashBefore, Fault::CrashAfter, Fault::Fail];
+        let (fault, call) = (*self.weather.pick(&faults), self.weather.below(60));
+        let delay = Duration::from_micros(self.weather.between(100, 20_000));
+        let place = if self.weather.chance(1, 3) { from } else { to };
+        if !self.strikes(place) {
+            return;
+        }
+        match self.weather.below(4) {
+            3 => {
+                let until = self.now + Duration::from_millis(self.weather.between(2_000, 9_000));
+                self.tell_of_fault(to, "is cut off in the midst of a transfer", "partitions");
+                self.cut(from, to, until);
+                self.cut(to, from, until);
+            }
+            0 => self.plan(delay, Event::Kill { place }),
+            1 => self.plan(delay, Event::LosePower { place }),
+            _ => self.plan_fault(place, self.nodes[place].disk.calls() + call, fault),
+        }
+    }
+
+    fn write_piece(&mut self, id: TransferId) {
+        let bytes_max = self.mix.piece_bytes as usize;
+        let transfer = self.transfers.get_mut(&id).expect("the caller has it");
+        let (from, to, offset) = (transfer.from, transfer.to, transfer.sent);
+        let file = match transfer.make() {
+            Ok(file) => file,
+            Err(error) => return self.violated("a snapshot can be made", error.to_string()),
+        };
+        let end = file.len().min(offset + bytes_max);
+        let written = append(&self.nodes[to].disk, offset as u64, &file[offset..end]);
+        let is_whole = end == file.len();
+        (transfer.sent, transfer.sent_at) = (end, self.now);
+        if let Some(process) = &mut self.nodes[to].process
+            && let Some(Incoming::Coming { heard, .. }) = &mut process.incoming
+        {
+            *heard = self.now;
+        }
+        match written {
+            Ok(()) if is_whole => {
+                self.log.line(self.now, || {
+                    format!("member {to}: snapshot {id} has arrived")
+                });
+                if let Some(process) = &mut self.nodes[to].process {
+                    process.incoming = Some(Incoming::Arrived(None));
+                }
+                self.plan_receiver(id);
+            }
+            Ok(()) => {
+                let (low, high) = self.mix.piece_micros;
+                let pause = Duration::from_micros(self.network.between(low, high));
+                let delay = self.travel(from, to) + pause;
+                self.plan(delay, Event::Piece { transfer: id });
+            }
+            Err(_) if self.nodes[to].disk.is_crashed() => {
+                self.lose_power(to);
+                self.plan(RETRANSMISSION, Event::Piece { transfer: id });
+            }
+            Err(error) => self.refuse(id, &error.to_string()),
+        }
+    }
+
+    /// The receiver goes on with what it has.
+    fn plan_receiver(&mut self, transfer: TransferId) {
+        let (low, high) = self.mix.job_micros;
+        let delay = Duration::from_micros(self.schedule.between(low, high));
+        self.plan(delay, Event::TakeIn { transfer });
+    }
+
+    /// The receiver reads the file, and in a later step makes durable what it says.
+    pub(super) fn take_in(&mut self, id: TransferId) {
+        let Some(transfer) = self.transfers.get(&id) else {
+            return;
+        };
+        let (to, digest) = (transfer.to, transfer.digest);
+        let metadata = transfer.message.snapshot.as_ref();
+        let metadata = metadata.and_then(|snapshot| snapshot.metadata.clone());
+        let named = LogIndex(metadata.unwrap_or_default().index());
+        let node = &mut self.nodes[to];
+        let Some(process) = node.process.as_mut() else {
+            return;
+        };
+        if let Some(Incoming::Arrived(state @ Some(_))) = &mut process.incoming
+            && let Some(state) = state.take()
+        {
+            return self.receive(id, state);
+        }
+        let reads_failed = node.disk.counts().failed_reads;
+        let taken = process.take_in(&node.disk, named);
+        match taken {
+            Ok(None) => {
+                process.incoming = None;
+                self.count("snapshots that came too late");
+                self.clear_away(to);
+                self.end_transfer(id, true);
+            }
+            Ok(Some(state)) if digest.is_some_and(|sent| sent != state.digest()) => {
+                let story = format!("member {to} read another state at {named:?}");
+                self.violated("a snapshot is what its sender held", story);
+            }
+            Ok(Some(state)) => {
+                process.incoming = Some(Incoming::Arrived(Some(Box::new(state))));
+                self.plan_receiver(id);
+            }
+            Err(error) => {
+                let is_sound = node.disk.counts().failed_reads == reads_failed;
+                self.not_received(id, &error, is_sound);
+            }
+        }
+    }
+
+    fn receive(&mut self, id: TransferId, mut state: Box<Apply>) {
+        let transfer = &self.transfers[&id];
+        let (to, message) = (transfer.to, transfer.message.clone());
+        let Some(process) = &mut self.nodes[to].process else {
+            return;
+        };
+        match process.receive(&mut state) {
+            Ok(is_new) => {
+                process.incoming = is_new.then_some(Incoming::Installing);
+                if is_new {
+                    process.core.input(Input::Snapshot { message, state });
+                } else {
+                    self.count("snapshots that came too late");
+                }
+                self.clear_away(to);
+                self.end_transfer(id, true);
+            }
+            Err(error) => self.not_received(id, &error, true),
+        }
+    }
+
+    /// A whole file was not taken: the disk must be at fault.
+    fn not_received(&mut self, id: TransferId, error: &ReceiveError, is_sound: bool) {
+        let to = self.transfers[&id].to;
+        match error {
+            _ if self.nodes[to].disk.is_crashed() => self.lose_power(to),
+            ReceiveError::State(_) => {
+                self.note_disk(to);
+                self.count("processes stopped by a failed job");
+                self.kill(to);
+            }
+            error if is_sound => {
+                let story = format!("member {to}: {error}");
+                self.violated("a snapshot that arrived can be read", story);
+            }
+            error => self.refuse(id, &error.to_string()),
+        }
+    }
+
+    /// The receiver says no and forgets what it has.
+    fn refuse(&mut self, id: TransferId, why: &str) {
+        let to = self.transfers[&id].to;
+        self.log.line(self.now, || {
+            format!("member {to} refuses snapshot {id}: {why}")
+        });
+        self.note_disk(to);
+        self.count("snapshots that the disk refused");
+        if let Some(process) = &mut self.nodes[to].process {
+            process.incoming = None;
+        }
+        self.end_transfer(id, false);
+        self.clear_away(to);
+    }
+
+    /// Removes what was received.
+    fn clear_away(&mut self, place: Place) {
+        // As in the server: it may fail, and nothing depends on it.
+        let _ = self.nodes[place].disk.remove(&receiving());
+        if self.nodes[place].disk.is_crashed() {
+            self.lose_power(place);
+        }
+    }
+
+    /// The sender hears how it ended.
+    fn end_transfer(&mut self, id: TransferId, received: bool) {
+        let Some(transfer) = self.transfers.remove(&id) else {
+            return;
+        };
+        let (from, to) = (transfer.to, transfer.from);
+        let delay = self.travel(from, to) + self.cut_for(from, to);
+        let (boot, peer) = (transfer.sender, self.nodes[transfer.to].id);
+        self.plan(
+            delay,
+            Event::SnapshotSent {
+                boot,
+                peer,
+                received,
+            },
+        );
+    }
+
+    /// The connection breaks: both sides hear of it, if they are there.
+    fn break_transfer(&mut self, id: TransferId) {
+        let Some(transfer) = self.transfers.get(&id) else {
+            return;
+        };
+        let (from, to, receiver) = (transfer.from, transfer.to, transfer.receiver);
+        self.end_transfer(id, false);
+        if let Some(boot) = receiver {
+            let delay = self.travel(from, to) + self.cut_for(from, to);
+            self.plan(delay, Event::TransferBroken { boot, transfer: id });
+        }
+    }
+
+    /// The receiver hears that the connection broke.
+    pub(super) fn transfer_broken(&mut self, boot: u64, id: TransferId) {
+        let Some(place) = self.place_of_boot(boot) else {
+            return;
+        };
+        if let Some(process) = &mut self.nodes[place].process
+            && matches!(process.incoming, Some(Incoming::Coming { transfer, .. }) if transfer == id)
+        {
+            process.incoming = None;
+            self.clear_away(place);
+        }
+    }
+
+    /// The receiver looks whether anything has come.
+    pub(super) fn silence(&mut self, boot: u64, id: TransferId) {
+        let process = self.process_of(boot);
+        let Some(Incoming::Coming {
+            transfer, heard, ..
+        }) = process.and_then(|process| process.incoming.as_ref())
+        else {
+            return;
+        };
+        if *transfer != id {
+            return;
+        }
+        let until = *heard + SILENCE_MAX;
+        if until > self.now {
+            return self.plan_at(until, Event::Silence { boot, transfer: id });
+        }
+        self.struck("snapshots given up in silence");
+        self.transfer_broken(boot, id);
+        self.end_transfer(id, false);
+    }
+
+    /// All connections of a process break. What has arrived goes its way, if its receiver lives.
+    pub(super) fn break_transfers(&mut self, of: Place) {
+        let mut broken = self.transfers_of(of);
+        broken.retain(|id| self.transfers[id].to == of || !self.has_arrived(*id));
+        for id in broken {
+            self.struck("snapshots lost");
+            self.break_transfer(id);
+        }
+    }
+
+    /// The power of a member is gone: who has sent everything to it and waits for its answer finds out late.
+    pub(super) fn forget_transfers(&mut self, of: Place) {
+        for id in self.transfers_of(of) {
+            let transfer = &self.transfers[&id];
+            if transfer.to == of && self.has_arrived(id) {
+                let (boot, peer) = (transfer.sender, self.nodes[of].id);
+                self.transfers.remove(&id);
+                let received = false;
+                self.plan(
+                    KEEPALIVE,
+                    Event::SnapshotSent {
+                        boot,
+                        peer,
+                        received,
+                    },
+                );
+            }
+        }
+    }
+
+    /// Whether a member sends a snapshot at this moment.
+    pub(super) fn sends_a_snapshot(&self, boot: u64) -> bool {
+        let mut transfers = self.transfers.values();
+        transfers.any(|transfer| transfer.sender == boot && transfer.sent > 0)
+    }
+
+    fn transfers_of(&self, place: Place) -> Vec<TransferId> {
+        let of = |transfer: &Transfer| transfer.from == place || transfer.to == place;
+        let transfers = self.transfers.iter();
+        transfers
+            .filter(|(_, transfer)| of(transfer))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    fn has_arrived(&self, id: TransferId) -> bool {
+        let transfer = &self.transfers[&id];
+        matches!(&transfer.file, File::Made(bytes) if bytes.len() == transfer.sent)
+    }
+
+    /// How long nothing gets through.
+    fn cut_for(&self, from: Place, to: Place) -> Duration {
+        let until = self.cuts.get(&(from, to)).copied().unwrap_or_default();
+        until.since(self.now)
+    }
+}
+
+impl Transfer {
+    fn length(&self) -> u64 {
+        match &self.file {
+            File::Sized { layout, .. } => layout.file_bytes(),
+            File::Made(bytes) => bytes.len() as u64,
+        }
+    }
+
+    /// The file, made when it is needed first.
+    fn make(&mut self) -> Result<&[u8], BackendError> {
+        if let File::Sized { state, layout } = &self.file {
+            self.file = File::Made(encode(state, *layout)?);
+        }
+        match &self.file {
+            File::Made(bytes) => Ok(bytes),
+            File::Sized { .. } => Ok(&[]),
+        }
+    }
+}
+
+fn size(state: &Backend) -> Result<Layout, BackendError> {
+    let mut sizing = Sizing::new(state);
+    while sizing.step(STEP)? {}
+    Ok(sizing.finish()?)
+}
+
+fn encode(state: &Backend, layout: Layout) -> Result<Vec<u8>, BackendError> {
+    let mut bytes = Vec::new();
+    let mut encoding = Encoding::new(state, layout)?;
+    while let Some(blob) = encoding.blob(STEP)? {
+        bytes.extend_from_slice(&blob);
+    }
+    Ok(bytes)
+}
+
+/// The file that a snapshot is received into.
+pub(super) fn receiving() -> PathBuf {
+    Path::new(STATE_DIRECTORY).join(RECEIVING_NAME)
+}
+
+fn append(disk: &Disk, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    let path = receiving();
+    let mode = match offset {
+        0 => {
+            if disk.exists(&path)? {
+                disk.remove(&path)?;
+            }
+            OpenMode::CreateNew { mode: FILE_MODE }
+        }
+        _ => OpenMode::ReadWrite,
+    };
+    disk.open(&path, mode)?.write_at(offset, bytes)
+}
