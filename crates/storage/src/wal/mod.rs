@@ -219,7 +219,7 @@ pub fn open<V: Vfs>(vfs: &V, directory: &Path, options: Options) -> Result<Opene
         return Err(WalError::Locked { file: path });
     }
 
-    let (replay, tail, bytes) = replay_all(vfs, directory, &segments)?;
+    let (replay, tail, bytes) = replay_needed(vfs, directory, &segments)?;
     let recovered = finish(replay, &path, tail.offset)?;
     remove_spares(vfs, directory)?;
     let repair = match tail.torn {
@@ -273,7 +273,7 @@ pub fn open<V: Vfs>(vfs: &V, directory: &Path, options: Options) -> Result<Opene
 /// [`WalError::Missing`], [`WalError::Damaged`], [`WalError::SequenceGap`], [`WalError::Disk`].
 pub fn read(vfs: &impl Vfs, directory: &Path) -> Result<Recovered, WalError> {
     let segments = list_segments(vfs, directory)?;
-    let (replay, tail, _) = replay_all(vfs, directory, &segments)?;
+    let (replay, tail, _) = replay_needed(vfs, directory, &segments)?;
     let path = directory.join(segments[segments.len() - 1].to_string());
     finish(replay, &path, tail.offset)
 }
@@ -362,7 +362,27 @@ fn lock(file: &mut impl VfsFile, path: &Path) -> Result<(), WalError> {
 }
 
 /// Reads all files in order; gives also the bytes of the last one.
-fn replay_all(
+/// Reads as few of the last files as hold the newest snapshot record that counts and all that comes behind it; what is
+/// older lies there for peers and for `--force-new-cluster` of other programs, and a start has no use for it.
+fn replay_needed(
+    vfs: &impl Vfs,
+    directory: &Path,
+    segments: &[SegmentName],
+) -> Result<(Replay, replay::Tail, Vec<u8>), WalError> {
+    let mut count = 1;
+    loop {
+        let needed = &segments[segments.len().saturating_sub(count)..];
+        let replayed = replay_files(vfs, directory, needed)?;
+        let is_whole = needed.len() == segments.len();
+        if is_whole || replayed.0.needs_nothing_before(needed[0].first_index) {
+            return Ok(replayed);
+        }
+        // Twice as many: in all no more than twice of what is needed is read.
+        count *= 2;
+    }
+}
+
+fn replay_files(
     vfs: &impl Vfs,
     directory: &Path,
     segments: &[SegmentName],

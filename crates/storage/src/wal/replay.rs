@@ -319,6 +319,15 @@ impl Replay {
         self.first += needless;
     }
 
+    /// Whether the files that were read say all that the log says, when the first of them was begun at this index.
+    ///
+    /// The entry that the snapshot stands for has to be among them: whether what comes behind goes on from a snapshot of
+    /// a leader shows by its term.
+    pub(super) fn needs_nothing_before(&self, first_index: LogIndex) -> bool {
+        let start = self.start.as_ref().and_then(|start| start.index);
+        start.is_some_and(|start| start >= first_index.0)
+    }
+
     /// What the log says, all files read.
     pub(super) fn finish(self) -> Result<Recovered, Damage> {
         let metadata = self.metadata.ok_or(Damage::Head)?;

@@ -147,6 +147,37 @@ fn received_snapshot_ends_the_log_at_its_index() {
     assert_eq!(first, [0, 2, 3]);
 }
 
+#[test]
+fn only_files_that_a_start_needs_are_read() {
+    for with_snapshot in [false, true] {
+        let disk = CrashDisk::new();
+        let mut history = History::create(&disk, 7).unwrap();
+        while history.counts().cuts < 4 {
+            history.append_entries(1, 300);
+            history.commit_all();
+            history.run_all().unwrap();
+        }
+        if with_snapshot {
+            history.snapshot();
+        }
+        history.append_entries(3, 10);
+        history.run_all().unwrap();
+        drop(history);
+        let directory = Path::new("/wal");
+        let whole = read(&disk, directory).unwrap();
+        let start = LogIndex(whole.snapshot.index.unwrap_or(0));
+        let files = list_segments(&disk, directory).unwrap();
+        assert_eq!(start >= files[1].first_index, with_snapshot);
+        disk.put(&directory.join(files[0].to_string()), b"rubbish");
+        let found = read(&disk, directory);
+        if with_snapshot {
+            assert_eq!(found.unwrap(), whole);
+        } else {
+            assert!(matches!(found, Err(WalError::Damaged { .. })));
+        }
+    }
+}
+
 /// Runs the jobs that the log asks for until there are none.
 fn run_jobs(opened: &mut Opened<CrashDisk>) {
     while let Some(output) = opened.log.take_output() {
