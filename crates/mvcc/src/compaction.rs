@@ -169,6 +169,12 @@ impl Store {
         !self.passes.is_empty()
     }
 
+    /// Whether a compaction has yet to find out in which segments something dies.
+    pub(crate) fn is_marking(&self) -> bool {
+        let marks = |pass: &Pass| matches!(pass.stage, Stage::Mark { .. });
+        self.passes.iter().any(marks)
+    }
+
     /// Gives back the bytes that are no longer in use.
     pub fn defragment(&mut self) {
         self.view.sizes.defragment();

@@ -308,9 +308,9 @@ impl KeptHashes {
         .transpose()
     }
 
-    /// The hashes as they are written down; `None` while a compaction has not finished its own.
-    pub(crate) fn known(&self) -> Option<Vec<HashKv>> {
-        let known = self.0.iter().map(|kept| match kept {
+    /// The hashes as they are written down: without those that are still being made.
+    pub(crate) fn known(&self) -> Vec<HashKv> {
+        let known = self.0.iter().filter_map(|kept| match kept {
             KeptHash::Known(hash) => Some(*hash),
             KeptHash::Pending { .. } => None,
         });

@@ -2,7 +2,9 @@
 //!
 //! An image names the segments of the history and says what does not follow from them. It is taken
 //! between two requests, and is of use once its segments are written. A compaction that is still
-//! removing counts as done: the store that comes of the image never knew what was to be removed.
+//! under way counts as done: the store that comes of the image never knew what was to be removed. Only
+//! the hash that such a compaction has not finished is missing there, as all of them are in etcd after a
+//! start.
 //!
 //! To restore a store, no record is read: the index is built from the key tables of the segments,
 //! which are merged in key order, and straight into full leaves.
@@ -82,22 +84,25 @@ pub enum RestoreError {
 }
 
 impl Store {
-    /// Seals the active run and writes down the store as it is now. `None` while a compaction has
-    /// not made its hash, which ends by itself after some [`Store::compact_step`]s. The image is of
-    /// use when [`Store::are_written`] says so of its segments. Not inside a transaction.
-    pub fn image(&mut self) -> Option<StoreImage> {
-        let hashes = self.view.hashes.known()?;
+    /// Seals the active run and writes down the store as it is now. The image is of use when
+    /// [`Store::are_written`] says so of its segments. Not inside a transaction.
+    pub fn image(&mut self) -> StoreImage {
         self.seal();
-        let sections = self.segments.sections();
-        Some(StoreImage {
+        // Before a compaction has looked at everything new, nobody knows in which segments something died.
+        let sections = if self.is_marking() {
+            Vec::new()
+        } else {
+            self.segments.sections()
+        };
+        StoreImage {
             current_revision: self.view.current,
             compact_revision: self.view.compacted,
             sizes: self.view.sizes,
-            hashes,
+            hashes: self.view.hashes.known(),
             segments: self.view.log.segments().map(|(id, _)| id).collect(),
             sections,
             next_segment: SegmentId(self.segments.next_id),
-        })
+        }
     }
 
     /// The store of which an image was taken, over the segments that it names, in their order.

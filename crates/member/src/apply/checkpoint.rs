@@ -60,22 +60,21 @@ impl Apply {
         &mut self.state.store
     }
 
-    /// Takes the state as it is now for a checkpoint. None while a compaction has not made its
-    /// hash.
-    pub(crate) fn seal(&mut self) -> Option<Sealed> {
-        let image = self.state.store.image()?;
+    /// Takes the state as it is now for a checkpoint.
+    pub(crate) fn seal(&mut self) -> Sealed {
+        let image = self.state.store.image();
         let backend = Backend::new(self);
         let metadata = backend.metadata();
         self.effects
             .push_back(Effect::Published(self.state.read_view()));
-        Some(Sealed {
+        Sealed {
             index: self.state.applied,
             term: self.state.term,
             conf_state: metadata.conf_state.unwrap_or_default(),
             body: encode_body(&backend, &image),
             segments: image.segments,
             next_segment: image.next_segment,
-        })
+        }
     }
 
     /// A segment is written: readers let go of what was in memory.

@@ -174,13 +174,11 @@ pub fn receive<V: Vfs>(executor: &Executor<V>, state: &mut Apply) -> Result<bool
 }
 
 fn seal(state: &mut Apply) -> Sealed {
-    loop {
-        if let Some(sealed) = state.seal() {
-            return sealed;
-        }
+    while state.compaction_pending() {
         let records_max = STEP_RECORDS;
         state.input(apply::Input::CompactStep { records_max });
     }
+    state.seal()
 }
 
 fn first_number(index: u64) -> SegmentId {

@@ -30,7 +30,7 @@ impl Core {
         self.checkpoints.ask();
     }
 
-    /// None is made during a replay, nor while a compaction removes: its result is part of the state.
+    /// None is made during a replay.
     pub(super) fn checkpoint_is_due(&self, now: Moment) -> bool {
         self.may_checkpoint() && self.checkpoints.is_due(self.apply.applied(), now)
     }
@@ -41,16 +41,15 @@ impl Core {
     }
 
     fn may_checkpoint(&self) -> bool {
-        self.replay().is_none() && !self.apply.compaction_pending()
+        self.replay().is_none()
     }
 
     pub(super) fn step_checkpoint(&mut self, now: Moment) {
         while let Some(done) = self.queues.state_done.pop_front() {
             self.state_done(done);
         }
-        if self.checkpoint_is_due(now)
-            && let Some(sealed) = self.apply.seal()
-        {
+        if self.checkpoint_is_due(now) {
+            let sealed = self.apply.seal();
             self.checkpoints.begin(sealed, now);
         }
         if let Some(manifest) = self.checkpoints.take_manifest() {

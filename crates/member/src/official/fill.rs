@@ -53,16 +53,12 @@ impl<V: Vfs> Files<V> {
 
     /// Makes a checkpoint of the state as it is.
     pub(super) fn checkpoint(&mut self, apply: &mut Apply) -> Result<(), StateError> {
-        let sealed = loop {
-            while apply.compaction_pending() {
-                apply.input(Input::CompactStep {
-                    records_max: COMPACT_RECORDS,
-                });
-            }
-            if let Some(sealed) = apply.seal() {
-                break sealed;
-            }
-        };
+        while apply.compaction_pending() {
+            apply.input(Input::CompactStep {
+                records_max: COMPACT_RECORDS,
+            });
+        }
+        let sealed = apply.seal();
         self.write(apply.store_mut())?;
         while apply.take_effect().is_some() {}
         let listed = sealed.segments.iter().filter_map(|id| self.listed.get(id));

@@ -431,8 +431,15 @@ impl World {
             }
             return;
         }
-        self.disk.begun = self.store.image();
+        self.take_image();
+    }
+
+    fn take_image(&mut self) {
+        let image = self.store.image();
         self.begun = self.model.clone();
+        // A hash that is still being made is lost with a crash.
+        self.begun.hashes.retain(|hash| image.hashes.contains(hash));
+        self.disk.begun = Some(image);
     }
 
     fn crash(&mut self) {
@@ -463,8 +470,7 @@ proptest! {
             world.store.check_invariants();
         }
         world.views.push((world.store.view(), world.model.clone()));
-        world.disk.begun = world.store.image();
-        world.begun = world.model.clone();
+        world.take_image();
         world.disk.finish(&mut world.store);
         world.checkpoint();
         world.crash();
