@@ -256,6 +256,15 @@ impl Record {
         self.0.encoded.slice(..self.stored().len())
     }
 
+    /// What [`Outline::of`] its bytes gives.
+    pub(crate) fn outline(&self) -> Outline<'_> {
+        Outline {
+            key: self.key(),
+            is_tombstone: self.is_tombstone(),
+            stored_bytes: self.stored().len(),
+        }
+    }
+
     /// The pair as a message; key and value share the record's buffer.
     pub fn to_key_value(&self) -> KeyValue {
         KeyValue {
@@ -282,6 +291,51 @@ impl fmt::Debug for Record {
             )?;
         }
         Ok(())
+    }
+}
+
+/// What an encoded record says of itself at its front.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outline<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) is_tombstone: bool,
+    /// Length of [`Record::stored`].
+    pub(crate) stored_bytes: usize,
+}
+
+impl<'a> Outline<'a> {
+    /// Of the bytes that [`Record::encoded`] gave; `None` when they cannot have been.
+    pub(crate) fn of(encoded: &'a [u8]) -> Option<Self> {
+        let mut rest = encoded;
+        if rest.is_empty() {
+            return Some(Outline {
+                key: &[],
+                is_tombstone: false,
+                stored_bytes: 0,
+            });
+        }
+        if decode_key(&mut rest).ok()? != (field::KEY, WireType::LengthDelimited) {
+            return None;
+        }
+        let length = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
+        let (key, mut rest) = rest.split_at_checked(length)?;
+        let key_end = encoded.len() - rest.len();
+        // Numbers come in the order of their fields, and only a pair has a version.
+        let mut is_tombstone = true;
+        while is_tombstone && rest.has_remaining() {
+            let (number, wire) = decode_key(&mut rest).ok()?;
+            if wire != WireType::Varint || number > field::VERSION {
+                return None;
+            }
+            decode_varint(&mut rest).ok()?;
+            is_tombstone = number != field::VERSION;
+        }
+        let stored_bytes = if is_tombstone { key_end } else { encoded.len() };
+        Some(Outline {
+            key,
+            is_tombstone,
+            stored_bytes,
+        })
     }
 }
 
@@ -333,6 +387,10 @@ mod tests {
         Revision { main, sub: 3 }
     }
 
+    fn check_outline(record: &Record) {
+        assert_eq!(Outline::of(record.encoded()), Some(record.outline()));
+    }
+
     #[test]
     fn bytes_are_those_of_the_message() {
         for (key, value, lease) in [
@@ -358,6 +416,7 @@ mod tests {
             }
             let read = Record::decode(record.mod_revision(), record.encoded().clone());
             assert_eq!(read.as_ref(), Some(&record));
+            check_outline(&record);
             let elsewhere = at(1301);
             assert_eq!(Record::decode(elsewhere, record.encoded().clone()), None);
             let cut = record.encoded().slice(..record.encoded().len() - 1);
@@ -380,6 +439,7 @@ mod tests {
         assert_eq!(record.encoded().as_ref(), seen.encode_to_vec());
         assert_eq!(record.to_key_value(), seen);
         assert!(record.is_tombstone());
+        check_outline(&record);
         let read = Record::decode(record.mod_revision(), record.encoded().clone());
         assert_eq!(read, Some(record));
     }
@@ -389,6 +449,7 @@ mod tests {
         let record = Record::raising(at(9));
         assert_eq!((record.stored(), record.key()), (&b""[..], &b""[..]));
         assert!(!record.is_tombstone());
+        check_outline(&record);
         assert_eq!(Record::decode(at(9), Bytes::new()), Some(record));
     }
 

@@ -30,6 +30,17 @@ pub struct View {
     pub(crate) sizes: Sizes,
 }
 
+/// Place and length of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Where in the history the change was made.
+    pub mod_revision: Revision,
+    /// Whether it is a delete.
+    pub is_tombstone: bool,
+    /// Length of [`Record::stored`].
+    pub stored_bytes: usize,
+}
+
 /// How much history one call returns. A revision is never split, so the last one may go over.
 #[derive(Clone, Copy, Debug)]
 pub struct HistoryBounds {
@@ -262,6 +273,23 @@ impl View {
     /// fail to be read when its file is damaged.
     pub fn records(&self) -> impl Iterator<Item = Result<Record, Damage>> {
         self.records_from(Revision::default())
+    }
+
+    /// Place and length of every record that exists, in revision order. What lies in files is not compared with
+    /// its checksum, so this may be wrong where [`View::records`] meets damage.
+    pub fn extents(&self) -> impl Iterator<Item = Result<Extent, Damage>> {
+        self.log.outlines().filter_map(move |outline| {
+            let (at, outline) = match outline {
+                Ok(outline) => outline,
+                Err(damage) => return Some(Err(damage)),
+            };
+            let exists = self.index.keeps_outlined(at, &outline, self.compacted);
+            exists.then_some(Ok(Extent {
+                mod_revision: at,
+                is_tombstone: outline.is_tombstone,
+                stored_bytes: outline.stored_bytes,
+            }))
+        })
     }
 
     fn records_from(&self, start: Revision) -> impl Iterator<Item = Result<Record, Damage>> {

@@ -8,9 +8,10 @@ use kvorum_storage::bolt::{Layout, Sizer, WriteError, Writer};
 use kvorum_storage::segment::Damage;
 use thiserror::Error;
 
-use super::{Backend, Item};
+use super::{Backend, Item, Length};
 
 type Items<'a> = Box<dyn Iterator<Item = Result<Item, Damage>> + Send + 'a>;
+type Lengths<'a> = Box<dyn Iterator<Item = Result<Length, Damage>> + Send + 'a>;
 
 /// Why no file can be made.
 #[derive(Debug, Error)]
@@ -25,7 +26,7 @@ pub enum BackendError {
 
 /// The first walk: where everything will lie.
 pub struct Sizing<'a> {
-    items: Items<'a>,
+    lengths: Lengths<'a>,
     sizer: Sizer,
 }
 
@@ -33,21 +34,21 @@ impl<'a> Sizing<'a> {
     /// Before its first step.
     pub fn new(backend: &'a Backend) -> Self {
         Self {
-            items: Box::new(backend.items()),
+            lengths: Box::new(backend.lengths()),
             sizer: Sizer::new(),
         }
     }
 
-    /// Looks at up to `items_max` pairs. False when none is left, and the layout can be had.
+    /// Looks at the lengths of up to `items_max` pairs. False when none is left, and the layout can be had.
     ///
     /// # Errors
     ///
     /// [`BackendError`] when a pair does not fit the format or cannot be read.
     pub fn step(&mut self, items_max: usize) -> Result<bool, BackendError> {
         for _ in 0..items_max {
-            match self.items.next().transpose()? {
-                Some(Item::Bucket(name)) => self.sizer.bucket(name)?,
-                Some(Item::Pair { key, value }) => self.sizer.pair(key.len(), value.len())?,
+            match self.lengths.next().transpose()? {
+                Some(Length::Bucket(name)) => self.sizer.bucket(name)?,
+                Some(Length::Pair { key, value }) => self.sizer.pair(key, value)?,
                 None => return Ok(false),
             }
         }

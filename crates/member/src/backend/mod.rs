@@ -39,6 +39,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use kvorum_mvcc::Revision;
 use kvorum_proto::etcdserverpb::AlarmType;
 use kvorum_proto::ids::LeaseId;
 use kvorum_proto::{leasepb, raftpb};
@@ -89,6 +90,27 @@ pub enum Item {
         /// May be empty.
         value: Bytes,
     },
+}
+
+/// How long what comes next in a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Length {
+    /// A bucket begins, as [`Item::Bucket`].
+    Bucket(&'static [u8]),
+    /// Bytes of a pair, as [`Item::Pair`].
+    Pair { key: usize, value: usize },
+}
+
+impl Length {
+    fn of(item: &Item) -> Self {
+        match item {
+            Item::Bucket(name) => Length::Bucket(name),
+            Item::Pair { key, value } => Length::Pair {
+                key: key.len(),
+                value: value.len(),
+            },
+        }
+    }
 }
 
 impl Backend {
@@ -147,6 +169,28 @@ impl Backend {
             .map(Ok)
             .chain(self.changes())
             .chain(self.behind_keys().map(Ok))
+    }
+
+    /// How long each of them is. The records are not compared with their checksums, so the lengths may be wrong
+    /// where the items themselves meet damage.
+    pub(crate) fn lengths(&self) -> impl Iterator<Item = Result<Length, Damage>> + Send {
+        let around = |item: Item| Ok(Length::of(&item));
+        self.before_keys()
+            .chain(bucket(schema::KEY, []))
+            .map(around)
+            .chain(self.lengths_of_changes())
+            .chain(self.behind_keys().map(around))
+    }
+
+    fn lengths_of_changes(&self) -> impl Iterator<Item = Result<Length, Damage>> + Send {
+        self.view.keys.extents().map(|extent| {
+            let extent = extent?;
+            let key = revision_key(extent.mod_revision, extent.is_tombstone);
+            Ok(Length::Pair {
+                key: key.encoded_bytes(),
+                value: extent.stored_bytes,
+            })
+        })
     }
 
     /// The same without the bucket of the keys.
@@ -210,12 +254,7 @@ impl Backend {
     fn changes(&self) -> impl Iterator<Item = Result<Item, Damage>> + Send {
         self.view.keys.records().map(|record| {
             let record = record?;
-            let revision = record.mod_revision();
-            let key = RevisionKey {
-                main: revision.main,
-                sub: revision.sub,
-                tombstone: record.is_tombstone(),
-            };
+            let key = revision_key(record.mod_revision(), record.is_tombstone());
             Ok(Item::Pair {
                 key: key.encode(),
                 value: record.stored_bytes(),
@@ -303,6 +342,14 @@ struct RunningDowngrade<'a> {
 fn json(value: &impl Serialize) -> Vec<u8> {
     // A struct of strings and numbers has no way to fail.
     serde_json::to_vec(value).expect("numbers and texts always have a JSON form")
+}
+
+fn revision_key(at: Revision, tombstone: bool) -> RevisionKey {
+    RevisionKey {
+        main: at.main,
+        sub: at.sub,
+        tombstone,
+    }
 }
 
 fn id_of(member: &Member) -> u64 {

@@ -10,6 +10,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::btree::{Tree, Weigh};
+use crate::record::Outline;
 use crate::{Change, Interval, Record, Revision};
 pub(crate) use history::History;
 
@@ -41,9 +42,18 @@ impl KeyIndex {
     /// Whether a record of the log still exists in a store compacted at `compacted`. A record of
     /// which the index knows nothing was removed by a compaction before.
     pub(crate) fn keeps(&self, record: &Record, compacted: i64) -> bool {
-        let at = record.mod_revision();
-        let kept = |history: &History| history.keeps(at, record.is_tombstone(), compacted);
-        at.main > compacted || self.history(record.key()).is_some_and(kept)
+        self.keeps_outlined(record.mod_revision(), &record.outline(), compacted)
+    }
+
+    /// The same for a record of which no more is known.
+    pub(crate) fn keeps_outlined(
+        &self,
+        at: Revision,
+        outline: &Outline<'_>,
+        compacted: i64,
+    ) -> bool {
+        let kept = |history: &History| history.keeps(at, outline.is_tombstone, compacted);
+        at.main > compacted || self.history(outline.key).is_some_and(kept)
     }
 
     /// Whether a change of a key has not been forgotten.

@@ -20,8 +20,9 @@ use std::sync::Arc;
 
 use kvorum_storage::segment::{Damage, Segment, SegmentId};
 
+use crate::record::Outline;
 use crate::{Change, Record, Revision};
-use run::{Held, RunIter, Sealed};
+use run::{Held, OutlineIter, RunIter, Sealed};
 pub(crate) use run::{Records, entry};
 
 /// What files have taken the place of. To drop it frees the memory, if no view holds it any more: that
@@ -88,6 +89,14 @@ impl RecordLog {
         sealed
             .flat_map(move |sealed| sealed.from(start))
             .chain(RunIter::of_records(&self.active, start))
+    }
+
+    /// Place and outline of every record, ascending. Nothing is compared with its checksum.
+    pub(crate) fn outlines(
+        &self,
+    ) -> impl Iterator<Item = Result<(Revision, Outline<'_>), Damage>> + '_ {
+        let sealed = self.sealed.iter().flat_map(OutlineIter::of_run);
+        sealed.chain(OutlineIter::of_records(&self.active))
     }
 
     /// Number of records above a store revision.

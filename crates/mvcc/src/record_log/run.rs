@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kvorum_storage::segment::{Damage, Entry, Fault, Segment, SegmentId, Stored};
 
 use crate::btree::{Iter, Tree, Weigh};
+use crate::record::Outline;
 use crate::{Change, Record, Revision};
 
 /// A record with what it took the place of.
@@ -151,6 +152,51 @@ pub(crate) fn entry(logged: &Logged) -> Entry<'_> {
         stored_bytes: record.stored().len() as u32,
         frees_bytes: logged.frees_bytes,
         encoded: record.encoded(),
+    }
+}
+
+/// The outlines of the records of one run, ascending. Those in a file are not compared with their checksums.
+#[derive(Debug)]
+pub(super) enum OutlineIter<'a> {
+    Memory(Iter<'a, Revision, Logged>),
+    File { segment: &'a Segment, row: usize },
+}
+
+impl<'a> OutlineIter<'a> {
+    pub(super) fn of_run(run: &'a Sealed) -> Self {
+        match &run.held {
+            Held::Memory(records) => OutlineIter::of_records(records),
+            Held::File(segment) => OutlineIter::File { segment, row: 0 },
+        }
+    }
+
+    pub(super) fn of_records(records: &'a Records) -> Self {
+        OutlineIter::Memory(records.ascend(Bound::<&Revision>::Unbounded))
+    }
+}
+
+impl<'a> Iterator for OutlineIter<'a> {
+    type Item = Result<(Revision, Outline<'a>), Damage>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            OutlineIter::Memory(records) => {
+                let (at, logged) = records.next()?;
+                Some(Ok((*at, logged.record.outline())))
+            }
+            OutlineIter::File { segment, row } => {
+                if *row == segment.changes() {
+                    return None;
+                }
+                *row += 1;
+                let read = segment.unchecked(*row - 1);
+                Some(read.and_then(|(place, encoded)| {
+                    let at = place.into();
+                    let outline = Outline::of(encoded).ok_or_else(|| malformed(segment, at))?;
+                    Ok((at, outline))
+                }))
+            }
+        }
     }
 }
 

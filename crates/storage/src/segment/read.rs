@@ -233,6 +233,27 @@ impl Segment {
         })
     }
 
+    /// A change by its number, from 0, without comparing it with its checksum: only for what is found out to be wrong
+    /// later if it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Damage`] when it cannot be read.
+    ///
+    /// # Panics
+    ///
+    /// When there are not so many changes.
+    pub fn unchecked(&self, row: usize) -> Result<(Place, &[u8]), Damage> {
+        let place = self.place(row);
+        let mut rest = self.frame(row)?.split_at(CHECKSUM_BYTES).1;
+        let frees_bytes = decode_varint(&mut rest);
+        frees_bytes.map_err(|_| {
+            let Place { main, sub } = place;
+            self.damage(self.frame_offset(row), Fault::Frame { main, sub })
+        })?;
+        Ok((place, rest))
+    }
+
     /// The changes from a place on, ascending.
     ///
     /// A damaged row of the table could mislead the search, and changes would be missing. It would end
