@@ -15,6 +15,7 @@ use tracing::{debug, error};
 
 use super::Member;
 use super::pace::{Latency, Pace};
+use super::priority::lower_priority;
 use super::state_disk::chain;
 
 /// How much is read in one step.
@@ -47,6 +48,7 @@ impl Scrubber {
     }
 
     fn run(self) {
+        lower_priority();
         let directory = Directory::new(OsVfs::default(), self.directory.clone());
         let mut scrub = Scrub::default();
         let mut pace = Pace::new(self.latency.clone(), BYTES_PER_SECOND_MAX);

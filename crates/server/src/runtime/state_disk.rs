@@ -19,6 +19,7 @@ use kvorum_storage::vfs::Vfs;
 use super::core_thread::Command;
 use super::disk::Load;
 use super::pace::{Latency, Pace, time_for};
+use super::priority::lower_priority;
 use crate::metrics::Metrics;
 
 /// Bytes per second that a checkpoint may write while the log has work for the disk and no other job of the state
@@ -62,7 +63,7 @@ impl StateThreads {
             finished.fetch_sub(1, Ordering::Relaxed);
             result
         };
-        spawn("state", jobs, run, Arc::clone(done))?;
+        spawn("state", || {}, jobs, run, Arc::clone(done))?;
         let (copier, jobs) = channel();
         let mut speed = Pace::new(latency.clone(), COPIER_BYTES_PER_SECOND_MAX);
         let metrics = Arc::clone(metrics);
@@ -74,6 +75,7 @@ impl StateThreads {
         };
         spawn(
             "copier",
+            lower_priority,
             jobs,
             runner(executor, latency, pace),
             Arc::clone(done),
@@ -108,7 +110,10 @@ fn free_thread() -> std::io::Result<Sender<Freed>> {
     let (free, freed) = channel::<Freed>();
     std::thread::Builder::new()
         .name("free".to_owned())
-        .spawn(move || freed.into_iter().for_each(drop))?;
+        .spawn(move || {
+            lower_priority();
+            freed.into_iter().for_each(drop);
+        })?;
     Ok(free)
 }
 
@@ -126,11 +131,13 @@ fn runner<V: Vfs, P: FnMut(usize) + Send + 'static>(
 
 fn spawn(
     name: &str,
+    begin: fn(),
     jobs: Receiver<Job>,
     mut run: impl FnMut(Job) -> Result<Done, StateError> + Send + 'static,
     done: Arc<OnceLock<Sender<Command>>>,
 ) -> std::io::Result<()> {
     let run = move || {
+        begin();
         for job in jobs {
             let result = run(job);
             let failed = result.is_err();

@@ -1,13 +1,15 @@
 //! The whole state of the member as etcd's database file, sent at the pace of its reader.
 //!
-//! The state is taken once, from the apply machine between two inputs; writes go on beside it. A task
-//! walks it twice, to learn the length of the file and to make its bytes, and lets other tasks run
-//! after each bounded step. It never makes more than the stream has room for and then waits to be
-//! told of new room, so a reader that does not read costs the queue of a stream, a blob and a page
-//! per level of a tree. What it pins of the state is let go when the file is sent, when the caller
-//! goes away, and when the caller takes too long: see [`STALL_MAX`] and [`TRANSFER_MAX`].
+//! The state is taken once, from the apply machine between two inputs; writes go on beside it. A thread
+//! walks it twice, to learn the length of the file and to make its bytes. It is a thread of its own, of
+//! low priority, because requests that share one with it would wait for its steps; what it made is
+//! written to the socket by the connection meanwhile. It never makes more than the stream has room for
+//! and then waits to be told of new room, so a reader that does not read costs the queue of a stream, a
+//! blob and a page per level of a tree. What it pins of the state is let go when the file is sent, when
+//! the caller goes away, and when the caller takes too long: see [`STALL_MAX`] and [`TRANSFER_MAX`].
 
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,26 +18,27 @@ use kvorum_member::backend::{Backend, BackendError, Encoding, Sizing};
 use kvorum_proto::etcdserverpb::{SnapshotRequest, SnapshotResponse};
 use kvorum_storage::bolt::{Layout, WriteError};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{info, warn};
 
 use super::{Api, decode, status};
+use crate::runtime::lower_priority;
 use crate::transport::{Body, Code, Credit, RequestStream, Status, StreamSink};
 
 /// Length of the pieces of the file, in bytes; the last one may be shorter.
 ///
 /// Source: etcd v3.7.1, `server/etcdserver/api/v3rpc/maintenance.go` (`snapshotSendBufferSize`).
 const BLOB_BYTES: usize = 32 * 1024;
-/// Pairs of which the lengths are looked at before other tasks get their turn.
+/// Pairs of which the lengths are looked at before it is asked whether anybody reads.
 const SIZED_ITEMS_MAX: usize = 1024;
-/// Blobs that are made before other tasks get their turn.
-const BLOBS_PER_TURN_MAX: usize = 4;
 /// How long a reader may take for half of what waits for it
 /// ([`STREAM_QUEUED_BYTES_MAX`](crate::transport::STREAM_QUEUED_BYTES_MAX)).
 const STALL_MAX: Duration = Duration::from_secs(60);
 /// How long a reader may take for the whole file. What was overwritten and compacted meanwhile stays
 /// in memory for it.
 const TRANSFER_MAX: Duration = Duration::from_secs(60 * 60);
+/// Pause between two looks at a stream of which nothing is heard any more.
+const SILENCE: Duration = Duration::from_millis(10);
 /// Snapshots that are sent at the same time; a further one is refused.
 pub(super) const AT_ONCE_MAX: usize = 16;
 
@@ -44,18 +47,26 @@ pub(super) struct SnapshotStream {
     api: Arc<Api>,
     replies: StreamSink,
     requested: bool,
-    /// Rung when the stream has room again, and when it is over.
-    news: Arc<Notify>,
+    /// Rung when the stream has room again, and when it is over. One ring waits until it is heard.
+    bell: SyncSender<()>,
+    heard: Option<Receiver<()>>,
 }
 
 impl SnapshotStream {
     pub(super) fn new(api: &Arc<Api>, replies: StreamSink) -> Self {
+        let (bell, heard) = sync_channel(1);
         Self {
             api: Arc::clone(api),
             replies,
             requested: false,
-            news: Arc::default(),
+            bell,
+            heard: Some(heard),
         }
+    }
+
+    fn ring(&self) {
+        // Full: it was rung and not heard yet.
+        let _ = self.bell.try_send(());
     }
 }
 
@@ -71,26 +82,44 @@ impl RequestStream for SnapshotStream {
         if !std::mem::take(&mut self.requested) {
             return;
         }
+        let Some(heard) = self.heard.take() else {
+            return;
+        };
         let Ok(permit) = Arc::clone(&self.api.snapshots).try_acquire_owned() else {
             let refused = status(RequestError::TooManyRequests);
             return self.replies.finish(Err(refused));
         };
         let reader = Reader {
             replies: self.replies.clone(),
-            news: Arc::clone(&self.news),
+            wait: move |longest: Duration| {
+                // With the stream its bell is gone; a moment later it counts as closed.
+                if heard.recv_timeout(longest) == Err(RecvTimeoutError::Disconnected) {
+                    std::thread::sleep(longest.min(SILENCE));
+                }
+            },
             stall_max: STALL_MAX,
             end: Instant::now() + TRANSFER_MAX,
         };
         let api = Arc::clone(&self.api);
-        self.api.runtime.spawn(serve(api, reader, permit));
+        let started = std::thread::Builder::new()
+            .name("snapshot".to_owned())
+            .spawn(move || {
+                lower_priority();
+                serve(&api, reader, permit);
+            });
+        if let Err(error) = started {
+            let text = format!("etcdserver: no thread for the snapshot: {error}");
+            self.replies
+                .finish(Err(Status::new(Code::Unavailable, text)));
+        }
     }
 
     fn room(&mut self) {
-        self.news.notify_one();
+        self.ring();
     }
 
     fn closed(&mut self) {
-        self.news.notify_one();
+        self.ring();
     }
 }
 
@@ -119,15 +148,15 @@ impl From<WriteError> for Halt {
     }
 }
 
-async fn serve(api: Arc<Api>, reader: Reader, permit: OwnedSemaphorePermit) {
+fn serve(api: &Api, mut reader: Reader<impl FnMut(Duration)>, permit: OwnedSemaphorePermit) {
     let started = Instant::now();
-    let (give, taken) = oneshot::channel();
+    let (give, taken) = mpsc::channel();
     api.member.inspect(move |core, _| {
         // Whoever asked may be gone already.
         let _ = give.send(Backend::new(core.apply()));
     });
-    let sent = match taken.await {
-        Ok(backend) => send(&backend, &reader).await,
+    let sent = match taken.recv() {
+        Ok(backend) => send(&backend, &mut reader),
         Err(_) => Err(Halt::Failed(status(RequestError::Stopped))),
     };
     // Given back before the caller hears of the end, so that it may call again at once.
@@ -150,8 +179,8 @@ async fn serve(api: Arc<Api>, reader: Reader, permit: OwnedSemaphorePermit) {
 }
 
 /// Sends the file and the hash of its bytes; returns its length in bytes.
-async fn send(backend: &Backend, reader: &Reader) -> Result<u64, Halt> {
-    let layout = measure(backend, reader).await?;
+fn send(backend: &Backend, reader: &mut Reader<impl FnMut(Duration)>) -> Result<u64, Halt> {
+    let layout = measure(backend, &reader.replies)?;
     let (total_bytes, version) = (layout.file_bytes(), backend.version());
     info!(
         total_bytes,
@@ -170,30 +199,24 @@ async fn send(backend: &Backend, reader: &Reader) -> Result<u64, Halt> {
     let mut remaining_bytes = total_bytes;
     let mut hash = Sha256::new();
     let mut encoding = Encoding::new(backend, layout)?;
-    let mut turn = 0;
     loop {
-        reader.room().await?;
+        reader.room()?;
         let Some(blob) = encoding.blob(BLOB_BYTES)? else {
             break;
         };
         hash.update(&blob);
         remaining_bytes -= blob.len() as u64;
         reader.replies.send(message(remaining_bytes, blob));
-        turn += 1;
-        if turn % BLOBS_PER_TURN_MAX == 0 {
-            tokio::task::yield_now().await;
-        }
     }
     let trailer = Bytes::copy_from_slice(&hash.finalize());
     reader.replies.send(message(0, trailer));
     Ok(total_bytes)
 }
 
-async fn measure(backend: &Backend, reader: &Reader) -> Result<Layout, Halt> {
+fn measure(backend: &Backend, replies: &StreamSink) -> Result<Layout, Halt> {
     let mut sizing = Sizing::new(backend);
     while sizing.step(SIZED_ITEMS_MAX)? {
-        tokio::task::yield_now().await;
-        if reader.replies.is_closed() {
+        if replies.is_closed() {
             return Err(Halt::Gone);
         }
     }
@@ -201,16 +224,17 @@ async fn measure(backend: &Backend, reader: &Reader) -> Result<Layout, Halt> {
 }
 
 /// Who reads, and how slowly they may.
-struct Reader {
+struct Reader<W> {
     replies: StreamSink,
-    news: Arc<Notify>,
+    /// Waits until there may be room, or as long as it is told. What was rung before is still heard.
+    wait: W,
     stall_max: Duration,
     end: Instant,
 }
 
-impl Reader {
+impl<W: FnMut(Duration)> Reader<W> {
     /// Returns when the stream takes something.
-    async fn room(&self) -> Result<(), Halt> {
+    fn room(&mut self) -> Result<(), Halt> {
         let patience = Instant::now() + self.stall_max;
         loop {
             if self.replies.is_closed() {
@@ -226,9 +250,7 @@ impl Reader {
             if now >= patience {
                 return Err(too_slow("what was sent", self.stall_max));
             }
-            // A bell that was rung before this is still heard.
-            let until = patience.min(self.end);
-            let _ = tokio::time::timeout_at(until.into(), self.news.notified()).await;
+            (self.wait)(patience.min(self.end) - now);
         }
     }
 }
@@ -255,16 +277,16 @@ mod tests {
     const VALUE_BYTES: usize = 100_000;
     const VALUES: usize = 50;
 
-    fn reader(stall_max: Duration) -> (Reader, StreamOutput) {
-        let (replies, output) = StreamSink::detached();
-        let reader = Reader {
+    fn reader<W: FnMut(Duration)>(replies: StreamSink, stall_max: Duration, wait: W) -> Reader<W> {
+        Reader {
             replies,
-            news: Arc::default(),
+            wait,
             stall_max,
             end: Instant::now() + TRANSFER_MAX,
-        };
-        (reader, output)
+        }
     }
+
+    fn nobody_reads(_: Duration) {}
 
     fn backend() -> Backend {
         let mut apply = Apply::new(Local {
@@ -291,13 +313,6 @@ mod tests {
         Backend::new(&apply)
     }
 
-    fn run<T>(future: impl Future<Output = T>) -> T {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build();
-        runtime.expect("a runtime").block_on(future)
-    }
-
     /// Bytes of blobs that wait in the queue; takes them out.
     fn drain(output: &StreamOutput) -> usize {
         let mut bytes = 0;
@@ -310,34 +325,27 @@ mod tests {
 
     #[test]
     fn no_more_is_made_than_the_stream_has_room_for() {
-        let (reader, output) = reader(STALL_MAX);
-        let backend = backend();
-        let read = async {
-            let mut bytes = 0;
-            loop {
-                // The sender runs until it has to wait.
-                for _ in 0..1_000 {
-                    tokio::task::yield_now().await;
-                }
-                let taken = drain(&output);
-                if taken == 0 {
-                    return bytes;
-                }
-                assert!(taken <= STREAM_QUEUED_BYTES_MAX + BLOB_BYTES);
-                bytes += taken;
-                reader.news.notify_one();
-            }
-        };
-        let (sent, read) = run(async { tokio::join!(send(&backend, &reader), read) });
-        let length = sent.expect("sent") as usize;
+        let (replies, output) = StreamSink::detached();
+        let (mut read, mut waits) = (0, 0);
+        let mut reader = reader(replies, STALL_MAX, |_| {
+            let taken = drain(&output);
+            assert!(taken <= STREAM_QUEUED_BYTES_MAX + BLOB_BYTES);
+            read += taken;
+            waits += 1;
+        });
+        let length = send(&backend(), &mut reader).expect("sent") as usize;
+        drop(reader);
+        read += drain(&output);
         assert!(length > VALUES * VALUE_BYTES);
         assert_eq!(read, length + Sha256::output_size());
+        assert!(waits >= VALUES * VALUE_BYTES / (STREAM_QUEUED_BYTES_MAX + BLOB_BYTES));
     }
 
     #[test]
     fn a_reader_that_does_not_read_is_given_up() {
-        let (reader, output) = reader(Duration::ZERO);
-        let Err(Halt::Failed(failure)) = run(send(&backend(), &reader)) else {
+        let (replies, output) = StreamSink::detached();
+        let mut reader = reader(replies, Duration::ZERO, nobody_reads);
+        let Err(Halt::Failed(failure)) = send(&backend(), &mut reader) else {
             panic!("not given up");
         };
         assert_eq!(failure.code(), Code::Unavailable);
@@ -348,9 +356,10 @@ mod tests {
 
     #[test]
     fn a_reader_that_takes_too_long_for_all_of_it_is_given_up() {
-        let (mut reader, _output) = reader(STALL_MAX);
+        let (replies, _output) = StreamSink::detached();
+        let mut reader = reader(replies, STALL_MAX, nobody_reads);
         reader.end = Instant::now();
-        let halted = run(send(&backend(), &reader));
+        let halted = send(&backend(), &mut reader);
         let too_slow =
             matches!(&halted, Err(Halt::Failed(failure)) if failure.code() == Code::Unavailable);
         assert!(too_slow, "{halted:?}");
@@ -358,9 +367,10 @@ mod tests {
 
     #[test]
     fn a_caller_that_went_away_ends_it() {
-        let (reader, output) = reader(STALL_MAX);
+        let (replies, output) = StreamSink::detached();
+        let mut reader = reader(replies, STALL_MAX, nobody_reads);
         output.close();
-        let halted = run(send(&backend(), &reader));
+        let halted = send(&backend(), &mut reader);
         assert!(matches!(halted, Err(Halt::Gone)), "{halted:?}");
     }
 }
