@@ -44,6 +44,10 @@ const FILES_MEASURE_PAUSE: Duration = Duration::from_secs(1);
 /// With more commands than these in a turn, the thread leaves writing to another one and goes on.
 const INLINE_COMMANDS_MAX: usize = 8;
 
+/// Records that a step of a compaction visits before a request gets its turn again: some microseconds each, since every
+/// one lies somewhere else in the index. A larger step (`--compaction-batch-limit`) is divided, and its pause with it.
+const COMPACTION_SLICE_RECORDS: usize = 100;
+
 /// What the thread is told by connections and by the disk.
 pub(super) enum Command {
     /// What came in one turn of a connection, in its order.
@@ -175,6 +179,8 @@ pub(super) struct CoreThread {
     next_tick: Moment,
     /// No step of a compaction before this.
     next_compaction: Moment,
+    /// Behind each step of a compaction.
+    compaction_pause: Duration,
     leader: MemberId,
     /// When it was elected, as this member learned.
     elected: Option<Instant>,
@@ -210,7 +216,9 @@ impl CoreThread {
         settings: Settings,
         (disks, state): (DiskThreads, StateThreads),
     ) -> Self {
-        core.set_compact_step(settings.compaction_step_records);
+        let (slice, compaction_pause) =
+            compaction_slice(settings.compaction_step_records, settings.compaction_pause);
+        core.set_compact_step(slice);
         core.set_checkpoint_policy(settings.checkpoint);
         Self {
             core,
@@ -226,6 +234,7 @@ impl CoreThread {
             next_token: 0,
             next_tick: clock.now() + settings.tick,
             next_compaction: Moment::default(),
+            compaction_pause,
             leader: MemberId(0),
             elected: None,
             heartbeats: Heartbeats::default(),
@@ -364,7 +373,7 @@ impl CoreThread {
             self.carry_out(machine, started, elapsed);
             if machine == Machine::Compaction {
                 measure::compaction_step(self.member.metrics(), elapsed);
-                self.next_compaction = now + self.settings.compaction_pause;
+                self.next_compaction = self.clock.now() + self.compaction_pause;
             }
         }
         self.follow_roster();
@@ -711,6 +720,13 @@ impl CoreThread {
         self.disks.join();
         self.stop.unwrap_or(StopReason::Asked)
     }
+}
+
+/// The part of a step of a compaction that is done without a break, and the pause behind it.
+fn compaction_slice(step_records: usize, pause: Duration) -> (usize, Duration) {
+    let slices = step_records.div_ceil(COMPACTION_SLICE_RECORDS).max(1);
+    let slices = u32::try_from(slices).unwrap_or(u32::MAX);
+    (step_records.min(COMPACTION_SLICE_RECORDS), pause / slices)
 }
 
 fn refuse(waiter: Waiter, error: RequestError) {
