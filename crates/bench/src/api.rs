@@ -1,6 +1,7 @@
 //! The methods by name, and single calls that prepare a run or ask how a server is. None of them is measured load.
 
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -115,6 +116,27 @@ pub(crate) fn snapshot(address: SocketAddr) -> Result<u64> {
     })?;
     ensure!(bytes > 0, "an empty snapshot");
     Ok(bytes)
+}
+
+/// A number of a server's metrics page, by the name of the metric; none when the server does not have it.
+pub(crate) fn metric(address: SocketAddr, name: &str) -> Result<Option<f64>> {
+    let mut stream = TcpStream::connect_timeout(&address, CALL_TIMEOUT)?;
+    stream.set_read_timeout(Some(CALL_TIMEOUT))?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page)?;
+    let number = page
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .find(|(at, _)| *at == name);
+    number
+        .map(|(_, number)| {
+            number
+                .trim()
+                .parse()
+                .with_context(|| format!("metric {name}"))
+        })
+        .transpose()
 }
 
 /// Announces a member to the cluster; returns its id.

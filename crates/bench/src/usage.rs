@@ -113,9 +113,11 @@ impl Memory {
     }
 }
 
+/// The unit in which the kernel counts what files take, in bytes.
+const BLOCK: u64 = 512;
+
 /// Bytes that a folder takes on the disk, with all that is below it. Files that vanish meanwhile do not count.
 pub(crate) fn disk_bytes(folder: &Path) -> u64 {
-    const BLOCK: u64 = 512;
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let of_entry = |entry: fs::DirEntry| match entry.metadata() {
         Ok(data) if data.is_dir() => disk_bytes(&entry.path()),
@@ -123,6 +125,11 @@ pub(crate) fn disk_bytes(folder: &Path) -> u64 {
         Err(_) => 0,
     };
     entries.map(of_entry).sum()
+}
+
+/// Bytes that a file takes on the disk; 0 when it is not there.
+pub(crate) fn file_disk_bytes(file: &Path) -> u64 {
+    fs::metadata(file).map_or(0, |data| data.blocks() * BLOCK)
 }
 
 /// The number of a line like `VmRSS:   1234 kB`; 0 if there is none.

@@ -15,7 +15,7 @@ use crate::api;
 use crate::load::Target;
 use limit::MemoryGroup;
 use member::Member;
-pub(crate) use member::START_TIMEOUT;
+use member::START_TIMEOUT;
 
 /// How long a cluster may take to agree on a leader.
 const ELECTION_TIMEOUT: Duration = Duration::from_secs(30);

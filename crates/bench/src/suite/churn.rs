@@ -12,9 +12,15 @@ use crate::keys::KeySpace;
 use crate::load::{self, Kind, Load};
 use crate::measure::{self, Times};
 use crate::results::{Outcome, Series, median};
-use crate::usage::{Memory, disk_bytes};
+use crate::usage::{Memory, disk_bytes, file_disk_bytes};
 
 const MEGABYTE: f64 = 1e6;
+
+/// The part of the puts that overwrite.
+const OVERWRITES: f64 = 0.9;
+
+/// What Kvorum allocates beside the data so that it can work on a full disk. It holds nothing and does not grow.
+const RESERVE: &str = "reserve";
 
 pub(super) fn group(size: Size) -> Group {
     let plan = Plan {
@@ -39,7 +45,7 @@ pub(super) fn group(size: Size) -> Group {
                 .written(&written)
                 .figure(
                     "ratio",
-                    "data on disk against live and retained, second half, median",
+                    "data on disk, without a reserve, against live and retained, second half, median",
                     "",
                 )
                 .figure("ratio_max", "the same at most", "")
@@ -66,7 +72,7 @@ struct Plan {
 #[derive(Default)]
 struct Sample {
     seconds: f64,
-    /// Of the file or files that hold the keys, without the log.
+    /// Of the file or files that hold the keys, without the log and without a reserve.
     disk: f64,
     /// By the server's own word.
     size: f64,
@@ -118,21 +124,21 @@ impl Plan {
         summary(outcome, &samples)
     }
 
-    /// Megabytes of the keys that are alive and of the revisions since the compaction, each once: of those revisions the
-    /// newest of each key is alive. How many keys they hit follows from chance.
+    /// Megabytes of what can be read: the keys that are alive, and what each overwrite since the compaction has
+    /// overwritten, which a read at an earlier revision still sees.
     fn kept(self, live: u64, revisions: i64) -> f64 {
-        let (keys, revisions) = (self.keys.count as f64, revisions as f64);
-        let overwrites = revisions * 0.9;
-        let hit = keys * (1.0 - (-overwrites / keys).exp()) + revisions - overwrites;
+        let overwritten = revisions as f64 * OVERWRITES;
         let pair = (self.keys.key_bytes + self.keys.value_bytes) as f64;
-        (live as f64 + revisions - hit) * pair / MEGABYTE
+        (live as f64 + overwritten) * pair / MEGABYTE
     }
 }
 
 fn see(address: SocketAddr, pids: &[u32], data: &Path) -> Result<Sample> {
     const TIMEOUT: Duration = Duration::from_secs(10);
     let status = api::status(address, TIMEOUT)?;
-    let disk = disk_bytes(&data.join("snap")) + disk_bytes(&data.join("state"));
+    let state = data.join("state");
+    let disk =
+        disk_bytes(&data.join("snap")) + disk_bytes(&state) - file_disk_bytes(&state.join(RESERVE));
     Ok(Sample {
         disk: disk as f64 / MEGABYTE,
         size: status.db_size as f64 / MEGABYTE,

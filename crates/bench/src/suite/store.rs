@@ -11,7 +11,6 @@ use crate::keys::KeySpace;
 use crate::load::{self, Kind, Load, Target};
 use crate::measure::{self, Run};
 use crate::results::Outcome;
-use crate::servers::START_TIMEOUT;
 use crate::tally::Window;
 use crate::usage::Memory;
 
@@ -166,21 +165,7 @@ fn busy(size: Size) -> Group {
             })
         },
     );
-    let reclaim = Spec::new(
-        "put-reclaim",
-        &format!("put, 1,000 per second, while the space of {words} dead revisions is given back"),
-        move |stage| {
-            overwrite(stage)?;
-            let address = stage.servers.target().first()?;
-            let (_, revision) = api::count(address)?;
-            api::compact(address, revision, false)?;
-            settle(address)?;
-            quiet_and(stage, &puts(), "defragment", |address, _| {
-                api::defragment(address)?;
-                Ok(None)
-            })
-        },
-    );
+    let reclaim = reclaim(size, puts());
     let overwritten = format!("{words} puts over them before each turn");
     Group {
         fixture: Fixture::filled(1, keys).large(),
@@ -191,25 +176,64 @@ fn busy(size: Size) -> Group {
             snapshot
                 .figure("seconds", "until the last snapshot is there", "s")
                 .figure("result", "speed of snapshots", "MB/s"),
-            reclaim
-                .written(&format!("{overwritten}, compacted"))
-                .figure("seconds", "Defragment", "s"),
+            reclaim,
         ],
     }
 }
 
-/// Waits until the space that a server says is in use no longer changes: then its compaction is through.
-fn settle(address: SocketAddr) -> Result<()> {
-    const POLL: Duration = Duration::from_millis(200);
-    const STILL: u32 = 5;
-    let (mut last, mut still) = (0, 0);
-    while still < STILL {
-        std::thread::sleep(POLL);
-        let in_use = api::status(address, START_TIMEOUT)?.db_size_in_use;
-        still = if in_use == last { still + 1 } else { 0 };
-        last = in_use;
-    }
-    Ok(())
+/// Of two kinds of keys that were written by turns, one is written again and the history compacted: half of what lies in
+/// every old stretch of the history is dead. Kvorum then copies the other half by itself, which a Defragment does
+/// elsewhere.
+fn reclaim(size: Size, puts: Load) -> Spec {
+    const VALUE_BYTES: usize = 16 << 10;
+    const COPIED: &str = "kvorum_copier_bytes_total";
+    let stay = KeySpace {
+        count: size.pick(50, 6000, 20_000),
+        key_bytes: 32,
+        value_bytes: VALUE_BYTES,
+    };
+    let go = KeySpace {
+        key_bytes: 40,
+        ..stay
+    };
+    let what = "put, 1,000 per second, while half of the disk space is given back";
+    let play = move |stage: &mut Stage<'_>| {
+        let target = stage.servers.target();
+        std::thread::scope(|scope| {
+            let staying = scope.spawn(|| load::fill(stay, stay.count, &target));
+            load::fill(go, go.count, &target)?;
+            staying.join().expect("it does not panic")
+        })?;
+        load::fill(go, go.count, &target)?;
+        let before = api::metric(target.first()?, COPIED)?;
+        let outcome = quiet_and(stage, &puts, "reclaim", |address, _| {
+            let (_, revision) = api::count(address)?;
+            api::compact(address, revision, true)?;
+            api::defragment(address)?;
+            Ok(None)
+        })?;
+        let Some(before) = before else {
+            return Ok(outcome);
+        };
+        let copied = api::metric(target.first()?, COPIED)?.unwrap_or_default() - before;
+        ensure!(
+            size == Size::Smoke || copied > 0.0,
+            "the copier did not run in the window"
+        );
+        Ok(outcome.figure("copied", copied / MEGABYTE))
+    };
+    Spec::new("put-reclaim", what, play)
+        .written(&format!(
+            "{} and {}, by turns, the second kind twice",
+            stay.in_words(),
+            go.in_words()
+        ))
+        .figure("seconds", "compaction and Defragment", "s")
+        .figure(
+            "copied",
+            "written by the copier until the window's end",
+            "MB",
+        )
 }
 
 /// Two phases: nothing else goes on; the other thing begins with the window. `seconds` is how long it took, `result` the
