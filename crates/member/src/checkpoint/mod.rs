@@ -32,7 +32,7 @@ mod receive;
 pub use body::BodyError;
 pub use executor::{Done, Executor, Job, Lane};
 pub use machine::Policy;
-pub use open::{OpenError, Opened, open};
+pub use open::{OpenError, Opened, Prepared, open, open_prepared, prepare};
 pub use receive::{ReceiveError, import, receive, take_in};
 
 pub(crate) use body::encode_body;

@@ -10,6 +10,7 @@ use kvorum_storage::wal::Recovered;
 
 use super::body::{self, BodyError};
 use crate::apply::{Apply, Local};
+use crate::backend::import::Imported;
 
 /// Why the state on disk cannot be taken up. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +79,25 @@ pub struct Opened {
     pub removed: Vec<String>,
 }
 
+/// A state that was read before it was known to be the one that counts: a large one takes as long as the log, and
+/// both can be read at the same time.
+#[derive(Debug)]
+pub struct Prepared {
+    manifest: Manifest,
+    loaded: Loaded,
+}
+
+/// What a manifest and its segments hold.
+type Loaded = (Imported, Store);
+
+/// Reads the state that the own manifest names. None when there is none, or when it cannot be read: [`open_prepared`]
+/// then says why, if it is the one that counts.
+pub fn prepare<V: Vfs>(directory: &Directory<V>) -> Option<Prepared> {
+    let manifest = directory.manifest().ok()??;
+    let loaded = load(directory, &manifest).ok()?;
+    Some(Prepared { manifest, loaded })
+}
+
 /// Takes up the state in a directory, and cuts what is in it off the front of the log.
 ///
 /// # Errors
@@ -85,6 +105,20 @@ pub struct Opened {
 /// [`OpenError`], with nothing changed.
 pub fn open<V: Vfs>(
     directory: &Directory<V>,
+    recovered: Recovered,
+    local: Local,
+) -> Result<Opened, OpenError> {
+    open_prepared(directory, None, recovered, local)
+}
+
+/// The same, with a state that was read before. It is used if it is still the one that counts.
+///
+/// # Errors
+///
+/// [`OpenError`], with nothing changed.
+pub fn open_prepared<V: Vfs>(
+    directory: &Directory<V>,
+    prepared: Option<Prepared>,
     mut recovered: Recovered,
     local: Local,
 ) -> Result<Opened, OpenError> {
@@ -105,7 +139,11 @@ pub fn open<V: Vfs>(
             removed: directory.remove_unlisted(&[])?,
         });
     };
-    let apply = load(directory, &manifest, local)?;
+    let (imported, store) = match prepared {
+        Some(prepared) if prepared.manifest == manifest => prepared.loaded,
+        _ => load(directory, &manifest)?,
+    };
+    let apply = Apply::restore(local, imported, store, manifest.segments.clone());
     follow(directory, &manifest, &mut recovered)?;
     recovered.snapshot.conf_state = Some(apply.conf_state());
     Ok(Opened {
@@ -137,17 +175,13 @@ fn choose<V: Vfs>(
     }
 }
 
-fn load<V: Vfs>(
-    directory: &Directory<V>,
-    manifest: &Manifest,
-    local: Local,
-) -> Result<Apply, OpenError> {
+fn load<V: Vfs>(directory: &Directory<V>, manifest: &Manifest) -> Result<Loaded, OpenError> {
     let segments = manifest
         .segments
         .iter()
         .map(|listed| directory.open_segment(listed));
     let segments = segments.collect::<Result<Vec<_>, _>>()?;
-    state_of(manifest, segments, local).map_err(|error| match error {
+    restore(manifest, segments).map_err(|error| match error {
         StateOfError::Body(error) => OpenError::Body {
             file: directory.manifest_path().display().to_string(),
             error,
@@ -167,14 +201,20 @@ pub(crate) enum StateOfError {
     Store(RestoreError),
 }
 
+fn restore(manifest: &Manifest, segments: Vec<Segment>) -> Result<Loaded, StateOfError> {
+    let (image, imported) = body::decode(manifest).map_err(StateOfError::Body)?;
+    let store = Store::restore(&image, segments).map_err(StateOfError::Store)?;
+    Ok((imported, store))
+}
+
 /// The state that a manifest and its segments hold.
+#[cfg(test)]
 pub(crate) fn state_of(
     manifest: &Manifest,
     segments: Vec<Segment>,
     local: Local,
 ) -> Result<Apply, StateOfError> {
-    let (image, imported) = body::decode(manifest).map_err(StateOfError::Body)?;
-    let store = Store::restore(&image, segments).map_err(StateOfError::Store)?;
+    let (imported, store) = restore(manifest, segments)?;
     let files = manifest.segments.clone();
     Ok(Apply::restore(local, imported, store, files))
 }

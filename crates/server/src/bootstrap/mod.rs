@@ -215,7 +215,14 @@ fn restart(
     runtime: &Handle,
     first_request: impl FnOnce(MemberId) -> RequestId,
 ) -> Result<Booted, StartError> {
-    let opened = open_waiting(config)?;
+    // The state is read while the log is: with many keys the one takes as long as the other.
+    let files = state_files(config, directory);
+    let (opened, prepared) = std::thread::scope(|scope| {
+        let log = scope.spawn(|| open_waiting(config));
+        let prepared = checkpoint::prepare(&files);
+        (log.join(), prepared)
+    });
+    let opened = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     if let Some(repair) = &opened.repair {
         warn!(
             file = %repair.file.display(),
@@ -235,7 +242,7 @@ fn restart(
         take_over(config, directory, &recovered, local)?;
     }
     let wal_commit = recovered.hard_state.commit();
-    let state = checkpoint::open(&state_files(config, directory), recovered, local)?;
+    let state = checkpoint::open_prepared(&files, prepared, recovered, local)?;
     if !state.removed.is_empty() {
         info!(files = ?state.removed, "removed files that no checkpoint lists");
     }

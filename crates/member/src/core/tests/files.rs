@@ -150,3 +150,25 @@ fn damage_in_the_state_is_refused_with_file_and_offset() {
         world.disk.flip(&path, 70);
     }
 }
+
+#[test]
+fn a_state_that_was_read_before_is_used_only_while_it_counts() {
+    let mut world = World::leading();
+    let directory = Directory::new(world.disk.clone(), STATE.into());
+    world.puts(0..30);
+    world.checkpoint();
+    let old = checkpoint::prepare(&directory);
+    world.puts(30..60);
+    world.checkpoint();
+    let current = checkpoint::prepare(&directory);
+    assert!(old.is_some() && current.is_some());
+    let mut digests = Vec::new();
+    for prepared in [None, old, current] {
+        let recovered = wal::read(&world.disk, Path::new(WAL)).unwrap();
+        let local = world.core.apply().local();
+        let opened = checkpoint::open_prepared(&directory, prepared, recovered, local).unwrap();
+        assert_eq!(opened.apply.applied(), world.core.last_checkpoint());
+        digests.push(opened.apply.digest());
+    }
+    assert!(digests.iter().all(|digest| *digest == digests[0]));
+}
