@@ -44,7 +44,7 @@ const SMALL_SEGMENTS_MIN: usize = 4;
 
 /// Live bytes that one copy takes together, unless a single segment has more. It bounds the disk
 /// space that a copy needs before the old files can go.
-pub const COPIED_BYTES_MAX: u64 = 4 * SEGMENT_BYTES;
+pub const COPIED_BYTES_MAX: u64 = 8 * SEGMENT_BYTES;
 
 /// What the store wants done on the disk.
 #[derive(Debug)]

@@ -67,7 +67,7 @@ pub use read::Segment;
 pub use scrub::Scrub;
 
 /// Bytes of changes at which the run in memory is sealed. A single change may go beyond.
-pub const SEGMENT_BYTES: u64 = 16 << 20;
+pub const SEGMENT_BYTES: u64 = 8 << 20;
 
 /// Bytes of a file beyond which merging adds no further segment to it. It bounds the disk space
 /// that a merge needs before the old files can go.
