@@ -423,6 +423,12 @@ impl Consensus {
         self.node.raft.promotable() && self.node.raft.prs().is_singleton()
     }
 
+    /// Whether these two are enough to decide.
+    fn is_quorum(&self, members: [u64; 2]) -> bool {
+        let members = members.into_iter().collect();
+        self.node.raft.prs().has_quorum(&members)
+    }
+
     /// A lone voter wins in the same call, and the crate then insists that its whole log is
     /// durable. Whoever campaigns looks through the entries that are not applied yet, and those that
     /// a snapshot on its way to apply holds are gone.

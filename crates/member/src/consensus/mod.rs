@@ -62,9 +62,15 @@ pub use bootstrap::{InitialMember, RestoreError, initial_entries};
 pub use convert::ConvertError;
 pub use driver::Consensus;
 
-/// The largest distance between committed and applied entries at which proposals are taken.
-/// Source: etcd 3.7.1 `server/etcdserver/v3_server.go`, `maxGapBetweenApplyAndCommitIndex`.
+/// The largest distance between committed and applied entries at which proposals are taken. What the
+/// local disk does not have yet does not count: it is not apply that is late.
+/// Source: etcd 3.7.1 `server/etcdserver/v3_server.go`, `maxGapBetweenApplyAndCommitIndex`; its commit
+/// index there is that of what was handed to apply (`server.go`, `updateCommittedIndex`).
 pub const PENDING_APPLY_ENTRIES_MAX: u64 = 5_000;
+
+/// The same for proposals that a follower has passed on, who took them by its own measure. Beyond
+/// that they are dropped without an answer; etcd takes them without a bound.
+pub const FORWARDED_PENDING_APPLY_ENTRIES_MAX: u64 = 50_000;
 
 /// The largest raft message in bytes of entries.
 /// Source: etcd 3.7.1 `server/etcdserver/raft.go`, `maxSizePerMsg`.

@@ -155,6 +155,19 @@ impl Bench {
             .collect()
     }
 
+    /// Takes the messages that were sent.
+    fn sent(&mut self) -> Vec<raftpb::Message> {
+        let sent = |output: &mut Output| matches!(output, Output::Send(_));
+        let message = |output| match output {
+            Output::Send(message) => Some(*message),
+            _ => None,
+        };
+        self.outputs
+            .extract_if(.., sent)
+            .filter_map(message)
+            .collect()
+    }
+
     fn read_ready(&self) -> Vec<(Vec<u64>, u64)> {
         let ready = |output: &Output| match output {
             Output::ReadReady { tokens, index } => {
@@ -429,6 +442,32 @@ fn too_many_unapplied_entries_refuse_proposals() {
     assert_eq!(bench.refused().len(), 1, "one applied entry makes room");
 }
 
+/// A follower with a slow disk once refused what a client of its own asked for while the others went on without it: in
+/// three members under full load, all of them asked.
+#[test]
+fn entries_that_wait_for_the_disk_refuse_no_proposals() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let slow = (leader + 1) % 3;
+    let proposal = |id| Proposal {
+        id: RequestId(id),
+        data: Bytes::from_static(b"x"),
+    };
+    let many = (1..=2 * PENDING_APPLY_ENTRIES_MAX).map(proposal).collect();
+    cluster.members[leader].input(Input::Propose(many));
+    cluster.settle_but(Some(slow));
+    let status = cluster.members[slow].consensus.status();
+    assert!(
+        status.committed.0 - status.applied.0 > PENDING_APPLY_ENTRIES_MAX,
+        "{status:?}"
+    );
+    cluster.members[slow].propose(50_000, b"of the slow one");
+    assert_eq!(cluster.members[slow].refused(), []);
+    cluster.settle();
+    let log = cluster.members[leader].log();
+    assert_eq!(log.last().map(|it| it.2), Some(&b"of the slow one"[..]));
+}
+
 #[test]
 fn without_a_leader_requests_are_held_and_then_refused() {
     let mut bench = Bench::bootstrap(config(1), &[1, 2, 3]);
@@ -567,27 +606,31 @@ impl Cluster {
 
     /// Syncs and delivers until nothing moves.
     fn settle(&mut self) {
+        self.settle_but(None);
+    }
+
+    /// The same, but one of them does not sync.
+    fn settle_but(&mut self, slow: Option<usize>) {
         loop {
             let mut sent = Vec::new();
-            for member in &mut self.members {
-                member.settle();
-                member.outputs.retain(|output| match output {
-                    Output::Send(message) => {
-                        sent.push(message.encode_to_vec());
-                        false
-                    }
-                    _ => true,
-                });
+            for (place, member) in self.members.iter_mut().enumerate() {
+                if Some(place) != slow {
+                    member.settle();
+                }
+                sent.extend(member.sent());
             }
             if sent.is_empty() {
                 return;
             }
-            for bytes in sent {
-                let message = raftpb::Message::decode(&bytes[..]).expect("just encoded");
-                let to = message.to() as usize - 1;
-                self.members[to].input(Input::Message(Box::new(message)));
-            }
+            sent.into_iter().for_each(|message| self.deliver(message));
         }
+    }
+
+    fn deliver(&mut self, message: raftpb::Message) {
+        let bytes = message.encode_to_vec();
+        let message = raftpb::Message::decode(&bytes[..]).expect("just encoded");
+        let to = message.to() as usize - 1;
+        self.members[to].input(Input::Message(Box::new(message)));
     }
 
     fn tick(&mut self) {
@@ -645,6 +688,43 @@ fn three_members_elect_replicate_read_and_hand_over() {
         log.last().map(|entry| entry.2),
         Some(&b"while handing over"[..])
     );
+}
+
+/// What the leader of `members` sends when a follower asks for a read index under a changed context.
+fn asked(members: u64, change: impl Fn(&mut Vec<u8>)) -> Vec<raftpb::MessageType> {
+    let mut cluster = Cluster::new(members);
+    let leader = cluster.elect();
+    let follower = (leader + 1) % members as usize;
+    cluster.members[follower].input(Input::Read(ReadToken(5)));
+    for mut question in cluster.members[follower].sent() {
+        let mut context = question.entries[0].data().to_vec();
+        change(&mut context);
+        question.entries[0].data = Some(context.into());
+        cluster.deliver(question);
+    }
+    let answer = cluster.members[leader].sent();
+    let types = answer.iter().map(raftpb::Message::r#type).collect();
+    answer
+        .into_iter()
+        .for_each(|message| cluster.deliver(message));
+    cluster.settle();
+    types
+}
+
+#[test]
+fn a_question_that_completes_a_quorum_is_answered_without_a_round() {
+    use raftpb::MessageType::{MsgHeartbeat, MsgReadIndexResp};
+    assert_eq!(asked(2, |_| {}), [MsgReadIndexResp]);
+    assert_eq!(asked(3, |_| {}), [MsgReadIndexResp]);
+    let round = [MsgHeartbeat; 4];
+    assert_eq!(asked(4, |_| {}), round[..3], "two of four decide nothing");
+    assert_eq!(asked(5, |_| {}), round);
+    let official = |context: &mut Vec<u8>| context.truncate(8);
+    assert_eq!(asked(3, official), round[..2], "it tells no term");
+    let earlier_term = |context: &mut Vec<u8>| context[31] -= 1;
+    assert_eq!(asked(3, earlier_term), round[..2]);
+    let somebody_else = |context: &mut Vec<u8>| context[7] ^= 3;
+    assert_eq!(asked(3, somebody_else), round[..2]);
 }
 
 #[test]

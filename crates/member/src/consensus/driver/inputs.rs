@@ -10,8 +10,8 @@ use raft::{SnapshotStatus, StateRole};
 
 use super::super::hurry::Hurry;
 use super::super::{
-    HELD_BYTES_MAX, HELD_PROPOSALS_MAX, Output, PENDING_APPLY_ENTRIES_MAX, Proposal, Refusal,
-    convert,
+    FORWARDED_PENDING_APPLY_ENTRIES_MAX, HELD_BYTES_MAX, HELD_PROPOSALS_MAX, Output,
+    PENDING_APPLY_ENTRIES_MAX, Proposal, Refusal, convert, reads,
 };
 use super::{Consensus, Held, send};
 
@@ -79,9 +79,21 @@ impl Consensus {
 
     /// Queues a proposal for the next poll, unless too much is under way.
     fn hold_for(&mut self, id: RequestId, entry: eraftpb::Entry, only_in: Option<u64>) {
+        self.hold_within(PENDING_APPLY_ENTRIES_MAX, id, entry, only_in);
+    }
+
+    /// The same with a bound of entries that wait for apply. What the local disk does not have yet cannot be applied
+    /// and says nothing of apply: a follower whose disk is slower than those of the others is not behind for that.
+    fn hold_within(
+        &mut self,
+        entries_max: u64,
+        id: RequestId,
+        entry: eraftpb::Entry,
+        only_in: Option<u64>,
+    ) {
         let held = Held { id, only_in, entry };
         let log = &self.node.raft.raft_log;
-        let behind = log.committed - log.applied > PENDING_APPLY_ENTRIES_MAX;
+        let behind = log.committed.min(log.persisted).saturating_sub(log.applied) > entries_max;
         let full = self.held.len() >= HELD_PROPOSALS_MAX || self.held_bytes >= HELD_BYTES_MAX;
         if behind || (full && !self.may_propose()) {
             return self.refuse(id, Refusal::TooManyRequests);
@@ -159,6 +171,9 @@ impl Consensus {
         if message.msg_type == MessageType::MsgPropose {
             return self.forwarded(message);
         }
+        if self.is_half_confirmed(&message) {
+            return self.answer_read(message);
+        }
         if let Err(error) = self.node.step(message) {
             tracing::debug!(%from, %error, "message from peer ignored");
         }
@@ -182,13 +197,46 @@ impl Consensus {
     }
 
     /// Proposals that a follower sent here. Who waits for them waits there, so a refusal is silent,
-    /// as it is in etcd; but what comes while leadership is handed over goes on to the next leader.
+    /// as it is in etcd, and its client waits in vain: the bound is a wide one. What comes while
+    /// leadership is handed over goes on to the next leader.
     fn forwarded(&mut self, mut message: eraftpb::Message) {
         let entries: Vec<_> = message.take_entries().into();
         for mut entry in entries {
             (entry.index, entry.term) = (0, 0);
-            self.hold(RequestId(0), entry);
+            self.hold_within(
+                FORWARDED_PENDING_APPLY_ENTRIES_MAX,
+                RequestId(0),
+                entry,
+                None,
+            );
         }
+    }
+
+    /// Whether this is a follower's question for a read index that needs no round: it shows that the
+    /// asker has not left this term, and asker and leader are a quorum (see the module `reads`).
+    fn is_half_confirmed(&self, message: &eraftpb::Message) -> bool {
+        if message.msg_type != MessageType::MsgReadIndex || !self.is_leading() || !self.may_read() {
+            return false;
+        }
+        let context = message.entries.first().map(|entry| &entry.data[..]);
+        let asker = context.and_then(reads::asker);
+        let here = Term(self.node.raft.term);
+        asker == Some((MemberId(message.from), here))
+            && self.is_quorum([self.config.member.0, message.from])
+    }
+
+    /// Tells a follower what is committed.
+    fn answer_read(&mut self, mut question: eraftpb::Message) {
+        let mut answer = eraftpb::Message {
+            from: self.config.member.0,
+            to: question.from,
+            term: self.node.raft.term,
+            index: self.node.raft.raft_log.committed,
+            ..Default::default()
+        };
+        answer.set_msg_type(MessageType::MsgReadIndexResp);
+        answer.set_entries(question.take_entries());
+        self.outputs.push_back(send(convert::message_out(answer)));
     }
 
     /// A snapshot, whose state waits outside.

@@ -1,6 +1,6 @@
 //! What a poll does: held requests go to the crate, and what the crate wants becomes outputs.
 
-use kvorum_proto::ids::{LogIndex, RequestId};
+use kvorum_proto::ids::{LogIndex, RequestId, Term};
 use kvorum_storage::wal::Append;
 use raft::Ready;
 use raft::eraftpb::{self, MessageType};
@@ -73,7 +73,8 @@ impl Consensus {
         if !self.may_read() {
             return;
         }
-        if let Some(context) = self.reads.begin(self.now) {
+        let term = Term(self.node.raft.term);
+        if let Some(context) = self.reads.begin(self.now, term) {
             self.node.read_index(context.to_vec());
         }
     }
