@@ -25,6 +25,7 @@ on_each_server!(
     grpc_health_says_serving,
     metrics_have_the_official_types,
     metrics_move_as_official_ones,
+    broken_streams_of_clients_do_not_count,
     an_alarm_shows_in_the_metrics,
 );
 
@@ -297,6 +298,33 @@ fn metrics_move_as_official_ones(subject: Subject) {
     let still = GROWS.iter().filter(|name| moved(name) <= 0.0);
     wrong.extend(still.map(|name| format!("{name} did not grow")));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Official servers have a counter for streams of clients that fail, and hardly ever count: a stream that breaks is one
+/// that its client has given up.
+fn broken_streams_of_clients_do_not_count(subject: Subject) {
+    let Some(server) = Server::start(subject, &[]) else {
+        return;
+    };
+    block_on(async {
+        let connection = Connection::open(server.port()).await.expect("connects");
+        for method in [
+            "etcdserverpb.Watch/Watch",
+            "etcdserverpb.Lease/LeaseKeepAlive",
+        ] {
+            let mut stream = connection.start(method, &[]).await.expect("a stream");
+            let rubbish = kvorum_e2e::grpc::frame(b"\xff\xff");
+            stream.send_raw(rubbish, false).expect("it takes bytes");
+            let ended = stream.next_bytes().await;
+            ended.expect_err("rubbish ends the stream");
+            let mut stream = connection.start(method, &[]).await.expect("a stream");
+            stream.reset();
+        }
+    });
+    let page = get(server.port(), "/metrics").expect("a page");
+    let counted = "etcd_network_server_stream_failures_total{";
+    let line = page.body.lines().find(|line| line.starts_with(counted));
+    assert_eq!(line, None);
 }
 
 fn an_alarm_shows_in_the_metrics(subject: Subject) {

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kvorum_member::cluster::CLUSTER_VERSION;
 use kvorum_member::quota::Quota;
@@ -118,7 +119,7 @@ fn start(
     let identity = booted.identity;
     let start = Start {
         settings: Settings {
-            tick: std::time::Duration::from_millis(config.heartbeat_interval_ms),
+            tick: Duration::from_millis(config.heartbeat_interval_ms),
             request_timeout: bootstrap::request_timeout(config),
             election_timeout,
             compaction_pause: config.compaction_sleep_interval.to_duration(),
@@ -156,6 +157,9 @@ fn start(
     ports::announce(config, identity, metrics);
     Ok(Running::start(booted, requests, start)?)
 }
+
+/// Pause before a member tries again to tell the cluster about itself.
+const PUBLISH_PAUSE: Duration = Duration::from_millis(100);
 
 /// From running threads to the end.
 async fn live(
@@ -287,7 +291,9 @@ async fn publish(config: &Config, member: &Member) -> Result<(), StopReason> {
     Ok(())
 }
 
-/// Proposes what must be in the log before the member serves. A time-out means that there was no leader yet.
+/// Proposes what must be in the log before the member serves, until it is there. Whatever kept it out passes: there was no
+/// leader yet, or it was lost, or a snapshot took the place of the entry that was waited for.
+/// Source: etcd v3.7.1 `server/etcdserver/server.go`, `publishV3`.
 async fn propose_until_applied(member: &Member, payload: &Payload) -> Result<(), StopReason> {
     use kvorum_member::apply::RequestError;
     loop {
@@ -295,10 +301,13 @@ async fn propose_until_applied(member: &Member, payload: &Payload) -> Result<(),
         member.propose_inside(payload.clone(), move |outcome| drop(sender.send(outcome)));
         match receiver.await.unwrap_or(Err(RequestError::Stopped)) {
             Ok(_) => return Ok(()),
-            Err(RequestError::Timeout | RequestError::TooManyRequests) => {
-                warn!("failed to publish local member to cluster through raft");
+            Err(error @ RequestError::Stopped) => {
+                return Err(StopReason::Broken(error.to_string()));
             }
-            Err(error) => return Err(StopReason::Broken(error.to_string())),
+            Err(error) => {
+                warn!(%error, "failed to publish local member to cluster through raft");
+                tokio::time::sleep(PUBLISH_PAUSE).await;
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::grpc::{self, Connection, Failure, block_on};
 /// Workers that write small values to a lone member.
 const WORKERS: u64 = 4;
 /// The same for a cluster.
-const CLUSTER_WORKERS: u64 = 6;
+const CLUSTER_WORKERS: u64 = 8;
 /// Least time between two requests of a worker of a cluster: the load is to be there, not to fill the machine.
 const CLUSTER_BEAT: Duration = Duration::from_millis(12);
 /// How long a worker of a cluster waits for an answer before it turns to another member.

@@ -9,7 +9,8 @@ use kvorum_e2e::{name_server, on_each_server};
 
 on_each_server!(
     members_find_each_other_through_a_service,
-    a_member_whose_own_name_alone_resolves_keeps_trying
+    a_member_whose_own_name_alone_resolves_keeps_trying,
+    a_founder_is_found_by_its_tls_name
 );
 
 /// How long a line of the log may take.
@@ -149,6 +150,36 @@ fn srv_records_with_tls_names_are_for_members_with_tls() {
     assert!(cluster.logs(0, &text, LIMIT));
     let (status, _) = cluster.wait_exit(0);
     assert_eq!(status.code(), Some(1));
+}
+
+/// Records with TLS names make https URLs. A founder of its own cluster needs nobody to speak TLS with.
+fn a_founder_is_found_by_its_tls_name(subject: Subject) {
+    let Some(mut cluster) = Cluster::prepare(&[subject], &[]) else {
+        return;
+    };
+    let port = cluster.peer_port(0);
+    let test = "a_founder_is_found_by_its_tls_name";
+    let address = match subject {
+        Subject::Kvorum => "127.0.53.23",
+        _ => "127.0.53.24",
+    };
+    let records = vec![("_etcd-server-ssl._tcp.example.com".to_owned(), vec![port])];
+    let Some(wrapper) = name_server::start(test, address, cluster.folder(), records) else {
+        return;
+    };
+    let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    let url = format!("https://localhost:{port}");
+    let flags = [
+        "--discovery-srv=example.com",
+        "--initial-advertise-peer-urls",
+        &url,
+    ];
+    cluster.replace_flags(0, &flags);
+    cluster.wrap(0, &wrapper);
+    cluster.launch_all();
+    cluster.must(&["put", "k", "v"]);
+    let list = cluster.must(&["member", "list"]);
+    assert!(list.contains(&format!(", {url}, ")), "{list}");
 }
 
 #[test]

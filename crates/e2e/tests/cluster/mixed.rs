@@ -2,6 +2,11 @@
 
 use kvorum_e2e::cluster::Cluster;
 use kvorum_e2e::peers::Subject::{Kvorum, Official371};
+use kvorum_e2e::recorder::{Load, violations};
+use serde_json::Value;
+
+/// Requests answered between two changes of the leader.
+const REQUESTS: u64 = 200;
 
 #[test]
 fn official_members_and_ours_elect_replicate_and_agree() {
@@ -42,4 +47,52 @@ fn official_members_and_ours_elect_replicate_and_agree() {
     }
     let health = cluster.must(&["endpoint", "health", "--cluster"]);
     assert_eq!(health.matches("is healthy").count(), 3, "{health}");
+}
+
+/// Has all members tell their hash of one revision while writes go on, and holds them against each other.
+fn agree_in_motion(cluster: &Cluster) {
+    cluster.wait("hashes of one revision", || {
+        let revision = cluster.standing(0)?.revision.to_string();
+        let told = cluster.etcdctl(&["endpoint", "hashkv", "--rev", &revision, "-w", "json"]);
+        // Who has not come so far yet refuses, and so does who has compacted it meanwhile.
+        let told: Value = serde_json::from_str(&told.stdout).ok()?;
+        let told: Vec<&Value> = told.as_array()?.iter().map(|it| &it["HashKV"]).collect();
+        let compacted = |it: &Value| it["compact_revision"].as_i64();
+        let comparable = told.iter().all(|it| compacted(it) == compacted(told[0]));
+        if told.len() < cluster.size() || !comparable {
+            return None;
+        }
+        let hashes: Vec<_> = told.iter().map(|it| it["hash"].as_u64()).collect();
+        assert!(hashes[0].is_some(), "{told:?}");
+        assert!(
+            hashes.iter().all(|it| *it == hashes[0]),
+            "{revision}: {told:?}"
+        );
+        Some(())
+    });
+}
+
+#[test]
+fn official_members_and_ours_agree_under_load() {
+    let Some(cluster) = Cluster::start(&[Official371, Kvorum, Kvorum], &[]) else {
+        return;
+    };
+    let addresses: Vec<_> = (0..3).map(|place| cluster.client_address(place)).collect();
+    let load = Load::start_on(&addresses, 1);
+    for leader in [0, 1, 2, 0] {
+        cluster.wait("the lead of each", || {
+            let now = cluster.leader();
+            if now != leader {
+                let target = cluster.id(leader);
+                let _ = cluster.etcdctl(&["move-leader", &target]);
+            }
+            (now == leader).then_some(())
+        });
+        let goal = load.answered() + REQUESTS;
+        cluster.wait("answers", || (load.answered() >= goal).then_some(()));
+        agree_in_motion(&cluster);
+    }
+    let found = violations(&load.finish());
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    cluster.same_hash();
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use kvorum_e2e::cluster::Cluster;
 use kvorum_e2e::on_each_server;
 use kvorum_e2e::peers::Subject;
+use kvorum_proto::raftpb;
+use prost::Message as _;
 
 on_each_server!(
     what_is_not_for_this_member_is_refused_with_the_words_of_etcd,
@@ -254,6 +256,79 @@ fn rubbish_brings_no_member_down(subject: Subject) {
     assert_eq!(cluster.endpoints().len(), 3);
     let health = cluster.must(&["endpoint", "health"]);
     assert!(!health.contains("unhealthy"), "{health}");
+}
+
+/// The beginning of a state of the cluster, from another member for this one.
+fn beginning_of_a_state(from: u64, to: u64, cluster: &str, term: u64) -> Vec<u8> {
+    let message = raftpb::Message {
+        r#type: Some(raftpb::MessageType::MsgSnap as i32),
+        from: Some(from),
+        to: Some(to),
+        term: Some(term),
+        snapshot: Some(raftpb::Snapshot {
+            metadata: Some(raftpb::SnapshotMetadata {
+                index: Some(1_000),
+                term: Some(term),
+                ..raftpb::SnapshotMetadata::default()
+            }),
+            ..raftpb::Snapshot::default()
+        }),
+        ..raftpb::Message::default()
+    };
+    let message = message.encode_to_vec();
+    let mut bytes = format!(
+        "POST /raft/snapshot HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Server-Version: 3.7.1\r\n\
+         X-Min-Cluster-Version: 3.0.0\r\nX-Etcd-Cluster-ID: {cluster}\r\nX-Server-From: {from:x}\r\n\
+         Content-Length: 1000000\r\n\r\n"
+    )
+    .into_bytes();
+    bytes.extend((message.len() as u64).to_be_bytes());
+    bytes.extend(message);
+    bytes
+}
+
+/// A state may be large: one of an earlier term is not even written beside the first.
+#[test]
+fn one_state_is_received_at_a_time() {
+    let Some(cluster) = Cluster::start(&[Subject::Kvorum; 2], &[]) else {
+        return;
+    };
+    let (cluster_id, own) = ids(&cluster, 0);
+    let (_, other) = ids(&cluster, 1);
+    let id = |hex: &str| u64::from_str_radix(hex, 16).expect("an id");
+    let begin = |term| {
+        let bytes = beginning_of_a_state(id(&other), id(&own), &cluster_id, term);
+        let stream = TcpStream::connect(("127.0.0.1", cluster.peer_port(0)));
+        let mut stream = stream.expect("the peer port is open");
+        stream.write_all(&bytes).expect("it reads");
+        stream
+    };
+    let wait_for = |what: &str, count: u32| {
+        let line = format!("etcd_network_snapshot_receive_{what}{{From=\"{other}\"}} {count}");
+        cluster.wait(&line, || {
+            let page = kvorum_e2e::http::get(cluster.client_port(0), "/metrics");
+            let body = page.expect("a page").body;
+            body.lines().any(|it| it == line).then_some(())
+        });
+    };
+    let first = begin(2);
+    wait_for("inflights_total", 1);
+    let mut refusal = [0; 4096];
+    let mut second = begin(1);
+    let limit = Some(Duration::from_secs(20));
+    second.set_read_timeout(limit).expect("a limit");
+    let length = second.read(&mut refusal).expect("an answer");
+    let refusal = String::from_utf8_lossy(&refusal[..length]);
+    assert!(refusal.starts_with("HTTP/1.1 500 "), "{refusal}");
+    wait_for("inflights_total", 1);
+    // Who gives up makes room for the next.
+    drop((first, second));
+    wait_for("failures", 1);
+    wait_for("inflights_total", 0);
+    let _third = begin(2);
+    wait_for("inflights_total", 1);
+    cluster.put("k", "v");
+    cluster.same_hash();
 }
 
 fn varint(mut value: u64, out: &mut Vec<u8>) {

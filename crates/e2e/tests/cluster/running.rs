@@ -1,6 +1,10 @@
 //! A cluster whose members stay the same: any minority may crash.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use kvorum_e2e::cluster::Cluster;
+use kvorum_e2e::network::{Network, Path};
 use kvorum_e2e::on_each_server;
 use kvorum_e2e::peers::Subject;
 use rustix::process::Signal;
@@ -11,8 +15,12 @@ on_each_server!(
     leases_are_kept_alive_and_asked_for_through_any_member,
     a_minority_refuses_what_needs_a_quorum,
     history_goes_by_itself_on_every_member,
-    what_is_lost_with_a_leader_is_told_so
+    what_is_lost_with_a_leader_is_told_so,
+    what_is_lost_on_the_way_to_the_leader_is_told_so
 );
+
+/// Longer than two election time-outs, within which a new leader may be the reason, and shorter than a request may take.
+const LATER_THAN_AN_ELECTION: Duration = Duration::from_secs(3);
 
 fn three_members_serve_through_each_and_outlive_any_one(subject: Subject) {
     let Some(mut cluster) = Cluster::start(&[subject; 3], &[]) else {
@@ -191,6 +199,52 @@ fn what_is_lost_with_a_leader_is_told_so(subject: Subject) {
         let told = cluster.etcdctl_on((leader + 1) % 3, &["put", "k", "w"]);
         cluster.signal(leader, Signal::CONT);
         let text = "etcdserver: request timed out, possibly due to previous leader failure";
+        told.stderr.contains(text).then_some(())
+    });
+    cluster.put("k", "x");
+    cluster.same_hash();
+}
+
+fn what_is_lost_on_the_way_to_the_leader_is_told_so(subject: Subject) {
+    let Some(mut cluster) = Cluster::prepare(&[subject; 3], &[]) else {
+        return;
+    };
+    let network = Network::between(&mut cluster, 1);
+    cluster.launch_all();
+    cluster.must(&["put", "k", "v"]);
+    let held = Path {
+        is_cut: true,
+        ..Path::default()
+    };
+    let breaking = |is_cut| Path {
+        is_cut,
+        broken_one_in: 1,
+        ..Path::default()
+    };
+    // On a busy machine another one may be elected meanwhile, and that is the reason then.
+    let cluster = &cluster;
+    cluster.wait("reason of a time-out", || {
+        let leader = cluster.leader();
+        let follower = (leader + 1) % 3;
+        network.set(follower, leader, held);
+        let started = Instant::now();
+        let told = thread::scope(|scope| {
+            let command = ["put", "k", "w", "--command-timeout=20s"];
+            let put = scope.spawn(move || cluster.etcdctl_on(follower, &command));
+            cluster.wait("time for an election", || {
+                (started.elapsed() > LATER_THAN_AN_ELECTION).then_some(())
+            });
+            // What the follower has passed on is lost with its connections, which come back.
+            let broken = network.broken();
+            network.set(follower, leader, breaking(true));
+            network.set(leader, follower, breaking(false));
+            cluster.wait("broken connections", || {
+                (network.broken() >= broken + 2).then_some(())
+            });
+            network.heal();
+            put.join().expect("etcdctl ends")
+        });
+        let text = "etcdserver: request timed out, possibly due to connection lost";
         told.stderr.contains(text).then_some(())
     });
     cluster.put("k", "x");

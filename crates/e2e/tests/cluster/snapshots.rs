@@ -5,17 +5,26 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use kvorum_e2e::cluster::Cluster;
-use kvorum_e2e::network::Network;
+use kvorum_e2e::grpc::{Connection, block_on};
+use kvorum_e2e::http;
+use kvorum_e2e::network::{Network, Path};
 use kvorum_e2e::on_each_server;
 use kvorum_e2e::peers::Subject;
+use kvorum_proto::etcdserverpb::{PutRequest, PutResponse};
 
 use crate::liar::{SNAPSHOT, message};
 use crate::port::ids;
 
-on_each_server!(a_follower_that_fell_behind_gets_the_state);
+on_each_server!(
+    a_follower_that_fell_behind_gets_the_state,
+    puts_go_on_while_the_state_is_on_its_way
+);
 
 /// How long a line of the log may take.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// Puts that are acknowledged while a state is on its way.
+const PUTS: usize = 30;
 
 /// The log in memory holds a few entries only.
 const SHORT_LOG: [&str; 2] = ["--snapshot-count=20", "--snapshot-catchup-entries=5"];
@@ -57,8 +66,8 @@ fn a_follower_that_fell_behind_gets_the_state(subject: Subject) {
     fall_behind(&mut cluster, place, 0);
     let told = cluster.must_on(place, &["lease", "timetolive", &id, "--keys"]);
     assert!(told.contains("attached keys([leased])"), "{told}");
-    let page = kvorum_e2e::http::get(cluster.client_port(place), "/metrics").expect("a page");
-    let now = kvorum_e2e::http::samples(&page.body);
+    let page = http::get(cluster.client_port(place), "/metrics").expect("a page");
+    let now = http::samples(&page.body);
     let leader = cluster.id(cluster.leader());
     for (name, value) in [
         (
@@ -73,8 +82,8 @@ fn a_follower_that_fell_behind_gets_the_state(subject: Subject) {
     }
     // What is done from now on is counted at once.
     let puts = |cluster: &Cluster| {
-        let page = kvorum_e2e::http::get(cluster.client_port(place), "/metrics").expect("a page");
-        kvorum_e2e::http::samples(&page.body)["etcd_mvcc_put_total"]
+        let page = http::get(cluster.client_port(place), "/metrics").expect("a page");
+        http::samples(&page.body)["etcd_mvcc_put_total"]
     };
     let before = puts(&cluster);
     cluster.must_on(place, &["put", "counted", "v"]);
@@ -106,17 +115,17 @@ fn begin_to_send(cluster: &Cluster, from: usize, to: usize, term: u64) -> TcpStr
     stream.write_all(&message).expect("it reads");
     let labels = format!("{{From=\"{:x}\"}}", sender.member);
     cluster.wait("snapshot on its way", || {
-        let page = kvorum_e2e::http::get(cluster.client_port(to), "/metrics").ok()?;
+        let page = http::get(cluster.client_port(to), "/metrics").ok()?;
         let name = format!("etcd_network_snapshot_receive_inflights_total{labels}");
-        (kvorum_e2e::http::samples(&page.body).get(&name) == Some(&1.0)).then_some(())
+        (http::samples(&page.body).get(&name) == Some(&1.0)).then_some(())
     });
     stream
 }
 
 /// Snapshots that a member has received, whoever sent them.
 fn received(cluster: &Cluster, place: usize) -> f64 {
-    let page = kvorum_e2e::http::get(cluster.client_port(place), "/metrics").expect("a page");
-    let samples = kvorum_e2e::http::samples(&page.body);
+    let page = http::get(cluster.client_port(place), "/metrics").expect("a page");
+    let samples = http::samples(&page.body);
     let of_all = samples
         .iter()
         .filter(|(name, _)| name.starts_with("etcd_network_snapshot_receive_success{"));
@@ -148,6 +157,73 @@ fn a_sender_that_went_silent_holds_up_no_other() {
         cluster.same_hash();
         drop(silent);
     }
+}
+
+/// States that a member sends or receives right now, to or from whomever.
+fn under_way(cluster: &Cluster, place: usize, direction: &str) -> f64 {
+    let page = http::get(cluster.client_port(place), "/metrics").expect("a page");
+    let name = format!("etcd_network_snapshot_{direction}_inflights_total");
+    let now = http::samples(&page.body);
+    let all = now.iter().filter(|(series, _)| series.starts_with(&name));
+    all.map(|(_, value)| value).sum()
+}
+
+/// One acknowledged put through a member.
+fn put(cluster: &Cluster, place: usize, number: usize) {
+    let request = PutRequest {
+        key: format!("meanwhile{number}").into(),
+        value: "v".into(),
+        ..PutRequest::default()
+    };
+    let put = async {
+        let connection = Connection::open(cluster.client_port(place)).await?;
+        let written = connection.call("etcdserverpb.KV/Put", &request).await;
+        written.map(|_: PutResponse| ())
+    };
+    block_on(put).expect("the others go on");
+}
+
+/// The way to a follower that fell behind is a long one: its state takes seconds, during which the others serve.
+fn puts_go_on_while_the_state_is_on_its_way(subject: Subject) {
+    let Some(mut cluster) = Cluster::prepare(&[subject; 3], &SHORT_LOG) else {
+        return;
+    };
+    let network = Network::between(&mut cluster, 1);
+    cluster.launch_all();
+    let leader = cluster.leader();
+    let place = (leader + 1) % 3;
+    let others = [(place + 1) % 3, (place + 2) % 3];
+    cluster.kill(place);
+    fill(&cluster, leader, 0);
+    let long = Path {
+        delay: Duration::from_secs(2),
+        ..Path::default()
+    };
+    for other in others {
+        network.set(other, place, long);
+    }
+    cluster.launch(place);
+    // A put counts when the same state was on its way before and after it.
+    let sent = || others.map(|other| under_way(&cluster, other, "send"));
+    let mut during = 0;
+    let mut number = 0;
+    while during < PUTS {
+        cluster.wait("a state on its way", || (sent() != [0.0; 2]).then_some(()));
+        while during < PUTS && sent() != [0.0; 2] {
+            put(&cluster, others[number % 2], number);
+            number += 1;
+            during += usize::from(sent() != [0.0; 2]);
+        }
+    }
+    network.heal();
+    cluster.wait_ready(place);
+    cluster.same_hash();
+    assert!(
+        others
+            .iter()
+            .any(|&other| cluster.logs(other, "sent database snapshot", LIMIT))
+    );
+    assert_eq!(under_way(&cluster, place, "receive"), 0.0);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Clusters of real processes that are hurt while clients work, and the judgement of everything that the clients saw.
 //!
-//! Each test hurts a cluster in one way, again and again, under the load of [`kvorum_e2e::recorder`]: six workers with
+//! Each test hurts a cluster in one way, again and again, under the load of [`kvorum_e2e::recorder`]: eight workers with
 //! puts, transactions, swaps, reads of both kinds and leases, and a watcher for each member. Beside it a program around
 //! the official Go client writes, reads and watches through all members, and the official etcdctl asks in the middle of
 //! each fault. Afterwards the recorder judges the whole history, the Go program's writes included.

@@ -472,6 +472,40 @@ fn a_lease_lives_on_through_a_restart() {
     assert_eq!(world.lease_answers.len(), 1);
 }
 
+/// Seconds that a lease of 1,000 has left for the next leader, 700 after it was granted.
+fn left_for_the_next_leader(write_rests: bool) -> i64 {
+    let mut world = World::leading();
+    if write_rests {
+        world.core.lease.write_rests(Duration::from_secs(300));
+    }
+    let grant = LeaseGrantRequest { id: 5, ttl: 1_000 };
+    world.propose(Payload::LeaseGrant(grant));
+    world.settle();
+    for second in 1..=700 {
+        world.now = Moment(Duration::from_secs(second));
+        world.settle();
+    }
+    // Who leads next counts from its own clock, which begins anew here.
+    let mut world = world.crash(1);
+    world.settle();
+    let (token, id) = (lease::Token(1), LeaseId(5));
+    world.core.input(Input::TimeToLive { token, id });
+    world.settle();
+    let Some(lease::Output::TimeToLive { ttl_seconds, .. }) = world.lease_answers.pop() else {
+        panic!("an answer");
+    };
+    ttl_seconds
+}
+
+#[test]
+fn the_rest_of_a_long_lease_survives_a_change_of_the_leader() {
+    // The last rest was written after 600 s. A promotion adds an election time-out, of 1 s.
+    let left = left_for_the_next_leader(true);
+    assert!((400..=401).contains(&left), "{left} s");
+    let left = left_for_the_next_leader(false);
+    assert!((1_000..=1_001).contains(&left), "{left} s");
+}
+
 #[test]
 fn compaction_goes_on_in_the_background() {
     let mut world = World::leading();
