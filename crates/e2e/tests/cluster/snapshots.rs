@@ -24,7 +24,7 @@ on_each_server!(
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Puts that are acknowledged while a state is on its way.
-const PUTS: usize = 30;
+const PUTS: usize = 5;
 
 /// The log in memory holds a few entries only.
 const SHORT_LOG: [&str; 2] = ["--snapshot-count=20", "--snapshot-catchup-entries=5"];
@@ -193,8 +193,6 @@ fn puts_go_on_while_the_state_is_on_its_way(subject: Subject) {
     let leader = cluster.leader();
     let place = (leader + 1) % 3;
     let others = [(place + 1) % 3, (place + 2) % 3];
-    cluster.kill(place);
-    fill(&cluster, leader, 0);
     let long = Path {
         delay: Duration::from_secs(2),
         ..Path::default()
@@ -202,18 +200,22 @@ fn puts_go_on_while_the_state_is_on_its_way(subject: Subject) {
     for other in others {
         network.set(other, place, long);
     }
-    cluster.launch(place);
-    // A put counts when the same state was on its way before and after it.
-    let sent = || others.map(|other| under_way(&cluster, other, "send"));
-    let mut during = 0;
+    // A put counts when a state was on its way before and after it.
     let mut number = 0;
+    let mut during = 0;
+    let mut round = 0;
     while during < PUTS {
+        cluster.kill(place);
+        fill(&cluster, leader, round);
+        cluster.launch(place);
+        let sent = || others.map(|other| under_way(&cluster, other, "send"));
         cluster.wait("a state on its way", || (sent() != [0.0; 2]).then_some(()));
         while during < PUTS && sent() != [0.0; 2] {
             put(&cluster, others[number % 2], number);
             number += 1;
             during += usize::from(sent() != [0.0; 2]);
         }
+        round += 1;
     }
     network.heal();
     cluster.wait_ready(place);
