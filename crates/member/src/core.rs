@@ -394,6 +394,11 @@ impl Core {
         self.compact_step_records = records_max.max(1);
     }
 
+    /// Gives back the memory of a job of the log that is done; see [`wal::Log::reuse`].
+    pub fn reuse(&mut self, job: wal::Job) {
+        self.log.reuse(job);
+    }
+
     /// Takes an input in; its machine is then ready.
     pub fn input(&mut self, input: Input) {
         let consensus = match input {

@@ -83,7 +83,13 @@ impl Encoder {
 
     /// Hands out what was gathered; the checksum stays.
     pub(super) fn take_bytes(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.bytes)
+        self.replace_bytes(Vec::new())
+    }
+
+    /// The same; goes on in this memory, which must be empty.
+    pub(super) fn replace_bytes(&mut self, memory: Vec<u8>) -> Vec<u8> {
+        debug_assert!(memory.is_empty(), "a group begins empty");
+        std::mem::replace(&mut self.bytes, memory)
     }
 
     /// A record that repeats the running checksum. It begins every file and every group.

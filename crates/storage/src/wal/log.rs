@@ -48,6 +48,11 @@ const ZERO_STEP_BYTES: u64 = 1 << 20;
 const ZERO_GROUP_BYTES_MAX: usize = 128 << 10;
 /// One group in so many makes what is usual.
 const USUAL_GROUPS: usize = 8;
+/// Memory of a written group is used again while it is not larger than so many usual groups, and than
+/// [`SPARE_BYTES_MAX`].
+const SPARE_GROUPS_MAX: usize = 8;
+/// See [`SPARE_GROUPS_MAX`].
+const SPARE_BYTES_MAX: usize = 32 << 20;
 /// Commit indexes wait for the next group up to this many bytes, then they are written alone.
 const WAITING_BYTES_MAX: usize = 64 << 10;
 
@@ -133,6 +138,8 @@ pub struct Log {
     last_ticket: Option<Ticket>,
     /// Bytes of a group, as a moving average.
     group_bytes_usual: usize,
+    /// Memory for the next group, empty.
+    spare: Vec<u8>,
 
     foreground: Option<Flight>,
     /// The work that follows the write in flight.
@@ -162,6 +169,7 @@ impl Log {
             group_must_sync: false,
             last_ticket: None,
             group_bytes_usual: 0,
+            spare: Vec::new(),
             foreground: None,
             cut: None,
             sealed: None,
@@ -301,6 +309,21 @@ impl Log {
             _ => panic!("job {} is not in flight", job.0),
         }
         self.advance();
+    }
+
+    /// Gives back the memory of a job that is done. A group of large values is larger than what an allocator keeps,
+    /// and new memory costs the system more than the copy that goes into it.
+    pub fn reuse(&mut self, job: Job) {
+        let Work::Write { mut bytes, .. } = job.work else {
+            return;
+        };
+        let useful = self.group_bytes_usual.saturating_mul(SPARE_GROUPS_MAX);
+        bytes.clear();
+        if (self.spare.capacity()..=useful.min(SPARE_BYTES_MAX)).contains(&bytes.capacity()) {
+            self.spare = bytes;
+        } else if self.spare.capacity() > useful {
+            self.spare = Vec::new();
+        }
     }
 
     /// The next thing to do or to tell, in order.
@@ -443,7 +466,7 @@ impl Log {
     fn seal(&mut self) {
         let segment = self.current();
         let offset = self.offset;
-        let bytes = self.group.take_bytes();
+        let bytes = self.group.replace_bytes(std::mem::take(&mut self.spare));
         self.group_bytes_usual =
             (self.group_bytes_usual * (USUAL_GROUPS - 1) + bytes.len()) / USUAL_GROUPS;
         self.offset += bytes.len() as u64;

@@ -112,6 +112,30 @@ fn appends_during_a_write_share_the_next_one() {
     assert_eq!(executor.counts().groups, 2);
 }
 
+#[test]
+fn groups_take_turns_in_the_same_memory() {
+    let disk = CrashDisk::new();
+    let Opened { mut log, .. } = create(&disk, Path::new("/wal"), METADATA, OPTIONS).unwrap();
+    let mut places = Vec::new();
+    for index in 1..=6 {
+        log.append(Append {
+            ticket: Ticket(index),
+            entries: vec![entry(1, index, 100)],
+            ..Append::default()
+        });
+        while let Some(output) = log.take_output() {
+            let Output::Job(job) = output else { continue };
+            log.done(job.id);
+            if let Work::Write { bytes, .. } = &job.work {
+                places.push(bytes.as_ptr());
+            }
+            log.reuse(job);
+        }
+    }
+    // A group that is written, and the one that is gathered meanwhile.
+    assert_eq!(places[2..4], places[4..6]);
+}
+
 /// The entries behind a snapshot that the leader sent are not those that stood there: the next file
 /// was once named after the last of them.
 #[test]
