@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use kvorum_member::core::{self, Core, Machine};
 use kvorum_member::lease;
 use kvorum_proto::ids::{MemberId, Moment, RequestId};
 use kvorum_proto::raftpb;
-use kvorum_storage::wal::{Job, JobId};
+use kvorum_storage::wal::Job;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{error, info, warn};
 
@@ -26,7 +26,7 @@ use super::disk::DiskThreads;
 use super::heartbeats::Heartbeats;
 use super::state_disk::StateThreads;
 use super::waiters::{NumberMap, Proposed, ReadWaiter, Waiter, Waiters};
-use super::{Clock, Member, measure, timeouts};
+use super::{Clock, Member, door, measure, timeouts};
 use crate::api::v3::status;
 use crate::config::Span;
 use crate::transport::completion;
@@ -41,12 +41,16 @@ const BATCH_COMMANDS_MAX: usize = 4096;
 /// Pause between two looks at the files of the state, for the metrics.
 const FILES_MEASURE_PAUSE: Duration = Duration::from_secs(1);
 
-/// With more commands than these in a turn, the thread leaves writing to another one and goes on.
+/// With more commands than these in a turn, the thread leaves writing to another one and goes on; and no worker takes
+/// the thread's place.
 const INLINE_COMMANDS_MAX: usize = 8;
 
 /// Records that a step of a compaction visits before a request gets its turn again: some microseconds each, since every
 /// one lies somewhere else in the index. A larger step (`--compaction-batch-limit`) is divided, and its pause with it.
 const COMPACTION_SLICE_RECORDS: usize = 100;
+
+/// No worker carries out a larger request itself.
+const INLINE_BYTES_MAX: usize = 16 << 10;
 
 /// What the thread is told by connections and by the disk.
 pub(super) enum Command {
@@ -95,11 +99,13 @@ pub(super) enum Command {
     /// Return freed space.
     Defragment(Box<dyn FnOnce() + Send>),
     /// The disk has done a job.
-    JobDone(JobId),
+    JobDone(Box<Job>),
     /// The disk has done a job of the state.
     StateDone(checkpoint::Done),
     /// The disk has failed; the process must stop.
     Failed(String),
+    /// Look at the clock again.
+    Wake,
     /// End the thread.
     Stop,
 }
@@ -128,7 +134,20 @@ impl Command {
             | Self::JobDone(_)
             | Self::StateDone(_)
             | Self::Failed(_)
+            | Self::Wake
             | Self::Stop => {}
+        }
+    }
+
+    /// Whether a worker may carry it out: it is what clients ask all the time, and not much of it.
+    pub(super) fn is_short(&self) -> bool {
+        match self {
+            Self::Many(commands) => {
+                commands.len() <= INLINE_COMMANDS_MAX && commands.iter().all(Self::is_short)
+            }
+            Self::Propose { data, .. } => data.len() <= INLINE_BYTES_MAX,
+            Self::Read(_) | Self::Lease { .. } => true,
+            _ => false,
         }
     }
 }
@@ -191,6 +210,8 @@ pub(super) struct CoreThread {
     alone: bool,
     /// Commands taken in this turn.
     taken: usize,
+    /// When the core thread wakes by itself.
+    sleeps_until: Moment,
     times: measure::Times,
     baseline: Option<measure::Baseline>,
     /// When the last checkpoint became durable; at first the start.
@@ -241,6 +262,7 @@ impl CoreThread {
             measured: None,
             alone: false,
             taken: 0,
+            sleeps_until: Moment::default(),
             times: measure::Times::default(),
             baseline: None,
             checkpoint_at: clock.now(),
@@ -253,33 +275,60 @@ impl CoreThread {
         }
     }
 
-    /// Turns the machines until the end.
-    #[must_use]
-    pub(super) fn run(mut self, commands: &Receiver<Command>) -> StopReason {
+    /// The first turn; then what [`rest`](Self::rest) says.
+    pub(super) fn begin(&mut self) -> Option<Duration> {
         self.turn();
-        while self.stop.is_none() {
-            let mut next = match commands.recv_timeout(self.sleep()) {
-                Ok(command) => Some(command),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => break,
-            };
-            self.taken = 0;
-            let now = self.clock.now();
-            while let Some(command) = next {
-                self.take(command, now);
-                next = if self.taken < BATCH_COMMANDS_MAX {
-                    commands.try_recv().ok()
-                } else {
-                    None
-                };
-            }
-            self.turn();
-        }
-        self.finish(commands)
+        self.rest()
     }
 
-    /// How long nothing needs to be done unless something comes in.
-    fn sleep(&self) -> Duration {
+    /// A turn of the core thread: takes a command and those behind it in the queue. Returns how many it took.
+    pub(super) fn turn_for_queue(
+        &mut self,
+        first: Option<Command>,
+        commands: &Receiver<Command>,
+    ) -> usize {
+        self.taken = 0;
+        let now = self.clock.now();
+        let (mut next, mut received) = (first, 0);
+        while let Some(command) = next {
+            received += 1;
+            self.take(command, now);
+            next = if self.taken < BATCH_COMMANDS_MAX {
+                commands.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        self.turn();
+        received
+    }
+
+    /// Whether somebody else than the core thread may turn the machines: nothing may take long.
+    pub(super) fn may_be_turned_by_workers(&self) -> bool {
+        self.alone
+            && self.stop.is_none()
+            && !self.core.apply().compaction_pending()
+            && self.disks.load().latency().present() <= door::WRITE_MAX
+    }
+
+    /// A turn of a worker with a short command. Returns whether the core thread, which sleeps, has to be told.
+    pub(super) fn turn_for_worker(&mut self, command: Command) -> bool {
+        self.taken = 0;
+        let now = self.clock.now();
+        self.take(command, now);
+        self.turn();
+        self.stop.is_some() || self.next_end() < self.sleeps_until
+    }
+
+    /// How long the core thread may sleep unless something comes in; `None` at the end.
+    pub(super) fn rest(&mut self) -> Option<Duration> {
+        self.sleeps_until = self.next_end();
+        let sleep = self.clock.until(self.sleeps_until);
+        self.stop.is_none().then_some(sleep)
+    }
+
+    /// Until when nothing needs to be done unless something comes in.
+    fn next_end(&self) -> Moment {
         let mut next = self.next_tick;
         let compaction = self
             .core
@@ -296,7 +345,7 @@ impl CoreThread {
         for end in ends.into_iter().flatten() {
             next = next.min(end);
         }
-        self.clock.until(next)
+        next
     }
 
     fn take(&mut self, command: Command, now: Moment) {
@@ -345,8 +394,9 @@ impl CoreThread {
                 then();
             }
             Command::StateDone(done) => self.core.input(core::Input::StateDone(done)),
-            Command::JobDone(job) => self.core.input(core::Input::JobDone(job)),
+            Command::JobDone(job) => self.job_done(*job),
             Command::Failed(reason) => self.broken(reason),
+            Command::Wake => {}
             Command::Stop => self.stop = self.stop.take().or(Some(StopReason::Asked)),
         }
     }
@@ -493,9 +543,14 @@ impl CoreThread {
         }
         completion::wake_asleep();
         match self.disks.run(&job) {
-            Ok(()) => self.core.input(core::Input::JobDone(job.id)),
+            Ok(()) => self.job_done(job),
             Err(error) => self.broken(error.to_string()),
         }
+    }
+
+    fn job_done(&mut self, job: Job) {
+        self.core.input(core::Input::JobDone(job.id));
+        self.core.reuse(job);
     }
 
     fn reply(
@@ -692,7 +747,7 @@ impl CoreThread {
     }
 
     /// Answers everybody who waits, lets the disk finish what it has, and ends.
-    fn finish(mut self, commands: &Receiver<Command>) -> StopReason {
+    pub(super) fn finish(mut self, commands: &Receiver<Command>) -> StopReason {
         self.member.set_stopping();
         for proposed in self.waiters.drain() {
             refuse(proposed.waiter, RequestError::Stopped);

@@ -9,7 +9,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use kvorum_storage::vfs::Vfs;
 use kvorum_storage::wal::{BackgroundExecutor, Executor, Job, Lane, WalError, Work};
 
 use super::core_thread::Command;
+use super::door::Door;
 use super::pace::Latency;
 use crate::metrics::Metrics;
 
@@ -28,13 +29,16 @@ type Foreground = Arc<Mutex<dyn FnMut(&Job) -> Result<(), WalError> + Send>>;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Load {
     waiting: Arc<AtomicUsize>,
+    /// Jobs that are done.
+    done: Arc<AtomicUsize>,
     latency: Latency,
 }
 
 impl Load {
-    /// Whether such a job is waiting or being done.
-    pub(super) fn is_busy(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
+    /// Whether such a job is waiting or being done, or was done since `seen` was last given here.
+    pub(super) fn is_busy(&self, seen: &mut usize) -> bool {
+        let done = self.done.load(Ordering::Relaxed);
+        self.waiting.load(Ordering::Relaxed) > 0 || done != std::mem::replace(seen, done)
     }
 
     /// What a group write takes.
@@ -58,17 +62,19 @@ impl DiskThreads {
     pub(super) fn start<V: Vfs>(
         executor: Executor<V>,
         background: BackgroundExecutor<V>,
-        done: &Arc<OnceLock<Sender<Command>>>,
+        done: &Arc<Door>,
         metrics: &Arc<Metrics>,
     ) -> std::io::Result<Self> {
         let (foreground_jobs, foreground) = channel();
         let (background_jobs, slow) = channel();
         let load = Load::default();
         let executor: Foreground = {
-            let (metrics, latency) = (Arc::clone(metrics), load.latency.clone());
+            let (metrics, load) = (Arc::clone(metrics), load.clone());
             let mut executor = executor;
             Arc::new(Mutex::new(move |job: &Job| {
-                run_timed(&mut executor, job, &metrics, &latency)
+                let result = run_timed(&mut executor, job, &metrics, &load.latency);
+                load.done.fetch_add(1, Ordering::Relaxed);
+                result
             }))
         };
         let timed = {
@@ -133,7 +139,7 @@ impl DiskThreads {
 fn spawn(
     name: &str,
     jobs: Receiver<Job>,
-    done: Arc<OnceLock<Sender<Command>>>,
+    done: Arc<Door>,
     mut run: impl FnMut(&Job) -> Result<(), WalError> + Send + 'static,
 ) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new()
@@ -141,13 +147,11 @@ fn spawn(
         .spawn(move || {
             for job in jobs {
                 let command = match run(&job) {
-                    Ok(()) => Command::JobDone(job.id),
+                    Ok(()) => Command::JobDone(Box::new(job)),
                     Err(error) => Command::Failed(error.to_string()),
                 };
                 let failed = matches!(command, Command::Failed(_));
-                if let Some(sender) = done.get() {
-                    let _ = sender.send(command);
-                }
+                let _ = done.send(command);
                 if failed {
                     return;
                 }

@@ -1,7 +1,6 @@
 //! The member as the services see it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
@@ -21,6 +20,7 @@ use kvorum_proto::raftpb;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::core_thread::Command;
+use super::door::Door;
 use super::request_ids::RequestIds;
 use super::turn::{self, Gathered};
 use super::waiters::{Proposed, Waiter};
@@ -60,7 +60,7 @@ pub struct Member(Arc<Shared>);
 pub(super) struct Shared {
     pub(super) identity: Identity,
     pub(super) metrics: Arc<Metrics>,
-    commands: Arc<OnceLock<Sender<Command>>>,
+    door: Arc<Door>,
     watch: WatchHandle,
     /// Set once, before the core thread starts; peers hold their member.
     peers: OnceLock<Peers>,
@@ -89,14 +89,14 @@ impl Member {
         view: ReadView,
         watch: WatchHandle,
         metrics: Arc<Metrics>,
-        commands: Arc<OnceLock<Sender<Command>>>,
+        door: Arc<Door>,
         request_ids: RequestIds,
         settings: MemberSettings,
     ) -> Self {
         Self(Arc::new(Shared {
             identity,
             metrics,
-            commands,
+            door,
             watch,
             peers: OnceLock::new(),
             settings,
@@ -202,8 +202,8 @@ impl Member {
     pub(crate) fn turn(&self, work: &mut dyn FnMut()) {
         match turn::gather(work) {
             Gathered::One(None) => {}
-            Gathered::One(Some(command)) => self.send_now(command),
-            Gathered::Many(commands) => self.send_now(Command::Many(commands)),
+            Gathered::One(Some(command)) => self.carry_out(command),
+            Gathered::Many(commands) => self.carry_out(Command::Many(commands)),
         }
     }
 
@@ -528,14 +528,22 @@ impl Member {
     }
 
     fn send_now(&self, command: Command) {
-        let refused = match self.0.commands.get() {
-            Some(sender) if !self.0.stopping.load(Ordering::Relaxed) => {
-                sender.send(command).err().map(|refused| refused.0)
-            }
-            _ => Some(command),
+        let refused = match self.is_stopping() {
+            false => self.0.door.send(command),
+            true => Some(command),
         };
         if let Some(command) = refused {
             command.refuse();
+        }
+    }
+
+    /// Carries out what a turn of a connection has gathered: here if nobody else is at the machines.
+    fn carry_out(&self, command: Command) {
+        if self.is_stopping() {
+            return command.refuse();
+        }
+        if let Some(command) = self.0.door.turn_here(command) {
+            self.send_now(command);
         }
     }
 }

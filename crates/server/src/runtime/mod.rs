@@ -9,8 +9,9 @@
 //! ```
 //!
 //! The core thread turns the [`Core`](kvorum_member::core::Core) and nothing else: it gathers what all connections
-//! ask, gives it to the machines in one batch, and hands their outputs on. It never touches a file and never encodes
-//! a list. Ranges run where the connection lives, on the newest published view. Watchers live on a thread of their
+//! ask, gives it to the machines in one batch, and hands their outputs on. It writes small groups of a lone member's
+//! log, touches no other file and never encodes a list. A connection that is alone with its request takes its place
+//! (`door`). Ranges run where the connection lives, on the newest published view. Watchers live on a thread of their
 //! own, so that a storm of events does not delay a put.
 
 pub(crate) mod auto_compaction;
@@ -18,6 +19,7 @@ mod clock;
 mod core_thread;
 mod disk;
 pub(crate) mod disk_space;
+mod door;
 mod entry;
 pub(crate) mod handover;
 mod heartbeats;

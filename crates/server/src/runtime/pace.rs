@@ -62,6 +62,11 @@ impl Latency {
         self.with(|measured| measured.observe(took));
     }
 
+    /// What a group takes now; zero before the first.
+    pub(super) fn present(&self) -> Duration {
+        self.with(|measured| measured.present)
+    }
+
     /// Until it is dropped, background work is on its way.
     pub(super) fn disturb(&self) -> Disturbance {
         self.with(|measured| measured.disturbers += 1);

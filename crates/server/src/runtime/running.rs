@@ -2,8 +2,8 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::core_thread::{CoreThread, Settings, StopReason};
 use super::disk::DiskThreads;
+use super::door::Door;
 use super::receive::Receiver;
 use super::request_ids::RequestIds;
 use super::scrub::Scrubber;
@@ -92,7 +93,7 @@ impl Running {
             state,
         } = booted;
         let clock = Clock::start();
-        let commands = Arc::new(OnceLock::new());
+        let commands = Arc::new(Door::default());
         let (door, watchers) = watch_thread::door();
         let view = core.apply().read_view();
         let watch_thread = watchers.start(
@@ -141,16 +142,16 @@ impl Running {
             snapshots: Some(Arc::new(receiver)),
             runtime: start.peers.runtime,
         };
+        let workers = local.runtime.metrics().num_workers();
         member.set_peers(Peers::start(local, introduced));
         let (sender, receiver) = channel();
-        // Nobody has set it: the cell was made above.
-        let _ = commands.set(sender);
+        commands.open(sender, workers);
         let (tell, ended) = oneshot::channel();
         let thread = CoreThread::new(core, member.clone(), clock, start.settings, (disks, state));
         let core_thread = std::thread::Builder::new()
             .name("core".to_owned())
             .spawn(move || {
-                let reason = thread.run(&receiver);
+                let reason = commands.run(thread, &receiver);
                 let _ = tell.send(reason);
             })?;
         Ok(Self {

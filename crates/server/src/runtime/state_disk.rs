@@ -7,9 +7,9 @@
 //! are left where they are: a file that no manifest lists is no part of
 //! the state.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, OnceLock};
 
 use kvorum_member::checkpoint::{Done, Executor, Job, Lane};
 use kvorum_mvcc::Freed;
@@ -18,6 +18,7 @@ use kvorum_storage::vfs::Vfs;
 
 use super::core_thread::Command;
 use super::disk::Load;
+use super::door::Door;
 use super::pace::{Latency, Pace, time_for};
 use super::priority::lower_priority;
 use crate::metrics::Metrics;
@@ -44,14 +45,15 @@ impl StateThreads {
     pub(super) fn start<V: Vfs>(
         executor: Executor<V>,
         load: &Load,
-        done: &Arc<OnceLock<Sender<Command>>>,
+        done: &Arc<Door>,
         metrics: &Arc<Metrics>,
     ) -> std::io::Result<Self> {
         let (state, jobs) = channel();
         let unfinished = Arc::new(AtomicUsize::new(0));
         let (busy, waiting) = (load.clone(), Arc::clone(&unfinished));
+        let mut seen = 0;
         let pace = move |bytes| {
-            if busy.is_busy() && waiting.load(Ordering::Relaxed) <= 1 {
+            if busy.is_busy(&mut seen) && waiting.load(Ordering::Relaxed) <= 1 {
                 std::thread::sleep(time_for(bytes as u64, STATE_BYTES_PER_SECOND));
             }
         };
@@ -134,7 +136,7 @@ fn spawn(
     begin: fn(),
     jobs: Receiver<Job>,
     mut run: impl FnMut(Job) -> Result<Done, StateError> + Send + 'static,
-    done: Arc<OnceLock<Sender<Command>>>,
+    done: Arc<Door>,
 ) -> std::io::Result<()> {
     let run = move || {
         begin();
@@ -145,9 +147,7 @@ fn spawn(
                 Ok(done) => Command::StateDone(done),
                 Err(error) => Command::Failed(chain(&error)),
             };
-            if let Some(sender) = done.get() {
-                let _ = sender.send(command);
-            }
+            let _ = done.send(command);
             if failed {
                 return;
             }

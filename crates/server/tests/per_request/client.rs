@@ -35,6 +35,7 @@ pub(crate) struct Batch {
     /// Where frame headers have the number of a stream, and which of the batch's it is.
     streams: Vec<(usize, u32)>,
     streams_taken: u32,
+    requests: usize,
 }
 
 pub(crate) struct Client {
@@ -77,18 +78,19 @@ impl Client {
     /// Makes what the loads need.
     pub(crate) fn prepare(&mut self) {
         for load in [Load::grant(), Load::put()] {
-            let mut batch = self.encode(&load);
+            let mut batch = self.encode(&load, BATCH);
             self.exchange(&mut batch);
         }
     }
 
-    /// A batch of a load. The stream of a load that has one is opened here.
-    pub(crate) fn encode(&mut self, load: &Load) -> Batch {
+    /// So many requests of a load. The stream of a load that has one is opened here.
+    pub(crate) fn encode(&mut self, load: &Load, requests: usize) -> Batch {
         let head = head(load.path);
         let mut batch = Batch {
             bytes: Vec::new(),
             streams: Vec::new(),
-            streams_taken: if load.streams { 0 } else { BATCH as u32 },
+            streams_taken: if load.streams { 0 } else { requests as u32 },
+            requests,
         };
         let stream = self.next_stream;
         if load.streams {
@@ -97,7 +99,7 @@ impl Client {
             self.socket.write_all(&opening).unwrap();
             self.next_stream += 2;
         }
-        for number in 0..BATCH {
+        for number in 0..requests {
             let message = (load.message)(number);
             let mut data = vec![0];
             data.extend_from_slice(&(message.len() as u32).to_be_bytes());
@@ -124,7 +126,7 @@ impl Client {
         self.next_stream += 2 * batch.streams_taken;
         (self.messages, self.ended) = (0, 0);
         self.socket.write_all(&batch.bytes).unwrap();
-        while self.messages < BATCH || self.ended < batch.streams_taken as usize {
+        while self.messages < batch.requests || self.ended < batch.streams_taken as usize {
             let read = self.socket.read(&mut self.buffer[self.held..]).unwrap();
             assert!(read > 0, "the server has closed the connection");
             self.held += read;
@@ -134,7 +136,7 @@ impl Client {
                 "a call ended without an answer"
             );
         }
-        assert_eq!(self.messages, BATCH, "one answer for each request");
+        assert_eq!(self.messages, batch.requests, "one answer for each request");
     }
 
     fn take_frames(&mut self) {
