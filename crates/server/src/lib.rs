@@ -1,6 +1,7 @@
 //! The etcd server: what stands between the sockets and the core.
 
 pub mod api;
+mod arena;
 pub mod bootstrap;
 pub mod config;
 mod facts;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use kvorum_mvcc::{Interval, Store};
 use kvorum_proto::ids::LeaseId;
 use kvorum_proto::raftpb;
@@ -99,7 +98,7 @@ fn grants(imported: &Imported, store: &Store) -> Grants {
     if !grants.is_empty() {
         for (key, pair) in store.view().live_changes(&Interval::all()) {
             if pair.lease() != LeaseId(0) {
-                grants.attach(&Bytes::copy_from_slice(key), pair.lease());
+                grants.attach(key, pair.lease());
             }
         }
     }

@@ -104,14 +104,16 @@ impl Grants {
     }
 
     /// A key was written with this lease (0: with none). It leaves the lease it hung on before.
-    pub fn attach(&mut self, key: &Bytes, id: LeaseId) {
+    pub fn attach(&mut self, key: &[u8], id: LeaseId) {
         if self.holders.get(key) == Some(&id) {
             return;
         }
         self.detach(key);
         if let Some(grant) = self.leases.get_mut(&id) {
+            // A slice of the entry would keep all of the entry, with its value.
+            let key = Bytes::copy_from_slice(key);
             grant.keys.insert(key.clone());
-            self.holders.insert(key.clone(), id);
+            self.holders.insert(key, id);
         }
     }
 

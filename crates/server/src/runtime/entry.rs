@@ -10,6 +10,8 @@ use kvorum_proto::ids::RequestId;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
+use crate::arena;
+
 /// Field numbers of `InternalRaftRequest`.
 mod field {
     pub(super) const PUT: u32 = 4;
@@ -52,14 +54,15 @@ fn splice(header: &RequestHeader, field: u32, message: &[u8]) -> Bytes {
     let header_bytes = header.encoded_len();
     let lengths =
         encoded_len_varint(message.len() as u64) + encoded_len_varint(header_bytes as u64);
-    let mut entry = Vec::with_capacity(KEYS_BYTES + lengths + message.len() + header_bytes);
-    encode_key(field, WireType::LengthDelimited, &mut entry);
-    encode_varint(message.len() as u64, &mut entry);
-    entry.extend_from_slice(message);
-    encode_key(field::HEADER, WireType::LengthDelimited, &mut entry);
-    // A vector grows as needed, so there is always room.
-    let _ = header.encode_length_delimited(&mut entry);
-    entry.into()
+    let length = KEYS_BYTES + lengths + message.len() + header_bytes;
+    arena::bytes(length, |entry| {
+        encode_key(field, WireType::LengthDelimited, entry);
+        encode_varint(message.len() as u64, entry);
+        entry.extend_from_slice(message);
+        encode_key(field::HEADER, WireType::LengthDelimited, entry);
+        // It grows as needed, so there is always room.
+        let _ = header.encode_length_delimited(entry);
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::body::PREFIX_BYTES;
 use super::{Code, Status};
+use crate::arena;
 
 /// Room is made for so many times the bytes of a message that are there, so that a large one is not moved at every
 /// doubling, and a prefix that claims much costs no more than a fixed share of what was sent.
@@ -31,7 +32,7 @@ impl MessageDecoder {
     pub(super) fn only_message(data: &[u8], message_bytes_max: usize) -> Option<Bytes> {
         let (prefix, message) = data.split_first_chunk::<PREFIX_BYTES>()?;
         let length = check_prefix(*prefix, message_bytes_max).ok()?;
-        (length == message.len()).then(|| Bytes::copy_from_slice(message))
+        (length == message.len()).then(|| arena::copy(message))
     }
 
     /// Takes the next piece of data.
