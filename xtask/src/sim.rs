@@ -192,3 +192,41 @@ fn commit() -> String {
         |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_simulator_has_met_is_met() {
+        let mut sum = Sum::default();
+        for line in [
+            "           3 kills",
+            "           2 deaths during a copy",
+            "           2 kills / locks",
+            "           2 pairs of a fault and a kind of use",
+            "       never deaths during a copy during locks, sets",
+            "       never kills during sets",
+            "20 seeds, 0 failed",
+            "           4 kills",
+            "           1 deaths during a copy / sets",
+            "       never deaths during a copy during locks",
+            "20 seeds, 1 failed",
+        ] {
+            sum.add(line);
+        }
+        assert_eq!((sum.counts["kills"], sum.counts["kills / locks"]), (7, 2));
+        let never = sum.never.expect("two have told everything");
+        let left: Vec<_> = never.iter().collect();
+        let locks = BTreeSet::from(["locks".to_owned()]);
+        assert_eq!(left, [(&"deaths during a copy".to_owned(), &locks)]);
+    }
+
+    #[test]
+    fn options_with_numbers_may_stand_anywhere() {
+        let mut words = vec!["--mix", "quiet", "--minutes", "30", "--members", "3"];
+        assert_eq!(take(&mut words, "--minutes").ok(), Some(Some(30)));
+        assert_eq!(words, ["--mix", "quiet", "--members", "3"]);
+        assert!(take(&mut vec!["--minutes"], "--minutes").is_err());
+    }
+}

@@ -1,5 +1,6 @@
 //! `sim`: runs seeds and says which of them break something, tells the story of one, makes one smaller.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,6 +23,10 @@ const USAGE: &str =
   --pairs    count each fault during each kind of use";
 /// Lines of the event log shown before the end of a failed run.
 const LINES_SHOWN: usize = 400;
+/// A line is shown up to here, in characters.
+const LINE_CHARACTERS_MAX: usize = 400;
+/// Of a row of the letter that fills values, so many are shown.
+const FILLING_SHOWN: usize = 3;
 /// Lines shown on each side of the one that was asked for.
 const LINES_AROUND: usize = 60;
 
@@ -66,7 +71,8 @@ fn run_seeds(asked: &Asked) -> bool {
             *counts.entry(kind).or_default() += requests;
         }
         let from = report.lines.len().saturating_sub(LINES_SHOWN);
-        report.lines[from..].iter().for_each(|line| say(line));
+        let lines = report.lines[from..].iter();
+        lines.for_each(|line| say(&told_shortly(line)));
         show_violations(&report);
         failed += u64::from(!report.violations.is_empty());
         let is_judged = |it: &Violation| it.property != PANIC;
@@ -118,7 +124,10 @@ fn replay(asked: &Asked, around: Option<usize>, steps: bool) -> bool {
     let from = place.saturating_sub(LINES_AROUND);
     let to = (place + LINES_AROUND).min(told.len());
     for number in &told[from..to] {
-        say(&format!("{number:>8} {}", report.lines[*number]));
+        say(&format!(
+            "{number:>8} {}",
+            told_shortly(&report.lines[*number])
+        ));
     }
     let seed = report.seed;
     say(&format!(
@@ -144,7 +153,9 @@ fn shrink_seed(asked: &Asked) -> bool {
             let steps = |line: &&String| !line.contains(": step ");
             let told: Vec<_> = report.lines.iter().filter(steps).collect();
             let from = told.len().saturating_sub(LINES_SHOWN);
-            told[from..].iter().for_each(|line| say(line));
+            told[from..]
+                .iter()
+                .for_each(|line| say(&told_shortly(line)));
             say(&format!("left out: {:?}", small.cut));
             show_violations(&report);
             false
@@ -281,7 +292,25 @@ fn show_violations(report: &Report) {
     }
 }
 
-#[allow(clippy::print_stdout, reason = "this is what the program is for")]
+/// A line of the event log as an engineer can read it: values are mostly filling, and lists may be long.
+fn told_shortly(line: &str) -> String {
+    let mut short = String::new();
+    let (mut filling, mut characters) = (0, 0);
+    for character in line.chars() {
+        filling = if character == 'x' { filling + 1 } else { 0 };
+        if filling > FILLING_SHOWN {
+            continue;
+        }
+        characters += 1;
+        if characters > LINE_CHARACTERS_MAX {
+            return short + " ...";
+        }
+        short.push(character);
+    }
+    short
+}
+
+/// Who stops reading has seen enough.
 fn say(line: &str) {
-    println!("{line}");
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -93,7 +93,7 @@ impl World {
         {
             process.check_invariants();
         }
-        self.log.line(now, || match turn {
+        self.log.line(self.now, || match turn {
             Turn::Machine(machine) => format!("member {place}: step {machine:?}"),
             Turn::Hub => format!("member {place}: step WatchHub"),
             Turn::HubPoll => format!("member {place}: step WatchHub, history"),
