@@ -21,7 +21,6 @@ pub(super) struct Agreed {
     leaders: BTreeMap<Term, MemberId>,
     /// The newest published revision when the leader of a term was elected.
     published: BTreeMap<Term, i64>,
-    pub(super) newest_term: Term,
 }
 
 impl World {
@@ -68,7 +67,6 @@ impl World {
     }
 
     pub(super) fn note_leadership(&mut self, place: Place, leadership: &Leadership) {
-        self.agreed.newest_term = self.agreed.newest_term.max(leadership.term);
         if leadership.role != Role::Leader {
             return;
         }

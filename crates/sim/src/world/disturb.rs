@@ -254,6 +254,7 @@ impl World {
     pub(super) fn kill(&mut self, place: Place) {
         self.nodes[place].disk.kill_process();
         self.close_connections(place);
+        self.forget_transfers(place, true);
         self.die(place);
     }
 
@@ -266,7 +267,7 @@ impl World {
             self.nodes[place].is_gone = true;
             self.judge_liar(place);
         }
-        self.forget_transfers(place);
+        self.forget_transfers(place, false);
         self.die(place);
     }
 

@@ -102,7 +102,11 @@ impl World {
     }
 
     fn is_led(&self) -> bool {
-        let term = self.agreed.newest_term;
+        // A member that was removed may have campaigned in a later one, unheard.
+        let present = self.present().into_iter();
+        let processes = present.filter_map(|place| self.nodes[place].process.as_ref());
+        let terms = processes.map(|process| process.core.status().leadership.term);
+        let term = terms.max().unwrap_or_default();
         let leads = |process: &Process| {
             let leadership = process.core.status().leadership;
             leadership.settled && leadership.term == term

@@ -33,7 +33,9 @@ const RETRANSMISSION: Duration = Duration::from_millis(200);
 /// Longest silence within a transfer, after which the sender or the receiver gives it up.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// After so long a sender whose peer lost its power, with nothing left to send, finds out that nobody is there.
-const KEEPALIVE: Duration = Duration::from_secs(20);
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// Most pieces of one transfer: a large file travels in larger ones, or a slow link would never be done with it.
+const PIECES_MAX: usize = 64;
 /// One connection in so many breaks in the midst of a transfer.
 const BREAKS_ONE_IN: u64 = 10;
 
@@ -249,6 +251,7 @@ impl World {
             Ok(file) => file,
             Err(error) => return self.violated("a snapshot can be made", error.to_string()),
         };
+        let bytes_max = bytes_max.max(file.len().div_ceil(PIECES_MAX));
         let end = file.len().min(offset + bytes_max);
         let written = append(&self.nodes[to].disk, offset as u64, &file[offset..end]);
         let is_whole = end == file.len();
@@ -459,18 +462,19 @@ impl World {
         self.end_transfer(id, false);
     }
 
-    /// All connections of a process break. What has arrived goes its way, if its receiver lives.
+    /// All connections of a process break. What has arrived goes its way.
     pub(super) fn break_transfers(&mut self, of: Place) {
         let mut broken = self.transfers_of(of);
-        broken.retain(|id| self.transfers[id].to == of || !self.has_arrived(*id));
+        broken.retain(|id| !self.has_arrived(*id));
         for id in broken {
             self.struck("snapshots lost");
             self.break_transfer(id);
         }
     }
 
-    /// The power of a member is gone: who has sent everything to it and waits for its answer finds out late.
-    pub(super) fn forget_transfers(&mut self, of: Place) {
+    /// A member has died: who has sent everything to it and waits for its answer finds out, late when nobody says so.
+    pub(super) fn forget_transfers(&mut self, of: Place, is_told: bool) {
+        let delay = if is_told { Duration::ZERO } else { KEEPALIVE };
         for id in self.transfers_of(of) {
             let transfer = &self.transfers[&id];
             if transfer.to == of && self.has_arrived(id) {
@@ -478,7 +482,7 @@ impl World {
                 self.transfers.remove(&id);
                 let received = false;
                 self.plan(
-                    KEEPALIVE,
+                    delay,
                     Event::SnapshotSent {
                         boot,
                         peer,
