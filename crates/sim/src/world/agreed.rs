@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::World;
 use super::node::Place;
+use super::process::Process;
 
 /// The states of one in so many indexes are compared.
 const COMPARED_ONE_IN: u64 = 64;
@@ -100,4 +101,36 @@ impl World {
             self.violated("nothing published is lost", story);
         }
     }
+
+    /// Members that have nothing left to do, and get no snapshot, know one set of voters and learners.
+    pub(super) fn judge_membership(&mut self) {
+        for place in 0..self.nodes.len() {
+            let node = &self.nodes[place];
+            let Some(process) = &node.process else {
+                continue;
+            };
+            let now = node.clock.shows(self.now);
+            if process.installs_a_snapshot() || process.core.ready(now).next().is_some() {
+                continue;
+            }
+            if let Err(story) = one_membership(process) {
+                self.violated("one membership", format!("member {place}: {story}"));
+            }
+        }
+    }
+}
+
+/// Who votes and who learns is the same by the roster and by raft.
+pub(super) fn one_membership(process: &Process) -> Result<(), String> {
+    let roster = &process.view.cluster.roster;
+    let state = process.core.conf_state();
+    let voters: Vec<u64> = roster.voters().map(|member| member.id().0).collect();
+    let learners = roster.members().filter(|member| member.is_learner);
+    let learners: Vec<u64> = learners.map(|member| member.id().0).collect();
+    if state.voters == voters && state.learners == learners {
+        return Ok(());
+    }
+    Err(format!(
+        "{voters:?} vote by the roster and {learners:?} learn, by raft {state:?}"
+    ))
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kvorum_member::cluster::{self, Change};
 use kvorum_member::core::Machine;
-use kvorum_proto::ids::{Moment, Term};
+use kvorum_proto::ids::{MemberId, Moment, Term};
 use kvorum_proto::raftpb::{Message, MessageType};
 
 use super::node::Place;
@@ -17,13 +17,19 @@ use super::{Event, World};
 use crate::disk::Fault;
 use crate::random::Random;
 
+/// A leader that is cut off is asked so often to hand the lead over,
+const HAND_OVERS: u32 = 7;
+/// and so long lies between: it takes one to two seconds to see that nobody hears it.
+const HAND_OVER_PAUSE: Duration = Duration::from_millis(300);
+
 /// A series of faults with one aim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drill {
     /// Elections are won by a bare majority of which the others do not hear; those who voted lose their power right
     /// after it, and the winner is cut off.
     Elections,
-    /// Links are late for a while, by more than the time after which a member asks again; the lead moves meanwhile.
+    /// Links are late for a while, by more than the time after which a member asks again; the lead moves meanwhile, or
+    /// cannot move as its holder is cut off.
     Links,
     /// Learners are removed, and promoted through a member that has not heard of it.
     Membership,
@@ -58,6 +64,8 @@ pub(super) struct Drilling {
     random: Random,
     /// The newest term with an election, and the candidate whose election is disturbed, if any.
     election: (Term, Option<Place>),
+    /// Where the power goes at a job of the log, and after how many others.
+    install: Option<(Place, u64)>,
 }
 
 impl Drilling {
@@ -65,6 +73,7 @@ impl Drilling {
         Self {
             random,
             election: (Term(0), None),
+            install: None,
         }
     }
 
@@ -102,10 +111,28 @@ impl World {
         }
     }
 
+    /// A leader is cut off, and asked again and again to hand the lead over until it sees that it has none.
+    fn drill_deposed(&mut self, leader: Place) {
+        let to = self.drilling.random.below(self.nodes.len() as u64) as Place;
+        let length = self.drilling.millis(2_500, 6_000);
+        let what = "is cut off, and asked to hand the lead over";
+        self.tell_of_fault(leader, what, "leaders isolated");
+        self.part(&[leader], self.now + length);
+        let (place, to) = (leader, self.nodes[to].id);
+        for asked in 1..=HAND_OVERS {
+            self.plan(HAND_OVER_PAUSE * asked, Event::HandOver { place, to });
+        }
+    }
+
     /// What one member says to another is late for a while; mostly it is the leader who is not heard in time.
     fn drill_link(&mut self) {
         let places = self.nodes.len() as u64;
         let leader = self.leader().filter(|_| self.drilling.random.chance(3, 4));
+        if let Some(leader) = leader
+            && self.drilling.random.chance(1, 2)
+        {
+            return self.drill_deposed(leader);
+        }
         let to = self.drilling.random.below(places) as Place;
         let from = leader.unwrap_or_else(|| self.drilling.random.below(places) as Place);
         if from == to {
@@ -148,15 +175,46 @@ impl World {
         self.plan(asks_in, Event::Promote { place: late, id });
     }
 
-    /// One member is cut off and does not apply what it has; it hears again shortly before it applies again.
+    /// One member applies nothing of what it hears and is cut off then; it hears again shortly before it applies again.
+    /// Of two membership changes it has the first one unapplied, and gets the second one in a snapshot.
     fn drill_standstill(&mut self) {
         let place = self.drilling.random.below(self.nodes.len() as u64) as Place;
+        let hears = self.drilling.millis(50, 500);
         let apart = self.drilling.millis(100, 2_000);
-        let slack = self.drilling.millis(0, 1_000);
+        let slack = self.drilling.millis(200, 1_200);
         self.tell_of_fault(place, "applies nothing for a while", "applies that stall");
-        self.nodes[place].stalled_until = self.now + apart + slack;
-        if self.drilling.random.chance(3, 4) {
-            self.part(&[place], self.now + apart);
+        self.nodes[place].stalled_until = self.now + hears + apart + slack;
+        let length = apart;
+        self.plan(hears, Event::CutOff { place, length });
+        if let (Some(roster), Some(leader)) = (self.newest_roster(), self.leader()) {
+            let learner = roster.members().find(|member| member.is_learner);
+            let id = match learner.map(cluster::Member::id) {
+                Some(id) => {
+                    self.promote(leader, &roster);
+                    id
+                }
+                None if self.add(leader, &roster, true) => self.nodes[self.nodes.len() - 1].id,
+                None => return,
+            };
+            self.plan(hears + apart / 2, Event::Reconfigure { id });
+        }
+    }
+
+    /// A learner is promoted, a voter removed.
+    pub(super) fn reconfigure(&mut self, id: MemberId) {
+        let (Some(roster), Some(leader)) = (self.newest_roster(), self.leader()) else {
+            return;
+        };
+        match roster.member(id) {
+            Some(member) if member.is_learner => self.promote(leader, &roster),
+            Some(_) => self.remove(leader, &roster, id),
+            None => {}
+        }
+    }
+
+    pub(super) fn cut_off(&mut self, place: Place, length: Duration) {
+        if !self.is_resting {
+            self.part(&[place], self.now + length);
         }
     }
 
@@ -225,20 +283,28 @@ impl World {
         }
     }
 
-    /// A job of the log is about to run: now and then the power goes at one of its next disk calls when a snapshot is
-    /// being installed.
+    /// A snapshot was received: now and then the power goes while the log's record of it is written.
+    pub(super) fn drill_install(&mut self, place: Place) {
+        if self.drills(Drill::Snapshots) && self.drilling.random.chance(1, 2) {
+            self.drilling.install = Some((place, self.drilling.random.below(2)));
+        }
+    }
+
+    /// A job of the log is about to run.
     pub(super) fn disturb_install(&mut self, place: Place, lane: usize) {
-        let installs = super::Process::installs_a_snapshot;
-        let is_due = lane == 0
-            && self.drills(Drill::Snapshots)
-            && self.nodes[place].process.as_ref().is_some_and(installs);
-        if is_due && self.drilling.random.chance(1, 3) {
-            let disk = &self.nodes[place].disk;
-            let fault = *self
-                .drilling
-                .random
-                .pick(&[Fault::CrashBefore, Fault::CrashAfter]);
-            disk.plan(disk.calls() + self.drilling.random.below(2), fault);
+        if self.is_resting {
+            return;
+        }
+        match &mut self.drilling.install {
+            Some((at, left)) if *at == place && lane == 0 && *left > 0 => *left -= 1,
+            Some((at, _)) if *at == place && lane == 0 => {
+                self.drilling.install = None;
+                let disk = &self.nodes[place].disk;
+                // The first call writes, the second one makes it durable: mostly the power goes between them.
+                let late = u64::from(self.drilling.random.chance(1, 4));
+                disk.plan(disk.calls() + late, Fault::CrashAfter);
+            }
+            _ => {}
         }
     }
 }

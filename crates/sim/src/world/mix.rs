@@ -177,9 +177,9 @@ impl Mix {
         let drawn = *random.split("drill").pick(&Drill::ALL);
         let is_drilled = members > 1 && weather != Weather::Quiet && !cut.undrilled;
         let drill = is_drilled.then_some(cut.drill.unwrap_or(drawn));
-        let snapshot_counts: &[u64] = match drill {
-            Some(Drill::Snapshots) => &[5, 5, 40],
-            _ => &[5, 40, 400, 10_000],
+        let (snapshot_counts, catch_ups): (&[u64], &[u64]) = match drill {
+            Some(Drill::Snapshots) => (&[5, 5, 40], &[1, 1, 10]),
+            _ => (&[5, 40, 400, 10_000], &[1, 10, 100]),
         };
         let is_membership = matches!(drill, Some(Drill::Membership | Drill::Snapshots));
         let clients = (random.between(2, 6) as u32).saturating_sub(cut.clients);
@@ -193,7 +193,7 @@ impl Mix {
             members,
             operates: members > 1 && (random.chance(2, 3) || is_membership) && !cut.operator,
             snapshot_count: *random.pick(snapshot_counts),
-            catch_up_entries: *random.pick(&[1, 10, 100]),
+            catch_up_entries: *random.pick(catch_ups),
             apply_credit_bytes: *files.pick(&[500, 4_000, APPLY_CREDIT_BYTES]),
             lost_per_mille,
             twice_per_mille,

@@ -166,6 +166,20 @@ enum Event {
     Disturb,
     /// The next fault of a drill.
     Drill,
+    /// A member hears nobody and is heard by nobody for a while.
+    CutOff {
+        place: Place,
+        length: Duration,
+    },
+    /// The operator asks a member that led to hand the lead over.
+    HandOver {
+        place: Place,
+        to: MemberId,
+    },
+    /// The operator promotes or removes a member.
+    Reconfigure {
+        id: MemberId,
+    },
     /// The operator asks a member to promote another one.
     Promote {
         place: Place,
@@ -582,6 +596,15 @@ impl World {
             Event::Message { client, message } => self.message(client, &message),
             Event::Disturb => self.disturb(),
             Event::Drill => self.drill(),
+            Event::CutOff { place, length } => self.cut_off(place, length),
+            Event::HandOver { .. } | Event::Promote { .. } | Event::Reconfigure { .. }
+                if self.is_resting => {}
+            Event::HandOver { place, to } => {
+                if self.leads(place) {
+                    self.hand_lead_over(place, to);
+                }
+            }
+            Event::Reconfigure { id } => self.reconfigure(id),
             Event::Promote { place, id } => {
                 self.propose_change(place, &Change::Promote(id), "learners promoted");
             }

@@ -11,7 +11,7 @@ use kvorum_member::apply::{RequestError, Response};
 use kvorum_member::cluster::{self, Change, Roster};
 use kvorum_member::consensus::Proposal;
 use kvorum_member::core::Input;
-use kvorum_proto::ids::MemberId;
+use kvorum_proto::ids::{MemberId, Moment};
 
 use super::node::{Node, Place};
 use super::process::{Waiter, described};
@@ -20,11 +20,17 @@ use crate::random::Random;
 
 /// So many members are there at most, those that are gone not counted.
 const MEMBERS_MAX: usize = 7;
-/// So many members there are in a run at most.
+/// So many members there are in a run at most,
 const NODES_MAX: usize = 14;
+/// and in one with a drill in which members come and go fast.
+const DRILLED_NODES_MAX: usize = 24;
 /// A learner may vote when it has at least so much of the leader's log, in a hundred.
 /// Source: etcd 3.7.1 `server/etcdserver/server.go`, `readyPercentThreshold`.
 const READY_PERCENT: u64 = 90;
+
+/// A change that was asked for is made within this time or never: as long as a member holds what it cannot propose, and
+/// a while to commit it.
+const CHANGE_MAX: Duration = Duration::from_secs(10);
 
 /// What the operator has in mind.
 #[derive(Default)]
@@ -35,6 +41,8 @@ pub(super) struct Operator {
     replaces: bool,
     /// The change that was made last, by what it is counted as.
     made: Option<&'static str>,
+    /// Until then a voter may still be removed that somebody was asked to remove.
+    removes_until: Moment,
 }
 
 /// Changes of the membership by what they are counted as, and what it is called when one is made after another.
@@ -108,6 +116,7 @@ impl World {
 
     pub(super) fn operate(&mut self) {
         self.plan_operation();
+        self.judge_membership();
         let Some(roster) = self.newest_roster() else {
             return;
         };
@@ -226,7 +235,11 @@ impl World {
     pub(super) fn add(&mut self, place: Place, roster: &Roster, is_learner: bool) -> bool {
         let is_safe = is_learner || cluster::ready_to_add_voter(roster);
         let pending = self.nodes.iter().any(|node| !node.is_called);
-        let is_full = roster.members().count() >= MEMBERS_MAX || self.nodes.len() >= NODES_MAX;
+        let nodes_max = match self.mix.drill {
+            Some(Drill::Membership | Drill::Snapshots) => DRILLED_NODES_MAX,
+            _ => NODES_MAX,
+        };
+        let is_full = roster.members().count() >= MEMBERS_MAX || self.nodes.len() >= nodes_max;
         let one_learner = is_learner && roster.check_learners(2).is_err();
         if !is_safe || pending || is_full || one_learner {
             return false;
@@ -243,7 +256,7 @@ impl World {
         true
     }
 
-    fn promote(&mut self, place: Place, roster: &Roster) {
+    pub(super) fn promote(&mut self, place: Place, roster: &Roster) {
         let Some(learner) = roster.members().find(|member| member.is_learner) else {
             return;
         };
@@ -265,10 +278,11 @@ impl World {
         }
     }
 
-    fn remove(&mut self, place: Place, roster: &Roster, id: MemberId) {
+    pub(super) fn remove(&mut self, place: Place, roster: &Roster, id: MemberId) {
         let is_learner = roster.member(id).is_some_and(|member| member.is_learner);
         let enough = roster.voters().count() > 2 && cluster::ready_to_remove_voter(roster, id);
         if is_learner || (enough && self.may_do_without(roster, id)) {
+            self.operator.removes_until = self.now + CHANGE_MAX;
             self.propose_change(place, &Change::Remove(id), "members removed");
         }
     }
@@ -287,7 +301,9 @@ impl World {
         let Some(place) = self.place_of(id) else {
             return;
         };
-        if voters.len() < 3 || !self.may_do_without(roster, id) || self.operator.wiped.is_some() {
+        let is_reconfiguring = self.operator.removes_until > self.now;
+        let is_one_lost = self.operator.wiped.is_some() || is_reconfiguring;
+        if voters.len() < 3 || !self.may_do_without(roster, id) || is_one_lost {
             return;
         }
         self.operator.wiped = Some(id);

@@ -14,7 +14,7 @@ use prost::Message as _;
 
 use super::node::Place;
 use super::process::Process;
-use super::{LOG_DIRECTORY, STATE_DIRECTORY, World, backup, client, wire};
+use super::{LOG_DIRECTORY, STATE_DIRECTORY, World, agreed, backup, client, wire};
 use crate::disk::Disk;
 use crate::history::{Kept, Keys, Outcome, Pair};
 
@@ -192,16 +192,7 @@ impl World {
             let story = "nobody keeps them alive, and they have not ended".to_owned();
             return Err(("leases are gone when due", story));
         }
-        let roster = &process.view.cluster.roster;
-        let state = process.core.conf_state();
-        let voters: Vec<u64> = roster.voters().map(|member| member.id().0).collect();
-        let learners = roster.members().filter(|member| member.is_learner);
-        let learners: Vec<u64> = learners.map(|member| member.id().0).collect();
-        if state.voters != voters || state.learners != learners {
-            let story =
-                format!("{voters:?} vote by the roster and {learners:?} learn, by raft {state:?}");
-            return Err(("one membership", story));
-        }
+        agreed::one_membership(process).map_err(|story| ("one membership", story))?;
         let view = &process.view.keys;
         match view.hash_kv(0) {
             Ok(hash) => Ok((view.current_revision(), hash)),

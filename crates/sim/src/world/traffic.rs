@@ -128,7 +128,7 @@ impl World {
         }
     }
 
-    fn leads(&self, place: Place) -> bool {
+    pub(super) fn leads(&self, place: Place) -> bool {
         let process = self.nodes[place].process.as_ref();
         process.is_some_and(|it| it.core.status().leadership.role == Role::Leader)
     }

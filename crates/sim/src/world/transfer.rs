@@ -345,6 +345,7 @@ impl World {
                 process.incoming = is_new.then_some(Incoming::Installing);
                 if is_new {
                     process.core.input(Input::Snapshot { message, state });
+                    self.drill_install(to);
                 } else {
                     self.count("snapshots that came too late");
                 }
