@@ -117,8 +117,8 @@ pub(super) const BUGS: &[Bug] = &[
         file: "member/src/consensus/driver/inputs.rs",
         drill: None,
         change: (
-            "            self.hold(RequestId(0), entry);",
-            "            if BUG {\n                self.hold(RequestId(0), entry.clone());\n            }\n            self.hold(RequestId(0), entry);",
+            "            (entry.index, entry.term) = (0, 0);\n",
+            "            (entry.index, entry.term) = (0, 0);\n            if BUG {\n                self.hold(RequestId(0), entry.clone());\n            }\n",
         ),
     },
     Bug {
