@@ -27,6 +27,8 @@ const REMOVED: &str = "the member has been permanently removed from the cluster"
 const POLL_BUDGET_MAX: u64 = 20;
 /// Invariants are checked after one step in so many; a rule that broke stays broken.
 const INVARIANTS_ONE_IN: u64 = 32;
+/// A check reads the whole store: with each so many revisions it comes more rarely.
+const INVARIANTS_REVISIONS: u64 = 200;
 
 impl Process {
     /// When the next thing is due that only time brings, by the clock of its member.
@@ -87,8 +89,9 @@ impl World {
             }
         }
         self.turns += 1;
+        let rarer = 1 + self.history.published.len() as u64 / INVARIANTS_REVISIONS;
         if self.mix.checks_invariants
-            && self.turns.is_multiple_of(INVARIANTS_ONE_IN)
+            && self.turns.is_multiple_of(INVARIANTS_ONE_IN * rarer)
             && !matches!(turn, Turn::Machine(Machine::Compaction))
         {
             process.check_invariants();
