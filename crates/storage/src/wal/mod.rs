@@ -361,9 +361,8 @@ fn lock(file: &mut impl VfsFile, path: &Path) -> Result<(), WalError> {
     }
 }
 
-/// Reads all files in order; gives also the bytes of the last one.
-/// Reads as few of the last files as hold the newest snapshot record that counts and all that comes behind it; what is
-/// older lies there for peers and for `--force-new-cluster` of other programs, and a start has no use for it.
+/// Reads as few of the last files as hold the newest snapshot record that counts and all that comes behind it: a start
+/// has no use for what is older. Gives also the bytes of the last file.
 fn replay_needed(
     vfs: &impl Vfs,
     directory: &Path,
@@ -382,6 +381,7 @@ fn replay_needed(
     }
 }
 
+/// Reads these files in order; gives also the bytes of the last one.
 fn replay_files(
     vfs: &impl Vfs,
     directory: &Path,
