@@ -56,7 +56,7 @@ use crate::backend::Backend;
 use crate::checkpoint::{self, Checkpoints};
 use crate::consensus::{
     self, Consensus, InitialMember, Leadership, PeerProgress, Proposal, ReadToken, RestoreError,
-    Status,
+    SnapshotNumber, Status,
 };
 use crate::lease::{self, Deadlines};
 pub use crate::router::REMOVED;
@@ -139,10 +139,10 @@ pub enum Input {
     /// A message to this peer was lost on the way, or its connection is down. Once per burst is
     /// enough.
     Unreachable(MemberId),
-    /// What became of [`Output::SendSnapshot`] to this peer.
+    /// What became of an [`Output::SendSnapshot`].
     SnapshotSent {
-        /// The peer.
-        to: MemberId,
+        /// Which one.
+        number: SnapshotNumber,
         /// Whether the peer has confirmed it.
         received: bool,
     },
@@ -206,6 +206,8 @@ pub enum Output {
     /// For the peer named in it: the message, and behind it the state as etcd's database file.
     /// Answered by [`Input::SnapshotSent`].
     SendSnapshot {
+        /// What it is called in the answer.
+        number: SnapshotNumber,
         /// The message. Its metadata is that of the state.
         message: Box<raftpb::Message>,
         /// The state.
@@ -423,7 +425,9 @@ impl Core {
                 consensus::Input::Snapshot(message)
             }
             Input::Unreachable(peer) => consensus::Input::Unreachable(peer),
-            Input::SnapshotSent { to, received } => consensus::Input::SnapshotSent { to, received },
+            Input::SnapshotSent { number, received } => {
+                consensus::Input::SnapshotSent { number, received }
+            }
             Input::Closed(peer) => consensus::Input::Closed(peer),
             Input::AdvanceElection => consensus::Input::AdvanceElection,
             Input::TransferLeader(to) => consensus::Input::TransferLeader(to),
@@ -797,14 +801,17 @@ impl Core {
     }
 
     /// Consensus names the entry that it knows to be applied; the state may be further.
-    fn send_snapshot(&mut self, mut message: Box<raftpb::Message>) {
+    fn send_snapshot(&mut self, number: SnapshotNumber, mut message: Box<raftpb::Message>) {
         let state = Backend::new(&self.apply);
         message.snapshot = Some(raftpb::Snapshot {
             data: None,
             metadata: Some(state.metadata()),
         });
-        self.outputs
-            .push_back(Output::SendSnapshot { message, state });
+        self.outputs.push_back(Output::SendSnapshot {
+            number,
+            message,
+            state,
+        });
     }
 
     fn deliver(&mut self, delivery: Delivery) {
@@ -825,7 +832,7 @@ impl Core {
                     self.snapshot_done(index, false);
                 }
             }
-            Delivery::SendSnapshot(message) => self.send_snapshot(message),
+            Delivery::SendSnapshot(number, message) => self.send_snapshot(number, message),
             Delivery::Apply(input) => {
                 if let apply::Input::Committed(entries) = &input {
                     self.checkpoints.note_entries(entries);

@@ -23,7 +23,7 @@ use kvorum_storage::wal;
 use prost::Message as _;
 
 use crate::apply::{self, Effect, RequestError};
-use crate::consensus::{self, Leadership, ReadToken, Refusal};
+use crate::consensus::{self, Leadership, ReadToken, Refusal, SnapshotNumber};
 use crate::core::Output;
 use crate::lease;
 
@@ -41,7 +41,7 @@ pub(crate) enum Delivery {
     /// The state of this snapshot is not needed.
     Drop(LogIndex),
     /// A peer is to get the whole state.
-    SendSnapshot(Box<raftpb::Message>),
+    SendSnapshot(SnapshotNumber, Box<raftpb::Message>),
     Apply(apply::Input),
     Lease(lease::Input),
     Outside(Output),
@@ -99,7 +99,7 @@ impl Router {
             }),
             From::Install(index) => Delivery::Install(index),
             From::SnapshotRefused(index) => Delivery::Drop(index),
-            From::SendSnapshot(message) => Delivery::SendSnapshot(message),
+            From::SendSnapshot(number, message) => Delivery::SendSnapshot(number, message),
             From::Commit(entries) => Delivery::Apply(apply::Input::Committed(entries)),
             From::ReadReady { tokens, index } => {
                 Delivery::Apply(apply::Input::ReadAt { tokens, index })

@@ -3,7 +3,7 @@
 mod inputs;
 mod turn;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use kvorum_proto::ids::{LogIndex, MemberId, RequestId, Term};
 use kvorum_proto::{raftpb, walpb};
@@ -19,7 +19,7 @@ use super::memory::MemoryLog;
 use super::reads::Reads;
 use super::{
     Config, Input, Leadership, MESSAGE_BYTES_MAX, MESSAGES_IN_FLIGHT_MAX, Output, PeerProgress,
-    Role, Status, UNCOMMITTED_BYTES_MAX, convert, report,
+    Role, SnapshotNumber, Status, UNCOMMITTED_BYTES_MAX, convert, report,
 };
 
 /// One turn of the crate hands out this part of the credit of apply at most.
@@ -57,6 +57,9 @@ pub struct Consensus {
     starting: bool,
     /// Whether the first poll was made: the start itself is its work.
     polled: bool,
+    /// How many snapshots were sent, and the newest to each peer until it is known what became of it.
+    snapshots_sent: u64,
+    snapshots: BTreeMap<MemberId, SnapshotNumber>,
     outputs: VecDeque<Output>,
 }
 
@@ -211,6 +214,8 @@ impl Consensus {
             birth: None,
             starting: true,
             polled: false,
+            snapshots_sent: 0,
+            snapshots: BTreeMap::new(),
             outputs: VecDeque::new(),
         };
         consensus.leadership = consensus.current_leadership();
@@ -238,7 +243,7 @@ impl Consensus {
             Input::Message(message) => self.message(*message),
             Input::Snapshot(message) => self.snapshot(&message),
             Input::Unreachable(peer) => self.node.report_unreachable(peer.0),
-            Input::SnapshotSent { to, received } => self.snapshot_sent(to, received),
+            Input::SnapshotSent { number, received } => self.snapshot_sent(number, received),
             Input::Closed(peer) => self.closed(peer),
             Input::AdvanceElection => self.advance_election(),
             Input::TransferLeader(to) => self.node.transfer_leader(to.0),

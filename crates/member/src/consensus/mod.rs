@@ -188,10 +188,10 @@ pub enum Input {
     Snapshot(Box<raftpb::Message>),
     /// A message to this peer was lost on the way, or its connection is down.
     Unreachable(MemberId),
-    /// What became of the snapshot that was sent to this peer.
+    /// What became of a snapshot that was sent.
     SnapshotSent {
-        /// The peer.
-        to: MemberId,
+        /// Which one.
+        number: SnapshotNumber,
         /// Whether the peer has received it whole.
         received: bool,
     },
@@ -259,12 +259,16 @@ pub enum Output {
     /// For the peer named in it, which needs entries that are gone: the message with the whole
     /// state as it is applied now or later. Nothing else is sent to that peer until
     /// [`Input::SnapshotSent`] comes.
-    SendSnapshot(Box<raftpb::Message>),
+    SendSnapshot(SnapshotNumber, Box<raftpb::Message>),
     /// Term, leader or role changed.
     Leadership(Leadership),
     /// An invariant broke; the process must stop.
     Stop(String),
 }
+
+/// Counts the snapshots that a member has sent since its start, from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotNumber(pub u64);
 
 /// Why something was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

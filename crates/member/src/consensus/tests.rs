@@ -594,6 +594,10 @@ struct Cluster {
 
 impl Cluster {
     fn new(count: u64) -> Self {
+        Self::with(count, config)
+    }
+
+    fn with(count: u64, config: fn(u64) -> Config) -> Self {
         let ids: Vec<u64> = (1..=count).collect();
         let members = ids
             .iter()
@@ -619,6 +623,23 @@ impl Cluster {
                 }
                 sent.extend(member.sent());
             }
+            if sent.is_empty() {
+                return;
+            }
+            sent.into_iter().for_each(|message| self.deliver(message));
+        }
+    }
+
+    /// Syncs and delivers, but for what is from or to one of them.
+    fn settle_without(&mut self, apart: usize) {
+        let is_lost = |message: &raftpb::Message| {
+            let ends = [message.from(), message.to()];
+            ends.contains(&(apart as u64 + 1))
+        };
+        loop {
+            self.members.iter_mut().for_each(Bench::settle);
+            let mut sent: Vec<_> = self.members.iter_mut().flat_map(Bench::sent).collect();
+            sent.retain(|message| !is_lost(message));
             if sent.is_empty() {
                 return;
             }
@@ -725,6 +746,49 @@ fn a_question_that_completes_a_quorum_is_answered_without_a_round() {
     assert_eq!(asked(3, earlier_term), round[..2]);
     let somebody_else = |context: &mut Vec<u8>| context[7] ^= 3;
     assert_eq!(asked(3, somebody_else), round[..2]);
+}
+
+/// Numbers of the snapshots that a member has sent.
+fn snapshots(member: &Bench) -> Vec<u64> {
+    let number = |output: &Output| match output {
+        Output::SendSnapshot(number, _) => Some(number.0),
+        _ => None,
+    };
+    member.outputs.iter().filter_map(number).collect()
+}
+
+#[test]
+fn the_end_of_a_former_snapshot_begins_no_other() {
+    let mut cluster = Cluster::with(3, |id| {
+        let mut config = config(id);
+        (config.snapshot_count, config.catch_up_entries) = (10, 5);
+        config
+    });
+    let leader = cluster.elect();
+    let (other, behind) = ((leader + 1) % 3, (leader + 2) % 3);
+    for id in 1..=30 {
+        cluster.members[leader].propose(id, b"x");
+        cluster.settle_without(behind);
+    }
+    cluster.tick();
+    assert_eq!(snapshots(&cluster.members[leader]), [1]);
+    for (from, to) in [(leader, other), (other, leader)] {
+        let to = MemberId(to as u64 + 1);
+        cluster.members[from].input(Input::TransferLeader(to));
+        cluster.settle();
+    }
+    assert!(cluster.members[leader].consensus.is_leading());
+    cluster.tick();
+    assert_eq!(snapshots(&cluster.members[leader]), [1, 2]);
+    let mut failed = |number| {
+        let (number, received) = (SnapshotNumber(number), false);
+        cluster.members[leader].input(Input::SnapshotSent { number, received });
+        cluster.tick();
+        snapshots(&cluster.members[leader])
+    };
+    assert_eq!(failed(1), [1, 2], "the second one is on its way");
+    assert_eq!(failed(2), [1, 2, 3]);
+    assert_eq!(failed(2), [1, 2, 3], "told twice");
 }
 
 #[test]

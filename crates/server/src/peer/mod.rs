@@ -42,6 +42,7 @@ use std::time::{Duration, Instant};
 
 use kvorum_member::backend::Backend;
 use kvorum_member::cluster::Roster;
+use kvorum_member::consensus::SnapshotNumber;
 use kvorum_member::core;
 use kvorum_proto::ids::MemberId;
 use kvorum_proto::raftpb;
@@ -156,13 +157,18 @@ impl Peers {
     }
 
     /// Sends a snapshot to the peer that the message names. How it ends is told to the machines.
-    pub(crate) fn send_snapshot(&self, message: Box<raftpb::Message>, state: Backend) {
+    pub(crate) fn send_snapshot(
+        &self,
+        number: SnapshotNumber,
+        message: Box<raftpb::Message>,
+        state: Backend,
+    ) {
         let to = MemberId(message.to());
         match self.link(to) {
-            Some(link) => snapshot::send(link, message, state),
+            Some(link) => snapshot::send(link, number, message, state),
             None => {
                 let received = false;
-                let news = core::Input::SnapshotSent { to, received };
+                let news = core::Input::SnapshotSent { number, received };
                 self.0.local.member.peer_news(news);
             }
         }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use kvorum_member::backend::{Backend, BackendError, Encoding, Sizing};
+use kvorum_member::consensus::SnapshotNumber;
 use kvorum_member::core;
 use kvorum_proto::ids::MemberId;
 use kvorum_proto::raftpb;
@@ -102,7 +103,12 @@ async fn silence(mut taken: watch::Receiver<bool>) {
 }
 
 /// Sends a snapshot in the background; consensus hears how it ended.
-pub(super) fn send(link: Arc<Link>, message: Box<raftpb::Message>, state: Backend) {
+pub(super) fn send(
+    link: Arc<Link>,
+    number: SnapshotNumber,
+    message: Box<raftpb::Message>,
+    state: Backend,
+) {
     let runtime = link.local().runtime.clone();
     runtime.spawn(async move {
         let to = link.id;
@@ -132,7 +138,7 @@ pub(super) fn send(link: Arc<Link>, message: Box<raftpb::Message>, state: Backen
             }
         }
         let received = sent.is_ok();
-        let news = core::Input::SnapshotSent { to, received };
+        let news = core::Input::SnapshotSent { number, received };
         link.local().member.peer_news(news);
     });
 }

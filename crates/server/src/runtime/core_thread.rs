@@ -515,9 +515,13 @@ impl CoreThread {
                     }
                 }
                 core::Output::Send(message) => self.send(message),
-                core::Output::SendSnapshot { message, state } => {
+                core::Output::SendSnapshot {
+                    number,
+                    message,
+                    state,
+                } => {
                     if let Some(peers) = self.member.peers() {
-                        peers.send_snapshot(message, state);
+                        peers.send_snapshot(number, message, state);
                     }
                 }
                 core::Output::SnapshotDone { .. } => {

@@ -160,8 +160,12 @@ impl World {
                     });
                 }
                 Output::Send(message) => self.transmit(place, message),
-                Output::SendSnapshot { message, state } => {
-                    self.send_snapshot(place, message, state);
+                Output::SendSnapshot {
+                    number,
+                    message,
+                    state,
+                } => {
+                    self.send_snapshot(place, number, message, state);
                 }
                 Output::Stop { reason } if reason == REMOVED => self.retire(place),
                 Output::Stop { reason } => self.violated("the member goes on", reason),

@@ -32,6 +32,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kvorum_member::cluster::Change;
+use kvorum_member::consensus::SnapshotNumber;
 use kvorum_member::core::{Input, Machine};
 use kvorum_mvcc::watch;
 use kvorum_proto::ids::{MemberId, Moment};
@@ -246,7 +247,7 @@ enum Event {
     /// A member hears what became of a snapshot.
     SnapshotSent {
         boot: u64,
-        peer: MemberId,
+        number: SnapshotNumber,
         received: bool,
     },
     /// A removed member is told so.
@@ -629,12 +630,9 @@ impl World {
             Event::TransferBroken { boot, transfer } => self.transfer_broken(boot, transfer),
             Event::SnapshotSent {
                 boot,
-                peer,
+                number,
                 received,
-            } => {
-                let to = peer;
-                self.tell(boot, Input::SnapshotSent { to, received });
-            }
+            } => self.tell(boot, Input::SnapshotSent { number, received }),
             Event::TurnedAway { place } => self.retire(place),
         }
     }

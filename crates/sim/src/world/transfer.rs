@@ -15,6 +15,7 @@ use std::time::Duration;
 use kvorum_member::apply::{Apply, Digest};
 use kvorum_member::backend::{Backend, BackendError, Encoding, Sizing};
 use kvorum_member::checkpoint::ReceiveError;
+use kvorum_member::consensus::SnapshotNumber;
 use kvorum_member::core::Input;
 use kvorum_proto::ids::{LogIndex, MemberId, Moment, Term};
 use kvorum_proto::raftpb::Message;
@@ -53,6 +54,8 @@ pub(super) struct Transfer {
     sender: u64,
     /// The life of the receiver that the connection leads to.
     receiver: Option<u64>,
+    /// What the sender calls it.
+    number: SnapshotNumber,
     message: Box<Message>,
     file: File,
     /// Bytes that the receiver has written, and when that was last.
@@ -87,7 +90,13 @@ pub(super) enum Incoming {
 
 impl World {
     /// A snapshot leaves for a peer, and whoever sent it will hear what became of it.
-    pub(super) fn send_snapshot(&mut self, from: Place, message: Box<Message>, state: Backend) {
+    pub(super) fn send_snapshot(
+        &mut self,
+        from: Place,
+        number: SnapshotNumber,
+        message: Box<Message>,
+        state: Backend,
+    ) {
         let Some(to) = self.place_of(MemberId(message.to())) else {
             return self.violated("messages are for members", format!("{message:?}"));
         };
@@ -118,6 +127,7 @@ impl World {
             to,
             sender,
             receiver: None,
+            number,
             message,
             file: File::Sized { state, layout },
             sent: 0,
@@ -405,12 +415,12 @@ impl World {
         };
         let (from, to) = (transfer.to, transfer.from);
         let delay = self.travel(from, to) + self.cut_for(from, to);
-        let (boot, peer) = (transfer.sender, self.nodes[transfer.to].id);
+        let (boot, number) = (transfer.sender, transfer.number);
         self.plan(
             delay,
             Event::SnapshotSent {
                 boot,
-                peer,
+                number,
                 received,
             },
         );
@@ -479,14 +489,14 @@ impl World {
         for id in self.transfers_of(of) {
             let transfer = &self.transfers[&id];
             if transfer.to == of && self.has_arrived(id) {
-                let (boot, peer) = (transfer.sender, self.nodes[of].id);
+                let (boot, number) = (transfer.sender, transfer.number);
                 self.transfers.remove(&id);
                 let received = false;
                 self.plan(
                     delay,
                     Event::SnapshotSent {
                         boot,
-                        peer,
+                        number,
                         received,
                     },
                 );

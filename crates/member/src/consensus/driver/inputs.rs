@@ -11,7 +11,7 @@ use raft::{SnapshotStatus, StateRole};
 use super::super::hurry::Hurry;
 use super::super::{
     FORWARDED_PENDING_APPLY_ENTRIES_MAX, HELD_BYTES_MAX, HELD_PROPOSALS_MAX, Output,
-    PENDING_APPLY_ENTRIES_MAX, Proposal, Refusal, convert, reads,
+    PENDING_APPLY_ENTRIES_MAX, Proposal, Refusal, SnapshotNumber, convert, reads,
 };
 use super::{Consensus, Held, send};
 
@@ -265,7 +265,22 @@ impl Consensus {
         }
     }
 
-    pub(super) fn snapshot_sent(&mut self, to: MemberId, received: bool) {
+    /// Hands on a snapshot for a peer.
+    pub(super) fn send_snapshot(&mut self, message: raftpb::Message) -> Output {
+        self.snapshots_sent += 1;
+        let number = SnapshotNumber(self.snapshots_sent);
+        self.snapshots.insert(MemberId(message.to()), number);
+        Output::SendSnapshot(number, Box::new(message))
+    }
+
+    /// What became of a snapshot says nothing of a later one that is on its way to the same peer. If that were sent
+    /// once more for it, it would be replaced by its own copy at the receiver, whose end is reported too, without end.
+    pub(super) fn snapshot_sent(&mut self, number: SnapshotNumber, received: bool) {
+        let mut newest = self.snapshots.iter();
+        let Some((&to, _)) = newest.find(|(_, newest)| **newest == number) else {
+            return;
+        };
+        self.snapshots.remove(&to);
         let status = if received {
             SnapshotStatus::Finish
         } else {

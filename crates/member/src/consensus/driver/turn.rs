@@ -106,11 +106,12 @@ impl Consensus {
             progress = true;
             let is_snapshot = message.msg_type == MessageType::MsgSnapshot;
             let message = convert::message_out(message);
-            self.outputs.push_back(if is_snapshot {
-                Output::SendSnapshot(Box::new(message))
+            let output = if is_snapshot {
+                self.send_snapshot(message)
             } else {
                 send(message)
-            });
+            };
+            self.outputs.push_back(output);
         }
         for state in ready.take_read_states() {
             progress = true;
