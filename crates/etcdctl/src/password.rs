@@ -15,9 +15,10 @@ const GIVEN_UP: i32 = 255;
 /// The input cannot be read.
 pub(crate) async fn ask(prompt: &str) -> Result<String, String> {
     let mut out = std::io::stdout();
+    // Before the prompt: a script types as soon as it sees it, and nothing of that may be shown.
+    let quiet = Quiet::start();
     // Nobody reads the prompt when this fails; the line may come all the same.
     let _ = out.write_all(prompt.as_bytes()).and_then(|()| out.flush());
-    let quiet = Quiet::start();
     let read = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
         std::io::stdin().lock().read_line(&mut line).map(|_| line)
@@ -55,7 +56,7 @@ async fn stopped() {
     }
 }
 
-/// A terminal that does not show what is typed, until this is dropped.
+/// A terminal that does not show what is typed, until this is dropped. It keeps what was typed ahead.
 struct Quiet(Option<Termios>);
 
 impl Quiet {
@@ -69,7 +70,7 @@ impl Quiet {
         };
         let mut quiet = before.clone();
         quiet.local_modes.remove(LocalModes::ECHO);
-        let changed = tcsetattr(&stdin, OptionalActions::Flush, &quiet);
+        let changed = tcsetattr(&stdin, OptionalActions::Now, &quiet);
         Self(changed.is_ok().then_some(before))
     }
 }
@@ -78,7 +79,7 @@ impl Drop for Quiet {
     fn drop(&mut self) {
         if let Some(before) = &self.0 {
             // A terminal that went away needs no repair.
-            let _ = tcsetattr(std::io::stdin(), OptionalActions::Flush, before);
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, before);
         }
     }
 }
