@@ -23,7 +23,7 @@ const OVERWRITES: f64 = 0.9;
 const RESERVE: &str = "reserve";
 
 pub(super) fn group(size: Size) -> Group {
-    let plan = Plan {
+    let short = Plan {
         keys: KeySpace::short(size.pick(100, 20_000, 20_000), 1024),
         rate: size.pick(200.0, 2500.0, 2000.0),
         length: Duration::from_secs(size.pick(1, 30, 600)),
@@ -31,28 +31,20 @@ pub(super) fn group(size: Size) -> Group {
         sample_every: Duration::from_millis(size.pick(100, 500, 2000)),
         retained: size.pick(50, 10_000, 20_000),
     };
-    let seconds = plan.length.as_secs();
-    let what = format!(
-        "{} puts per second for {seconds} s, nine of ten overwrite",
-        plan.rate
-    );
-    let written = format!("{}, once", plan.keys.in_words());
-    let play = move |stage: &mut Stage<'_>| plan.play(stage);
+    // Slower, so that keys made anew do not outgrow those that are overwritten.
+    let hour = Plan {
+        rate: 500.0,
+        length: Duration::from_secs(3600),
+        sample_every: Duration::from_secs(10),
+        ..short
+    };
+    let mut scenarios = vec![short.scenario("churn")];
+    if size == Size::Full {
+        scenarios.push(hour.scenario("churn-hour"));
+    }
     Group {
         fixture: Fixture::fresh(1).large(),
-        scenarios: vec![
-            Spec::new("churn", &what, play)
-                .written(&written)
-                .figure(
-                    "ratio",
-                    "data on disk, without a reserve, against live and retained, second half, median",
-                    "",
-                )
-                .figure("ratio_max", "the same at most", "")
-                .figure("resident", "memory at the end, resident", "MB")
-                .figure("refused", "puts refused", "")
-                .long(),
-        ],
+        scenarios,
     }
 }
 
@@ -83,6 +75,25 @@ struct Sample {
 }
 
 impl Plan {
+    fn scenario(self, name: &str) -> Spec {
+        let seconds = self.length.as_secs();
+        let what = format!(
+            "{} puts per second for {seconds} s, nine of ten overwrite",
+            self.rate
+        );
+        Spec::new(name, &what, move |stage| self.play(stage))
+            .written(&format!("{}, once", self.keys.in_words()))
+            .figure(
+                "ratio",
+                "data on disk, without a reserve, against live and retained, second half, median",
+                "",
+            )
+            .figure("ratio_max", "the same at most", "")
+            .figure("resident", "memory at the end, resident", "MB")
+            .figure("refused", "puts refused", "")
+            .long()
+    }
+
     fn play(self, stage: &mut Stage<'_>) -> Result<Outcome> {
         let target = stage.servers.target();
         let data = stage.servers.data(0).join("member");
