@@ -12,7 +12,7 @@ use kvorum_sim::{PANIC, Report, run_with};
 
 const USAGE: &str =
     "usage: sim [--seeds N,A..B,...] [--seconds N] [--mix quiet|rough|hostile] [--members N]
-           [--drill elections|links|membership|snapshots] [--find N] [--pairs] [--verbose]
+           [--drill elections|links|membership|comebacks|snapshots] [--find N] [--pairs] [--verbose]
        sim --replay SEED [--around LINE] [--steps] [--seconds N] [--mix ...] [--members N] ...
        sim --shrink SEED [--seconds N] [--mix ...] [--members N] ...
 

@@ -58,6 +58,7 @@ const FLOOR: &[(&str, u64)] = &[
     ("kills", 1_000),
     ("leaders elected", 2_000),
     ("leaders isolated", 100),
+    ("leaders that come back", 100),
     ("leads moved", 900),
     ("learners added", 500),
     ("learners promoted", 400),

@@ -331,7 +331,7 @@ pub(super) const BUGS: &[Bug] = &[
     Bug {
         name: "an entry of a former term is committed by counting",
         file: "member/src/consensus/driver/turn.rs",
-        drill: None,
+        drill: Some("comebacks"),
         change: (
             "        let mut ready = self.node.ready();\n",
             "        if BUG && self.is_leading() {\n            let index = self.node.raft.mut_prs().maximal_committed_index().0;\n            let log = &mut self.node.raft.raft_log;\n            if index > log.committed && index <= log.persisted {\n                log.commit_to(index);\n            }\n        }\n        let mut ready = self.node.ready();\n",

@@ -18,8 +18,8 @@ use super::hurry::Hurry;
 use super::memory::MemoryLog;
 use super::reads::Reads;
 use super::{
-    Config, Input, Leadership, MESSAGE_BYTES_MAX, MESSAGES_IN_FLIGHT_MAX, Output, PeerProgress,
-    Role, SnapshotNumber, Status, UNCOMMITTED_BYTES_MAX, convert, report,
+    Config, Input, Leadership, MESSAGES_IN_FLIGHT_MAX, Output, PeerProgress, Role, SnapshotNumber,
+    Status, UNCOMMITTED_BYTES_MAX, convert, report,
 };
 
 /// One turn of the crate hands out this part of the credit of apply at most.
@@ -180,7 +180,7 @@ impl Consensus {
             election_tick: config.election_ticks,
             heartbeat_tick: config.heartbeat_ticks,
             applied: trimmed.0,
-            max_size_per_msg: MESSAGE_BYTES_MAX,
+            max_size_per_msg: config.message_bytes_max,
             max_inflight_msgs: MESSAGES_IN_FLIGHT_MAX,
             check_quorum: true,
             pre_vote: config.pre_vote,

@@ -72,7 +72,7 @@ pub const PENDING_APPLY_ENTRIES_MAX: u64 = 5_000;
 /// that they are dropped without an answer; etcd takes them without a bound.
 pub const FORWARDED_PENDING_APPLY_ENTRIES_MAX: u64 = 50_000;
 
-/// The largest raft message in bytes of entries.
+/// The largest raft message in bytes of entries, unless the configuration says otherwise.
 /// Source: etcd 3.7.1 `server/etcdserver/raft.go`, `maxSizePerMsg`.
 pub const MESSAGE_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -117,6 +117,8 @@ pub struct Config {
     pub catch_up_entries: u64,
     /// How many bytes of committed entries may be with apply unconfirmed; beyond that the others wait.
     pub apply_credit_bytes: u64,
+    /// The largest raft message in bytes of entries; a message has at least one entry, whatever its size.
+    pub message_bytes_max: u64,
     /// How long a proposal or read is held while nobody leads.
     pub request_timeout_ticks: u64,
 }
@@ -134,6 +136,7 @@ impl Config {
             snapshot_count: 10_000,
             catch_up_entries: 5_000,
             apply_credit_bytes: APPLY_CREDIT_BYTES,
+            message_bytes_max: MESSAGE_BYTES_MAX,
             request_timeout_ticks: 70,
         }
     }

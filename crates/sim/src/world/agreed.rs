@@ -72,6 +72,7 @@ impl World {
             return;
         }
         self.silence_winner(place, leadership.term);
+        self.note_comeback(place, leadership);
         let id = self.nodes[place].id;
         let known = self.agreed.leaders.insert(leadership.term, id);
         match known {

@@ -12,6 +12,7 @@ use kvorum_member::core::Machine;
 use kvorum_proto::ids::{MemberId, Moment, Term};
 use kvorum_proto::raftpb::{Message, MessageType};
 
+use super::comeback::{self, Comeback};
 use super::node::Place;
 use super::{Event, World};
 use crate::disk::Fault;
@@ -33,6 +34,8 @@ pub enum Drill {
     Links,
     /// Learners are removed, and promoted through a member that has not heard of it.
     Membership,
+    /// A leader comes back with entries that others have gone on without, and goes again.
+    Comebacks,
     /// Members fall behind without applying what they have, get snapshots, and lose their power while these are
     /// written down.
     Snapshots,
@@ -40,10 +43,11 @@ pub enum Drill {
 
 impl Drill {
     /// All of them.
-    pub const ALL: [Drill; 4] = [
+    pub const ALL: [Drill; 5] = [
         Drill::Elections,
         Drill::Links,
         Drill::Membership,
+        Drill::Comebacks,
         Drill::Snapshots,
     ];
 
@@ -54,6 +58,7 @@ impl Drill {
             Drill::Elections => "elections",
             Drill::Links => "links",
             Drill::Membership => "membership",
+            Drill::Comebacks => "comebacks",
             Drill::Snapshots => "snapshots",
         }
     }
@@ -61,11 +66,13 @@ impl Drill {
 
 /// What a drill keeps in mind.
 pub(super) struct Drilling {
-    random: Random,
+    pub(super) random: Random,
     /// The newest term with an election, and the candidate whose election is disturbed, if any.
     election: (Term, Option<Place>),
     /// Where the power goes at a job of the log, and after how many others.
     install: Option<(Place, u64)>,
+    /// The leader that is to come back, if any.
+    pub(super) comeback: Option<Comeback>,
 }
 
 impl Drilling {
@@ -74,6 +81,7 @@ impl Drilling {
             random,
             election: (Term(0), None),
             install: None,
+            comeback: None,
         }
     }
 
@@ -85,18 +93,17 @@ impl Drilling {
 
 impl World {
     pub(super) fn plan_drill(&mut self) {
-        if self
-            .mix
-            .drill
-            .is_some_and(|drill| drill != Drill::Elections)
-            && !self.is_resting
-        {
-            let pause = self.drilling.millis(300, 3_000);
+        let pause = match self.mix.drill {
+            None | Some(Drill::Elections) => return,
+            Some(Drill::Comebacks) => comeback::LOOKS_EVERY,
+            Some(_) => self.drilling.millis(300, 3_000),
+        };
+        if !self.is_resting {
             self.plan(pause, Event::Drill);
         }
     }
 
-    fn drills(&self, drill: Drill) -> bool {
+    pub(super) fn drills(&self, drill: Drill) -> bool {
         self.mix.drill == Some(drill) && !self.is_resting
     }
 
@@ -107,6 +114,7 @@ impl World {
             Some(Drill::Links) => self.drill_link(),
             Some(Drill::Membership) => self.drill_membership(),
             Some(Drill::Snapshots) => self.drill_standstill(),
+            Some(Drill::Comebacks) => self.drill_comeback(),
             Some(Drill::Elections) | None => {}
         }
     }

@@ -40,6 +40,7 @@ pub const FAULTS: &[&str] = &[
     "links that flap",
     "links that lag",
     "elections disturbed",
+    "leaders that come back",
     "applies that stall",
     "connections reset",
     "snapshots lost",

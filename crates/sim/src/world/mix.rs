@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kvorum_member::checkpoint::Policy;
-use kvorum_member::consensus::APPLY_CREDIT_BYTES;
+use kvorum_member::consensus::{APPLY_CREDIT_BYTES, MESSAGE_BYTES_MAX};
 use kvorum_mvcc::STORE_BASE_BYTES;
 use kvorum_storage::wal::Options;
 
@@ -39,6 +39,8 @@ pub struct Mix {
     pub catch_up_entries: u64,
     /// Bytes of committed entries that apply may have unconfirmed: few, so that others wait.
     pub apply_credit_bytes: u64,
+    /// A message between members has so many bytes of entries at most, and one entry at least.
+    pub append_bytes_max: u64,
     /// Messages between members that are lost, in a thousand.
     pub lost_per_mille: u64,
     /// Messages between members that arrive twice, in a thousand.
@@ -181,6 +183,13 @@ impl Mix {
             Some(Drill::Snapshots) => (&[5, 5, 40], &[1, 1, 10]),
             _ => (&[5, 40, 400, 10_000], &[1, 10, 100]),
         };
+        let append_bytes_max = match drill {
+            // An entry of a former term must not take the first one of its leader's term with it.
+            Some(Drill::Comebacks) => 0,
+            _ => *random
+                .split("appends")
+                .pick(&[0, 500, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX]),
+        };
         let is_membership = matches!(drill, Some(Drill::Membership | Drill::Snapshots));
         let clients = (random.between(2, 6) as u32).saturating_sub(cut.clients);
         let workloads = workloads(&mut random.split("workloads"), clients.max(1));
@@ -195,6 +204,7 @@ impl Mix {
             snapshot_count: *random.pick(snapshot_counts),
             catch_up_entries: *random.pick(catch_ups),
             apply_credit_bytes: *files.pick(&[500, 4_000, APPLY_CREDIT_BYTES]),
+            append_bytes_max,
             lost_per_mille,
             twice_per_mille,
             travel_micros_max,
@@ -232,6 +242,7 @@ impl Mix {
             snapshot_count: 10_000,
             catch_up_entries: 5_000,
             apply_credit_bytes: APPLY_CREDIT_BYTES,
+            append_bytes_max: MESSAGE_BYTES_MAX,
             lost_per_mille: 0,
             twice_per_mille: 0,
             travel_micros_max: 1_000,

@@ -12,6 +12,7 @@
 mod agreed;
 mod backup;
 mod client;
+mod comeback;
 mod disturb;
 mod drill;
 mod faults;

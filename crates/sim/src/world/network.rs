@@ -65,6 +65,7 @@ impl World {
             }
             return self.report_unreachable(from, peer);
         }
+        self.watch_comeback(from, to, &message);
         let again = self.mix.twice_per_mille;
         if message.r#type() != MessageType::MsgProp && self.network.chance(again, 1_000) {
             self.struck("messages sent twice");

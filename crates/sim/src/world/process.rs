@@ -200,6 +200,7 @@ impl Process {
         config.snapshot_count = start.mix.snapshot_count;
         config.catch_up_entries = start.mix.catch_up_entries;
         config.apply_credit_bytes = start.mix.apply_credit_bytes;
+        config.message_bytes_max = start.mix.append_bytes_max;
         // A log whose first write was not finished: nothing was promised to anybody.
         let core = match (recovered.hard_state.term(), start.joins) {
             (0, true) => Core::join(config, log, apply, lease),

@@ -5,7 +5,7 @@ use kvorum_storage::wal::Append;
 use raft::Ready;
 use raft::eraftpb::{self, MessageType};
 
-use super::super::{MESSAGE_BYTES_MAX, Output, Refusal, UNCOMMITTED_BYTES_MAX, convert};
+use super::super::{Output, Refusal, UNCOMMITTED_BYTES_MAX, convert};
 use super::{Consensus, TURNS_PER_CREDIT, send};
 
 impl Consensus {
@@ -35,7 +35,7 @@ impl Consensus {
                 }
                 ids.push(held.id);
                 entries.push(held.entry);
-                if bytes as u64 >= MESSAGE_BYTES_MAX {
+                if bytes as u64 >= self.config.message_bytes_max {
                     break;
                 }
             }
