@@ -46,8 +46,8 @@ struct Bug {
     name: &'static str,
     /// Below `crates`.
     file: &'static str,
-    /// The drill that makes its situation. So many seeds with that one have it as often as the thousand of a test run,
-    /// which draw among all drills.
+    /// The drill that makes its situation. Seeds with that one have it five times as often as those of a test run, which
+    /// draw among all drills.
     drill: Option<&'static str>,
     /// What stands there once, and what is put in its place.
     change: (&'static str, &'static str),

@@ -127,7 +127,7 @@ const FLOOR: &[(&str, u64)] = &[
     ("starts", 4_000),
     ("states compared", 30_000),
     ("syncs failed", 50),
-    ("syncs that lied", 6_000),
+    ("syncs that lied", 5_000),
     ("torn tails cut", 1),
     ("voters added", 100),
     ("watch bookmarks", 40_000),
