@@ -37,8 +37,8 @@ pub(super) fn mass_expiry(size: Size) -> Spec {
 /// How long before their end leases begin to be granted.
 fn lead(size: Size) -> Duration {
     size.pick(
-        Duration::from_secs(4),
-        Duration::from_secs(8),
+        Duration::from_secs(10),
+        Duration::from_secs(10),
         Duration::from_secs(45),
     )
 }
