@@ -21,7 +21,7 @@ use crate::{compat, root};
 const SKIP_LOG: &str = "target/skips.log";
 
 /// A program that takes longer hangs: it is ended and has failed, so that the others still run.
-const LONGEST_PROGRAM: Duration = Duration::from_secs(15 * 60);
+const LONGEST_PROGRAM: Duration = Duration::from_secs(30 * 60);
 
 /// Between two looks whether a program has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
