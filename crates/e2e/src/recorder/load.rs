@@ -30,12 +30,12 @@ const CLUSTER_PATIENCE: Duration = Duration::from_secs(1);
 /// gRPC code of a member that does not serve, now or any more.
 const UNAVAILABLE: u32 = 14;
 /// The end of the load may take so long when members answer slowly.
-const END_LIMIT: Duration = Duration::from_secs(60);
+const END_LIMIT: Duration = Duration::from_secs(120);
 /// Workers that write large values, where these are asked for.
 const LARGE_WORKERS: u64 = 3;
 /// Pause before the next try to reach a server that is being killed and started.
 const RETRY: Duration = Duration::from_millis(5);
-/// Pause between two looks at leases that are about to end.
+/// Pause between two looks: at leases that are about to end, and whether a watcher has seen everything.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Which values are written.
@@ -374,15 +374,24 @@ async fn follow(
     let mut stream = connection
         .open_stream("etcdserverpb.Watch/Watch", &request)
         .await?;
+    let mut heard = shared.now();
     loop {
         let last = shared.last.load(Ordering::Relaxed);
         if last != 0 && *seen >= last {
             return Ok(());
         }
-        let Some(response) = stream.next::<WatchResponse>().await? else {
+        // Whoever has seen everything is not told so by another event.
+        let Ok(response) = timeout(LOOK, stream.next::<WatchResponse>()).await else {
+            if shared.now() > heard + grpc::LIMIT {
+                return Err(Failure::Transport("the member is silent".to_owned()));
+            }
+            continue;
+        };
+        let Some(response) = response? else {
             return Ok(());
         };
         let at = shared.now();
+        heard = at;
         if response.canceled {
             let message = format!("cancelled: {}", response.cancel_reason);
             return Err(Failure::Status { code: 0, message });
