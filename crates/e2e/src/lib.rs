@@ -25,6 +25,7 @@ pub mod grpc;
 pub mod history;
 pub mod hosts;
 pub mod http;
+pub mod machine_time;
 pub mod name_server;
 pub mod network;
 pub mod official;

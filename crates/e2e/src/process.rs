@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::machine_time::MachineTime;
+
 /// Lines that a process wrote so far, and whether it closed its outputs.
 #[derive(Default)]
 struct Written {
@@ -114,9 +116,9 @@ impl Process {
         let _ = kill_process(Pid::from_child(&self.child), signal);
     }
 
-    /// Waits for the end: how it ended and how long that took. None after `limit`.
+    /// Waits for the end: how it ended and how long that took, in [`MachineTime`]. None after `limit`.
     pub fn wait_exit(&mut self, limit: Duration) -> Option<(ExitStatus, Duration)> {
-        let started = Instant::now();
+        let took = MachineTime::start();
         let ended = self
             .written
             .1
@@ -126,7 +128,7 @@ impl Process {
             return None;
         }
         let status = self.child.wait().expect("our own child can be waited for");
-        Some((status, started.elapsed()))
+        Some((status, took.elapsed()))
     }
 
     /// Whether it has not ended yet.

@@ -73,7 +73,7 @@ async function election(client) {
 }
 
 async function main(endpoint) {
-  const client = new Etcd3({ hosts: endpoint, dialTimeout: 5 * SECONDS });
+  const client = new Etcd3({ hosts: endpoint, dialTimeout: 60 * SECONDS });
   for (const part of [keys, transaction, watch, lease, lock, election]) await part(client);
   client.close();
 }

@@ -49,7 +49,7 @@ async def lease(client):
 
 
 async def main(port):
-    async with aetcd.Client(host="127.0.0.1", port=port, timeout=5) as client:
+    async with aetcd.Client(host="127.0.0.1", port=port, timeout=60) as client:
         for part in (keys, transaction, watch, lease):
             await part(client)
 

@@ -52,7 +52,7 @@ def lock(client):
 
 
 def main(port):
-    client = etcd3.client(host="127.0.0.1", port=port, timeout=5)
+    client = etcd3.client(host="127.0.0.1", port=port, timeout=60)
     for part in (keys, transaction, watch, lease, lock):
         part(client)
     print("members", len(list(client.members)), "version", client.status().version)

@@ -26,7 +26,7 @@ const (
 	// One read for so many writes.
 	writesPerRead = 5
 	// How long the watch may take to come to the end.
-	endLimit = 30 * time.Second
+	endLimit = 2 * time.Minute
 )
 
 func main() {

@@ -23,7 +23,7 @@ func main() {
 }
 
 func run(endpoint string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	client, err := clientv3.NewFromURL(endpoint)
 	if err != nil {

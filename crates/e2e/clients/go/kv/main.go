@@ -1,5 +1,5 @@
 // Command kv writes and reads one key whose name and value are not ASCII, each call under a
-// deadline of one second.
+// deadline of its own.
 package main
 
 import (
@@ -14,6 +14,8 @@ import (
 const (
 	key   = "ключ/日本/ß"
 	value = "värde ☃ 🦀"
+	// Far more than a call takes: a busy machine may stand still for some seconds.
+	deadline = 30 * time.Second
 )
 
 func main() {
@@ -24,7 +26,7 @@ func main() {
 }
 
 func run(endpoint string) error {
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: time.Second})
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: deadline})
 	if err != nil {
 		return err
 	}
@@ -56,9 +58,9 @@ func run(endpoint string) error {
 	return nil
 }
 
-// within gives a call one second.
+// within gives a call its deadline.
 func within[T any](call func(context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
 	return call(ctx)
 }

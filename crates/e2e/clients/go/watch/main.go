@@ -24,7 +24,7 @@ func main() {
 }
 
 func run(endpoint string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	watcher, err := clientv3.NewFromURL(endpoint)
 	if err != nil {
