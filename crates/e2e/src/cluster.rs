@@ -19,11 +19,11 @@ use crate::process::{Outcome, Process, run};
 use crate::server::{free_port, new_folder};
 
 /// How long a start may take on a busy machine.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(120);
 /// How long a process may take to end after a signal.
-const STOP_LIMIT: Duration = Duration::from_secs(20);
+const STOP_LIMIT: Duration = Duration::from_secs(120);
 /// How long a command of etcdctl may take.
-const COMMAND_LIMIT: Duration = Duration::from_secs(30);
+const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 /// Pause between two looks at something that only shows by asking.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -542,6 +542,21 @@ impl Cluster {
             let at = told.iter().position(|it| it.member == leader)?;
             agree.then(|| places[at])
         })
+    }
+
+    /// Has a member lead. On a busy machine the lead may move on by itself, and is moved once more.
+    ///
+    /// # Panics
+    /// When it never does.
+    pub fn have_lead(&self, place: usize) {
+        self.wait("the lead of that member", || {
+            let leads = self.leader() == place;
+            if !leads {
+                // Who leads may change while this is asked for.
+                let _ = self.etcdctl(&["move-leader", &self.id(place)]);
+            }
+            leads.then_some(())
+        });
     }
 
     /// The id of a member, as etcdctl takes it.

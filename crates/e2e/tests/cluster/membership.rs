@@ -16,7 +16,7 @@ on_each_server!(
 );
 
 /// How long a line of the log may take.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(120);
 
 fn members_are_added_updated_and_removed(subject: Subject) {
     let Some(mut cluster) = Cluster::start(&[subject], &[]) else {
@@ -128,11 +128,9 @@ fn learners_learn_and_are_promoted(subject: Subject) {
         let text = "etcdserver: rpc not supported for learner";
         assert!(outcome.stderr.contains(text), "{refused:?}: {outcome:?}");
     }
+    // What is promoted and not told so, is so all the same.
     cluster.wait("promotion", || {
-        let outcome = cluster.etcdctl_on(0, &["member", "promote", &id]);
-        (outcome.code == Some(0)).then_some(())
-    });
-    cluster.wait("vote", || {
+        cluster.etcdctl_on(0, &["member", "promote", &id]);
         let standing = cluster.standing(place)?;
         (!standing.is_learner).then_some(())
     });
@@ -175,8 +173,7 @@ fn a_wiped_member_is_refused_under_its_old_id(subject: Subject) {
 }
 
 fn changes_at_the_same_time_are_done_or_refused(subject: Subject) {
-    let flags = ["--heartbeat-interval=20", "--election-timeout=100"];
-    let Some(cluster) = Cluster::start(&[subject; 3], &flags) else {
+    let Some(cluster) = Cluster::start(&[subject; 3], &[]) else {
         return;
     };
     let ids: Vec<String> = (0..3).map(|place| cluster.id(place)).collect();
@@ -210,6 +207,7 @@ fn changes_at_the_same_time_are_done_or_refused(subject: Subject) {
         "etcdserver: Peer URLs already exists",
         "etcdserver: request timed out",
         "etcdserver: too many requests",
+        "etcdserver: leader changed",
         // Official members drop a change that meets one under way, and let its caller wait.
         "context deadline exceeded",
     ];
@@ -221,15 +219,18 @@ fn changes_at_the_same_time_are_done_or_refused(subject: Subject) {
         outcomes.iter().any(|outcome| outcome.code == Some(0)),
         "{outcomes:?}"
     );
-    // All members have the same list, and no address twice.
-    let lists: Vec<String> = (0..3)
-        .map(|place| cluster.must_on(place, &["member", "list"]))
-        .collect();
-    assert!(lists.iter().all(|list| *list == lists[0]), "{lists:?}");
+    // All members come to the same list, with no address twice. What nobody waited for any more may be done later.
+    let list = cluster.wait("list that all members have", || {
+        let lists: Vec<String> = (0..3)
+            .map(|place| cluster.must_on(place, &["member", "list"]))
+            .collect();
+        let first = lists.first()?.clone();
+        lists.iter().all(|list| *list == first).then_some(first)
+    });
     for url in &urls {
-        let named = lists[0].matches(&format!("{url},")).count()
-            + lists[0].matches(&format!("{url} ")).count();
-        assert!(named <= 1, "{url}: {}", lists[0]);
+        let named =
+            list.matches(&format!("{url},")).count() + list.matches(&format!("{url} ")).count();
+        assert!(named <= 1, "{url}: {list}");
     }
     cluster.put("k", "v");
     cluster.same_hash();

@@ -15,11 +15,7 @@ fn official_members_and_ours_elect_replicate_and_agree() {
     };
     // Each leads once, and each is written to while each leads.
     for leader in [0, 1, 2, 0] {
-        if cluster.leader() != leader {
-            let target = cluster.id(leader);
-            cluster.must(&["move-leader", &target]);
-            assert_eq!(cluster.leader(), leader);
-        }
+        cluster.have_lead(leader);
         for place in 0..3 {
             let key = format!("leader{leader}by{place}");
             for value in ["a", "b"] {
@@ -80,14 +76,7 @@ fn official_members_and_ours_agree_under_load() {
     let addresses: Vec<_> = (0..3).map(|place| cluster.client_address(place)).collect();
     let load = Load::start_on(&addresses, 1);
     for leader in [0, 1, 2, 0] {
-        cluster.wait("the lead of each", || {
-            let now = cluster.leader();
-            if now != leader {
-                let target = cluster.id(leader);
-                let _ = cluster.etcdctl(&["move-leader", &target]);
-            }
-            (now == leader).then_some(())
-        });
+        cluster.have_lead(leader);
         let goal = load.answered() + REQUESTS;
         cluster.wait("answers", || (load.answered() >= goal).then_some(()));
         agree_in_motion(&cluster);

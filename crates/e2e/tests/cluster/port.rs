@@ -25,7 +25,7 @@ fn ask(
     body: &[u8],
 ) -> (u16, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the peer port is open");
-    let limit = Some(Duration::from_secs(20));
+    let limit = Some(Duration::from_secs(60));
     stream.set_read_timeout(limit).expect("a limit");
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
     for (name, value) in headers {
@@ -315,7 +315,7 @@ fn one_state_is_received_at_a_time() {
     wait_for("inflights_total", 1);
     let mut refusal = [0; 4096];
     let mut second = begin(1);
-    let limit = Some(Duration::from_secs(20));
+    let limit = Some(Duration::from_secs(60));
     second.set_read_timeout(limit).expect("a limit");
     let length = second.read(&mut refusal).expect("an answer");
     let refusal = String::from_utf8_lossy(&refusal[..length]);

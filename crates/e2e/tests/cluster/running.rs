@@ -64,7 +64,9 @@ fn three_members_serve_through_each_and_outlive_any_one(subject: Subject) {
 }
 
 fn leadership_moves_when_asked_and_when_the_leader_ends(subject: Subject) {
-    let Some(mut cluster) = Cluster::start(&[subject; 3], &[]) else {
+    // It moves for no other reason, also where the machine stands still for some seconds.
+    let flags = ["--election-timeout=5000"];
+    let Some(mut cluster) = Cluster::start(&[subject; 3], &flags) else {
         return;
     };
     let first = cluster.leader();
@@ -121,9 +123,15 @@ fn leases_are_kept_alive_and_asked_for_through_any_member(subject: Subject) {
     cluster.kill(leader);
     let kept = cluster.must(&["lease", "keep-alive", "--once", &id]);
     assert!(kept.contains("keepalived with TTL(300)"), "{kept}");
-    let short = cluster.must(&["lease", "grant", "2"]);
-    let short = short.split_whitespace().nth(1).expect("an id").to_owned();
-    cluster.must(&["put", "short", "v", "--lease", &short]);
+    // Where the machine stands still for longer than the lease lives, another one is granted.
+    cluster.wait("key on a short lease", || {
+        let short = cluster.must(&["lease", "grant", "2"]);
+        let short = short.split_whitespace().nth(1).expect("an id").to_owned();
+        let put = cluster.etcdctl(&["put", "short", "v", "--lease", &short]);
+        let is_over = put.stderr.contains("requested lease not found");
+        assert!(put.code == Some(0) || is_over, "{put:?}");
+        (!is_over).then_some(())
+    });
     cluster.wait("end of the lease", || {
         let left = cluster.must(&["get", "short", "--print-value-only"]);
         left.is_empty().then_some(())
@@ -133,8 +141,7 @@ fn leases_are_kept_alive_and_asked_for_through_any_member(subject: Subject) {
 }
 
 fn a_minority_refuses_what_needs_a_quorum(subject: Subject) {
-    let flags = ["--heartbeat-interval=20", "--election-timeout=100"];
-    let Some(mut cluster) = Cluster::start(&[subject; 3], &flags) else {
+    let Some(mut cluster) = Cluster::start(&[subject; 3], &[]) else {
         return;
     };
     cluster.must(&["put", "k", "v"]);
@@ -183,7 +190,10 @@ fn history_goes_by_itself_on_every_member(subject: Subject) {
         let done = |line: &String| line.contains("completed auto periodic compaction");
         lines.iter().any(done)
     };
-    assert!((0..3).any(says_so), "who led says so");
+    // It does so behind the compaction.
+    cluster.wait("word of the one who leads", || {
+        (0..3).any(says_so).then_some(())
+    });
     let kept = cluster.must(&["get", "k", "--print-value-only"]);
     assert_eq!(kept, "3\n");
     cluster.same_hash();
@@ -195,15 +205,16 @@ fn what_is_lost_with_a_leader_is_told_so(subject: Subject) {
     };
     cluster.must(&["put", "k", "v"]);
     // It is told so when the next leader comes soon enough; on a busy machine that takes some tries.
-    cluster.wait("reason of a time-out", || {
+    let told = (0..TRIES).any(|_| {
         let leader = cluster.leader();
         // It hangs: what is passed on to it before the others notice is lost.
         cluster.signal(leader, Signal::STOP);
         let told = cluster.etcdctl_on((leader + 1) % 3, &["put", "k", "w"]);
         cluster.signal(leader, Signal::CONT);
         let text = "etcdserver: request timed out, possibly due to previous leader failure";
-        told.stderr.contains(text).then_some(())
+        told.stderr.contains(text)
     });
+    assert!(told, "another reason each time");
     cluster.put("k", "x");
     cluster.same_hash();
 }
