@@ -14,10 +14,13 @@ use kvorum_e2e::recorder::{Change, Load, Note, violations};
 
 /// Requests that have to be answered while a fault lasts, with a majority at hand.
 const REQUESTS_PER_FAULT: u64 = 300;
-/// What has to be answered in a second meanwhile.
+/// What has to be answered in a second meanwhile, on a machine that does more than [`USUAL_PART`] times that without a
+/// fault.
 const REQUESTS_PER_SECOND: f64 = 100.0;
+/// A slower machine has to answer one part in so many of what it answers without a fault.
+const USUAL_PART: f64 = 3.0;
 /// A cluster that answers nothing for this long hangs.
-const HANG: Duration = Duration::from_secs(60);
+const HANG: Duration = Duration::from_secs(120);
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(5);
 /// How long etcdctl waits for a member that may not answer.
@@ -34,6 +37,8 @@ pub(crate) struct Trial {
     /// What the Go program said, whenever it ran.
     told: Vec<String>,
     troubles: Vec<String>,
+    /// Requests per second of these members without a fault.
+    usual: f64,
     /// Behind the cluster, whose processes end first.
     hosts: Option<Hosts>,
 }
@@ -109,9 +114,11 @@ impl Trial {
             balancer: None,
             told: Vec::new(),
             troubles: Vec::new(),
+            usual: 0.0,
             hosts: None,
         };
         trial.start_balancer();
+        trial.usual = trial.rate();
         trial
     }
 
@@ -120,6 +127,7 @@ impl Trial {
         self.load.turn_to(&members_at(&self.cluster));
         self.end_balancer();
         self.start_balancer();
+        self.usual = self.rate();
     }
 
     /// Starts the Go program on all members that are there now.
@@ -157,14 +165,19 @@ impl Trial {
         let (from, before) = (Instant::now(), self.load.answered());
         self.ask_tools(sick);
         let with_tools = self.rate_since(from, before);
-        let best = self.fastest();
+        let least = REQUESTS_PER_SECOND.min(self.usual / USUAL_PART);
+        let best = self.fastest(least);
         eprintln!(
             "{}: {:?}: {what}: {with_tools:.0} requests/s while tools ask, then {best:.0}, no write for {} ms at most",
             self.name,
             self.subject,
             self.load.take_longest_gap().as_millis()
         );
-        assert!(best >= REQUESTS_PER_SECOND, "{what}: {best} requests/s");
+        assert!(
+            best >= least,
+            "{what}: {best} requests/s, not {least}; without a fault {}",
+            self.usual
+        );
     }
 
     fn rate_since(&self, from: Instant, before: u64) -> f64 {
@@ -173,15 +186,20 @@ impl Trial {
 
     /// Requests per second, over as many as a fault has to see. Others on the machine have moments in which nobody
     /// answers anything fast; the fault lasts until they are over, but not for ever.
-    fn fastest(&self) -> f64 {
+    fn fastest(&self, least: f64) -> f64 {
         let started = Instant::now();
-        let mut best = 0.0;
-        while best < REQUESTS_PER_SECOND && started.elapsed() < HANG {
-            let (from, before) = (Instant::now(), self.load.answered());
-            self.wait_for_requests(REQUESTS_PER_FAULT);
-            best = self.rate_since(from, before).max(best);
+        let mut best = self.rate();
+        while best < least && started.elapsed() < HANG {
+            best = self.rate().max(best);
         }
         best
+    }
+
+    /// Requests per second now.
+    fn rate(&self) -> f64 {
+        let (from, before) = (Instant::now(), self.load.answered());
+        self.wait_for_requests(REQUESTS_PER_FAULT);
+        self.rate_since(from, before)
     }
 
     /// All faults are over: all members agree again.
@@ -255,12 +273,13 @@ impl Trial {
             .collect();
         let joined = joined.join(",");
         let target = self.cluster.id(next);
-        self.until_done("transfer of the lead", || {
-            self.cluster.leader_among(well);
-            self.cluster
-                .etcdctl_at(&joined, &[ASK, "move-leader", &target])
-        });
+        // On a busy machine the lead may move on by itself, and has to be moved once more.
         self.cluster.wait("the lead of another", || {
+            self.until_done("transfer of the lead", || {
+                self.cluster.leader_among(well);
+                self.cluster
+                    .etcdctl_at(&joined, &[ASK, "move-leader", &target])
+            });
             (self.cluster.leader_among(well) == next).then_some(())
         });
     }
