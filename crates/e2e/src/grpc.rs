@@ -20,7 +20,7 @@ use tokio::time::timeout;
 /// Bytes before each message: a flag for compression, and the length.
 const FRAME_HEAD: usize = 5;
 /// How long any single answer may take.
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(60);
 /// Window of a stream and of the connection, in bytes.
 const WINDOW: u32 = 8 << 20;
 

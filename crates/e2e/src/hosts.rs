@@ -139,13 +139,13 @@ mod tests {
 
     use super::*;
 
-    /// Whether a connection from one host to another comes about: a shell opens it.
-    fn reaches(hosts: &Hosts, from: usize, port: u16) -> bool {
+    /// Whether a connection from one host to another comes about in so many seconds: a shell opens it.
+    fn reaches(hosts: &Hosts, from: usize, port: u16, seconds: &str) -> bool {
         let wrapper = hosts.wrapper(from);
         let script = format!("exec 3<>/dev/tcp/{}.{OWN}/{port}", hosts.net);
         let mut command = Command::new(&wrapper[0]);
         command.args(&wrapper[1..]);
-        command.args(["timeout", "1", "bash", "-c", &script]);
+        command.args(["timeout", seconds, "bash", "-c", &script]);
         command.stderr(Stdio::null());
         command.status().is_ok_and(|status| status.success())
     }
@@ -158,11 +158,11 @@ mod tests {
         };
         let listener = TcpListener::bind((format!("{}.{OWN}", hosts.net), 0)).expect("our side");
         let port = listener.local_addr().expect("bound").port();
-        assert!(reaches(&hosts, 0, port));
+        assert!(reaches(&hosts, 0, port, "60"));
         // The test's own side has the address behind the last host.
         hosts.lose(0, OWN - 1);
-        assert!(!reaches(&hosts, 0, port));
+        assert!(!reaches(&hosts, 0, port, "1"));
         hosts.heal();
-        assert!(reaches(&hosts, 0, port));
+        assert!(reaches(&hosts, 0, port, "60"));
     }
 }

@@ -5,15 +5,18 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use crate::peers::Subject;
 use crate::process::Process;
 
 /// How long a start may take on a busy machine.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(120);
 /// How long a process may take to end after a signal before the test calls it a hang.
-const STOP_LIMIT: Duration = Duration::from_secs(20);
+const STOP_LIMIT: Duration = Duration::from_secs(120);
+/// Pause between two looks at something that only shows by asking.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Ports are taken from here upwards: below the ones that the kernel gives to outgoing connections.
 const PORTS: std::ops::Range<u32> = 18_000..32_000;
 
@@ -126,6 +129,21 @@ impl Server {
             .process()
             .wait_for(self.subject.ready_line(), 0, START_LIMIT);
         assert!(ready.is_some(), "not ready:\n{}", self.log().join("\n"));
+    }
+
+    /// Waits until `look` sees something.
+    ///
+    /// # Panics
+    /// When it sees nothing in time.
+    pub fn wait<T>(&self, what: &str, look: impl Fn() -> Option<T>) -> T {
+        let end = Instant::now() + START_LIMIT;
+        loop {
+            if let Some(seen) = look() {
+                return seen;
+            }
+            assert!(Instant::now() < end, "no {what}:\n{}", tail(&self.log()));
+            sleep(LOOK_AGAIN);
+        }
     }
 
     /// Waits for a line of the running process that contains `text`.

@@ -14,7 +14,7 @@ use crate::server::Server;
 /// The output forms of etcdctl.
 pub const FORMS: [&str; 5] = ["simple", "fields", "json", "protobuf", "table"];
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Names before numbers in which two servers may differ, in the spellings of the output formats.
 const FREE_NUMBERS: [&str; 18] = [

@@ -26,7 +26,7 @@ use kvorum_storage::vfs::{OpenMode, OsFile, OsVfs, Vfs as _};
 use prost::Message as _;
 use serde_json::Value;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 const LEASE: i64 = 0x1234_5678_9abc;
 
 /// An official release: its server, and the folder of a release whose tools can read its files.

@@ -9,7 +9,7 @@ use kvorum_e2e::peers::Subject;
 use kvorum_e2e::process::{Outcome, Process, run};
 use kvorum_e2e::server::{free_port, new_folder};
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(120);
 
 on_each_server!(
     version_lines_are_the_usual_ones,

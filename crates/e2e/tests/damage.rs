@@ -15,7 +15,7 @@ use kvorum_e2e::server::Server;
 use kvorum_proto::etcdserverpb::{PutRequest, PutResponse};
 use serde_json::Value;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 /// Size of a disk sector, by which a torn write is known.
 const SECTOR: usize = 512;
 /// More than half of a log file needs, at 1 MiB for each put.

@@ -17,7 +17,7 @@ use kvorum_proto::etcdserverpb::{
 
 /// How long ours may take to end. Official etcd drains its connections and may take longer.
 const STOP_LIMIT: Duration = Duration::from_millis(1500);
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(120);
 const SIGTERM: i32 = 15;
 /// Size of a disk sector, by which a torn write is known.
 const SECTOR: usize = 512;

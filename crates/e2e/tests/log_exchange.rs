@@ -20,7 +20,7 @@ use kvorum_proto::etcdserverpb::{
 };
 use kvorum_proto::mvccpb::KeyValue;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 /// Long enough for any compaction, expiry and transaction of the load to be in the log.
 const WRITES: u64 = 400;
 /// Leases up to this lifetime are left out of comparisons.

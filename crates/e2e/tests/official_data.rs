@@ -21,7 +21,7 @@ use kvorum_proto::etcdserverpb::{
     LeaseTimeToLiveResponse, MemberListRequest, MemberListResponse,
 };
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 const TAKEN: &str = "took over the data directory of an official etcd server";
 
 #[test]

@@ -9,7 +9,7 @@ use kvorum_e2e::peers::{Subject, clients, peer};
 use kvorum_e2e::process::run;
 use kvorum_e2e::server::Server;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs a program on a fresh server and compares what it prints. `arguments` come before the
 /// server's address, which is the URL or the bare port as the program wants it.

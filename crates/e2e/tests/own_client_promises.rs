@@ -49,7 +49,7 @@ on_each_server!(
 );
 
 /// How long any answer may take.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(120);
 /// After which time futures are dropped.
 const SHORT: Duration = Duration::from_millis(2);
 
@@ -172,18 +172,24 @@ fn a_lease_lives_while_its_futures_are_dropped(subject: Subject) {
     };
     let client = client(&server.endpoint());
     block_on(async {
-        const TTL_SECONDS: i64 = 2;
+        // A third of it passes between two renewals; the machine may stand still for the rest.
+        const TTL_SECONDS: i64 = 9;
         let lease = LeaseId(client.lease_grant(TTL_SECONDS).await.expect("a lease").id);
         let mut keeper = client.lease_keep_alive(lease);
-        let end = Instant::now() + Duration::from_secs(3 * TTL_SECONDS.unsigned_abs());
+        let granted = Instant::now();
         let mut renewals = 0;
-        while Instant::now() < end {
+        // The first one comes at once. With the fifth it is older than its time.
+        while renewals < 5 {
             if let Ok(answer) = timeout(SHORT, keeper.next()).await {
                 assert!(answer.expect("no error").is_some(), "the lease is lost");
                 renewals += 1;
             }
         }
-        assert!(renewals >= 3, "{renewals} renewals");
+        let age = granted.elapsed();
+        assert!(
+            age > Duration::from_secs(TTL_SECONDS.unsigned_abs()),
+            "{age:?}"
+        );
         let left = client.lease_time_to_live(lease, false).await;
         assert!(left.expect("an answer").ttl >= 0);
     });

@@ -13,7 +13,7 @@ use kvorum_e2e::peers::{self, Subject, peer};
 use kvorum_e2e::process::{Outcome, run};
 use kvorum_e2e::server::{Server, new_folder};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 const RELEASES: [Subject; 3] = [
     Subject::Official3423,
     Subject::Official351,

@@ -21,7 +21,7 @@ on_each_server!(
 );
 
 /// How long any answer may take.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(120);
 
 fn command(server: &Server, arguments: &[&str]) -> Command {
     let mut command = Command::new(peers::etcdctl());

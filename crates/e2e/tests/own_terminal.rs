@@ -13,7 +13,8 @@ use kvorum_e2e::process::{Outcome, run};
 use kvorum_e2e::server::{Server, free_port, new_folder};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-const LIMIT: Duration = Duration::from_secs(30);
+/// How long any command may take: the longest one writes 10,000 values.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// A terminal: the side of the person and the side of the program.
 fn terminal() -> (OwnedFd, File) {
@@ -81,7 +82,8 @@ fn on_terminal(mut command: Command, typed: &str) -> (Option<i32>, String) {
 #[test]
 fn errors_name_the_endpoint_and_the_remedy_on_a_terminal_alone() {
     let endpoint = format!("127.0.0.1:{}", free_port());
-    let get = ["get", "a", "--command-timeout=300ms"];
+    // Long enough for a first try, on a machine that is busy with something else.
+    let get = ["get", "a", "--command-timeout=4s"];
     let (code, shown) = on_terminal(etcdctl(&endpoint, &get), "");
     assert_eq!(code, Some(1));
     let shown: Vec<&str> = shown.lines().collect();
@@ -238,17 +240,16 @@ fn a_check_of_speed_ends_with_a_verdict() {
     };
     let endpoint = server.endpoint();
     let check = thread::spawn(move || {
-        let limit = Duration::from_secs(120);
         let check = ["check", "perf", "--prefix=speed/", "--auto-compact"];
-        run(&mut etcdctl(&endpoint, &check), "", limit)
+        run(&mut etcdctl(&endpoint, &check), "", LIMIT)
     });
     let outcome = check.join().expect("it ends");
     let lines: Vec<&str> = outcome.stdout.lines().collect();
-    let starts = ["Compacting", "Compacted", "PASS: Throughput is 15"];
-    for (line, start) in lines.iter().zip(starts) {
+    for (line, start) in lines.iter().zip(["Compacting", "Compacted"]) {
         assert!(line.starts_with(start), "{lines:?}");
     }
-    // How slow the slowest of 9,000 writes was is this machine's affair.
+    // How fast it was is this machine's affair, and so is how slow the slowest of 9,000 writes was.
+    assert!(lines[2].contains("Throughput"), "{lines:?}");
     let verdict = *lines.last().expect("a verdict");
     let expected = if outcome.code == Some(0) {
         "PASS"

@@ -174,11 +174,11 @@ fn a_downgrade_is_checked_switched_on_and_off(subject: Subject) {
         return;
     };
     // Official etcd serves a little before it has settled the version of the cluster.
-    let settled = (0..1000).any(|_| {
+    server.wait("cluster version", || {
         let page = get(server.port(), "/version").expect("a page");
-        page.body.contains("\"etcdcluster\":\"3.7.0\"")
+        let is_settled = page.body.contains("\"etcdcluster\":\"3.7.0\"");
+        is_settled.then_some(())
     });
-    assert!(settled, "no cluster version");
     let text = |failure: Failure| match failure {
         Failure::Status { code, message } => format!("{code} {message}"),
         other => panic!("{other:?}"),
@@ -289,16 +289,17 @@ fn rarer_work_is_measured(subject: Subject) {
             }
         }
     });
-    let now = samples(&get(server.port(), "/metrics").expect("a page").body);
     let sum = |name: &str| -> Option<f64> {
+        let now = samples(&get(server.port(), "/metrics").expect("a page").body);
         let of_name = |sample: &&String| sample.split('{').next() == Some(name);
         now.keys()
             .filter(of_name)
             .map(|sample| now[sample])
             .reduce(|a, b| a + b)
     };
+    // What is measured is counted behind its answer.
     for name in GROWS {
-        assert!(sum(name) > Some(0.0), "{name}: {:?}", sum(name));
+        server.wait(name, || (sum(name) > Some(0.0)).then_some(()));
     }
     for name in THERE {
         assert!(sum(name).is_some(), "{name} is missing");

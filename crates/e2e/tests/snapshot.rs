@@ -29,7 +29,7 @@ use kvorum_storage::bolt::{Reader, schema};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 /// Leases and their lifetimes in seconds. 3.5 does not load one with a negative id, the last here.
 const LEASES: [(i64, i64); 3] = [(7, 600), (0x1234_5678_9abc, 100_000), (-3, 9_000)];
 /// Length of all pieces of a file but the last, in bytes.

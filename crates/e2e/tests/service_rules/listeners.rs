@@ -22,7 +22,7 @@ on_each_server!(
     readiness_is_told_when_it_is_true_and_not_before,
 );
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(120);
 
 fn a_unix_socket_serves_etcdctl(subject: Subject) {
     let Some(etcdctl) = peer("etcd-3.7.1", "etcdctl") else {

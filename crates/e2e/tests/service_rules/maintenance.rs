@@ -35,15 +35,12 @@ async fn status(connection: &Connection) -> StatusResponse {
 /// Waits for the end of a start: official etcd serves before it knows the versions of cluster and
 /// storage.
 fn settle(server: &Server) {
-    for _ in 0..10_000 {
+    server.wait("settled versions", || {
         let page = get(server.port(), "/version").expect("a page");
-        if page.body.contains(r#""etcdcluster":"3.7.0""#)
-            && page.body.contains(r#""storage":"3.7.0""#)
-        {
-            return;
-        }
-    }
-    panic!("the versions are not settled");
+        let is_settled = page.body.contains(r#""etcdcluster":"3.7.0""#)
+            && page.body.contains(r#""storage":"3.7.0""#);
+        is_settled.then_some(())
+    });
 }
 
 fn only_a_member_that_votes_can_lead(subject: Subject) {
