@@ -19,6 +19,9 @@ pub(super) const PING: u8 = 6;
 pub(super) const GOAWAY: u8 = 7;
 pub(super) const WINDOW_UPDATE: u8 = 8;
 
+/// The code of a reset without a reason.
+pub(super) const NO_ERROR: u32 = 0;
+
 /// On SETTINGS and PING.
 pub(super) const ACK: u8 = 1;
 /// On DATA and HEADERS.
