@@ -373,6 +373,9 @@ impl World {
         }
         self.boots += 1;
         self.count("starts");
+        if self.nodes[place].clock.drifts() {
+            self.struck("clocks that drift");
+        }
         let node = &self.nodes[place];
         let start = Start {
             member: node.id,

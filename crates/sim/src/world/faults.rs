@@ -27,6 +27,7 @@ pub const FAULTS: &[&str] = &[
     "disks that lie",
     "pauses of the process",
     "clocks put ahead",
+    "clocks that drift",
     "clocks that stand still",
     "members that are slow",
     "messages late",

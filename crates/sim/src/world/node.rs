@@ -80,6 +80,11 @@ impl Clock {
         }
     }
 
+    /// Whether it runs too fast or too slow.
+    pub(super) fn drifts(&self) -> bool {
+        self.parts != MILLION as u64
+    }
+
     /// Somebody puts it ahead.
     pub(super) fn put_ahead(&mut self, by: Duration) {
         self.ahead += by;
