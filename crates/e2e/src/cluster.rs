@@ -7,8 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::MutexGuard;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -16,16 +15,12 @@ use crate::hosts::Hosts;
 use crate::network::Residents;
 use crate::peers::{Subject, peer};
 use crate::process::{Outcome, Process, run};
-use crate::server::{free_port, new_folder};
+use crate::server::{START_LIMIT, free_port, new_folder, wait_for};
 
-/// How long a start may take on a busy machine.
-const START_LIMIT: Duration = Duration::from_secs(120);
 /// How long a process may take to end after a signal.
 const STOP_LIMIT: Duration = Duration::from_secs(120);
 /// How long a command of etcdctl may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
-/// Pause between two looks at something that only shows by asking.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// One member.
 struct Node {
@@ -573,14 +568,7 @@ impl Cluster {
     /// # Panics
     /// When it sees nothing in time.
     pub fn wait<T>(&self, what: &str, look: impl Fn() -> Option<T>) -> T {
-        let end = Instant::now() + START_LIMIT;
-        loop {
-            if let Some(seen) = look() {
-                return seen;
-            }
-            assert!(Instant::now() < end, "no {what}:\n{}", self.tails());
-            sleep(LOOK_AGAIN);
-        }
+        wait_for(what, look, || self.tails())
     }
 
     /// Waits until all members that run have the same hash of the same revision, and returns both.

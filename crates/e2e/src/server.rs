@@ -12,7 +12,7 @@ use crate::peers::Subject;
 use crate::process::Process;
 
 /// How long a start may take on a busy machine.
-const START_LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const START_LIMIT: Duration = Duration::from_secs(120);
 /// How long a process may take to end after a signal before the test calls it a hang.
 const STOP_LIMIT: Duration = Duration::from_secs(120);
 /// Pause between two looks at something that only shows by asking.
@@ -136,14 +136,7 @@ impl Server {
     /// # Panics
     /// When it sees nothing in time.
     pub fn wait<T>(&self, what: &str, look: impl Fn() -> Option<T>) -> T {
-        let end = Instant::now() + START_LIMIT;
-        loop {
-            if let Some(seen) = look() {
-                return seen;
-            }
-            assert!(Instant::now() < end, "no {what}:\n{}", tail(&self.log()));
-            sleep(LOOK_AGAIN);
-        }
+        wait_for(what, look, || tail(&self.log()))
     }
 
     /// Waits for a line of the running process that contains `text`.
@@ -262,6 +255,22 @@ impl Drop for Server {
         } else {
             let _ = fs::remove_dir_all(&self.folder);
         }
+    }
+}
+
+/// Waits until `look` sees something; `story` is told when it sees nothing in time.
+pub(crate) fn wait_for<T>(
+    what: &str,
+    look: impl Fn() -> Option<T>,
+    story: impl Fn() -> String,
+) -> T {
+    let end = Instant::now() + START_LIMIT;
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(Instant::now() < end, "no {what}:\n{}", story());
+        sleep(LOOK_AGAIN);
     }
 }
 
