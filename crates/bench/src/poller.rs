@@ -6,10 +6,13 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use anyhow::Result;
-use rustix::event::{Timespec, epoll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll};
 
 /// Sockets told of in one call.
 const READY_MAX: usize = 256;
+
+/// Waits shorter than this end on time; longer ones up to a millisecond late.
+const EXACT_MAX: Duration = Duration::from_millis(100);
 
 /// Tells which of its sockets can be read, or written if that was asked for.
 pub(crate) struct Poller {
@@ -44,8 +47,18 @@ impl Poller {
 
     /// Waits for sockets, at most so long. Their places are added to `places`, which is emptied first.
     pub(crate) fn wait(&self, at_most: Duration, places: &mut Vec<usize>) -> Result<()> {
-        let timeout = Timespec::try_from(at_most)?;
+        let mut timeout = Timespec::try_from(at_most)?;
         places.clear();
+        if !at_most.is_zero() && at_most < EXACT_MAX {
+            // An epoll counts milliseconds, and a request of an open loop that leaves a half of one late would be
+            // told as a slow answer.
+            let mut any = [PollFd::new(&self.epoll, PollFlags::IN)];
+            match rustix::event::poll(&mut any, Some(&timeout)) {
+                Ok(_) => timeout = Timespec::default(),
+                Err(rustix::io::Errno::INTR) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
         let mut space = [MaybeUninit::uninit(); READY_MAX];
         let ready = match epoll::wait(&self.epoll, &mut space[..], Some(&timeout)) {
             Ok((ready, _)) => ready,
