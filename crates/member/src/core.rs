@@ -549,6 +549,11 @@ impl Core {
         if self.apply.compaction_pending() {
             return Some(Moment::default());
         }
+        self.foreground_deadline()
+    }
+
+    /// The same for a shell that gives the steps of a compaction a time of its own: what the other machines wait for.
+    pub fn foreground_deadline(&self) -> Option<Moment> {
         let checkpoint = self.checkpoint_deadline();
         [self.lease.next_deadline(), checkpoint]
             .into_iter()

@@ -525,6 +525,11 @@ fn compaction_goes_on_in_the_background() {
         "records are left to be removed"
     );
     assert_eq!(world.core.deadline(), Some(Moment::default()));
+    assert_eq!(
+        world.core.foreground_deadline(),
+        None,
+        "a shell may pause between two steps"
+    );
     let before = world.core.apply().compaction_pending();
     world.put("b", "1");
     world.settle();

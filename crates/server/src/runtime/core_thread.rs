@@ -336,7 +336,7 @@ impl CoreThread {
             .compaction_pending()
             .then_some(self.next_compaction);
         let ends = [
-            self.core.deadline(),
+            self.core.foreground_deadline(),
             compaction,
             self.waiters.next_end(),
             self.reads.next_end(),
