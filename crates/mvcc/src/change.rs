@@ -9,8 +9,8 @@ use crate::{Record, Revision};
 /// One change of one key, without the key and the value: all that an answer needs which does not
 /// show values, and enough to find the [`Record`] by.
 ///
-/// The index holds one of these per change, in 40 bytes; where the record lies follows from its
-/// revision alone, so nothing here changes when records move.
+/// Where the record lies follows from its revision alone, so nothing here changes when records move.
+/// The index holds the only change of a key in a shorter form and gives these out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
     main: i64,

@@ -76,7 +76,7 @@ impl Store {
 
     /// The newest change of a key, maybe a tombstone.
     pub(crate) fn newest(&self, key: &[u8]) -> Option<Change> {
-        self.view.index.history(key).map(History::newest).copied()
+        self.view.index.history(key).map(History::newest)
     }
 
     /// Takes a change into index, log and books. It follows all others; `before` is the newest of
@@ -135,12 +135,12 @@ impl Store {
     fn check_index_is_logged(&self) {
         for (key, history) in self.view.index.iter() {
             for change in history.changes() {
-                let record = self.view.log.read(change);
+                let record = self.view.log.read(&change);
                 let record = record.expect("no file is damaged");
                 assert_eq!(record.key(), key, "a change is indexed under its key");
                 assert_eq!(
                     Change::of(&record),
-                    *change,
+                    change,
                     "the index tells of a change what its record tells"
                 );
             }
@@ -161,7 +161,7 @@ impl Store {
     }
 
     /// All changes in the index, and whether each exists.
-    fn changes(&self) -> impl Iterator<Item = (&Change, bool)> {
+    fn changes(&self) -> impl Iterator<Item = (Change, bool)> {
         let compacted = self.view.compacted;
         self.view.index.iter().flat_map(move |(_, history)| {
             let changes = history.changes().into_iter();
@@ -182,7 +182,7 @@ impl Store {
     fn check_sizes(&self) {
         let sizes = self.view.sizes();
         let existing = self.changes().filter(|(_, exists)| *exists);
-        let existing: Vec<&Change> = existing.map(|(change, _)| change).collect();
+        let existing: Vec<Change> = existing.map(|(change, _)| change).collect();
         let kept: u64 = existing.iter().map(|change| change.counted_bytes()).sum();
         assert_eq!(
             sizes.in_use_bytes,
@@ -212,7 +212,7 @@ impl Store {
         }
         for (change, _) in self.changes() {
             let run = self.view.log.segment_of(change.mod_revision());
-            live.entry(run).or_default().add(change);
+            live.entry(run).or_default().add(&change);
         }
         let book = self
             .segments

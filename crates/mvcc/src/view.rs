@@ -146,7 +146,7 @@ impl View {
     }
 
     /// What the index knows of the pair at a key, at the newest revision.
-    pub fn change(&self, key: &[u8]) -> Option<&Change> {
+    pub fn change(&self, key: &[u8]) -> Option<Change> {
         let newest = self.index.history(key)?.newest();
         Some(newest).filter(|newest| !newest.is_tombstone())
     }
@@ -158,7 +158,7 @@ impl View {
     /// [`Damage`] when the file that holds it is damaged.
     pub fn get(&self, key: &[u8]) -> Result<Option<Record>, Damage> {
         let change = self.change(key);
-        change.map(|change| self.log.read(change)).transpose()
+        change.map(|change| self.log.read(&change)).transpose()
     }
 
     /// The pair at a key, at a revision as in [`View::readable`].
@@ -169,7 +169,7 @@ impl View {
     pub fn get_at(&self, key: &[u8], revision: i64) -> Result<Option<Record>, ReadError> {
         let revision = self.readable(revision)?;
         let change = self.index.live_at(key, revision);
-        Ok(change.map(|change| self.log.read(change)).transpose()?)
+        Ok(change.map(|change| self.log.read(&change)).transpose()?)
     }
 
     /// The keys of an interval that have a pair at the newest revision, ascending, with what the
@@ -177,7 +177,7 @@ impl View {
     pub fn live_changes<'a>(
         &'a self,
         interval: &'a Interval,
-    ) -> impl Iterator<Item = (&'a Arc<[u8]>, &'a Change)> {
+    ) -> impl Iterator<Item = (&'a Arc<[u8]>, Change)> {
         self.index
             .ascend(interval)
             .map(|(key, history)| (key, history.newest()))
@@ -191,7 +191,7 @@ impl View {
         interval: &'a Interval,
     ) -> impl Iterator<Item = Result<Record, Damage>> + 'a {
         self.live_changes(interval)
-            .map(|(_, change)| self.log.read(change))
+            .map(|(_, change)| self.log.read(&change))
     }
 
     /// Number of pairs of an interval, at a revision as in [`View::readable`].
@@ -266,7 +266,7 @@ impl View {
             return Ok(None);
         }
         let change = self.index.live_at(event.record.key(), before);
-        change.map(|change| self.log.read(change)).transpose()
+        change.map(|change| self.log.read(&change)).transpose()
     }
 
     /// Every record that exists, in revision order: what a database file of etcd holds. Each can

@@ -66,7 +66,7 @@ impl<'a> WriteTxn<'a> {
         self.store.counts.deletes += 1;
         let deleted = self.store.view.live_changes(interval);
         let deleted: Vec<_> = deleted
-            .map(|(key, change)| (Arc::clone(key), *change))
+            .map(|(key, change)| (Arc::clone(key), change))
             .collect();
         for (key, before) in &deleted {
             let tombstone = Record::tombstone(key, self.next_revision());

@@ -205,8 +205,16 @@ fn check_range(view: &View, range: &RangeRequest) -> Result<(), RequestError> {
 /// # Errors
 /// The damage of a value that had to be read.
 fn holds(view: &View, compare: &Compare) -> Result<bool, Damage> {
-    let interval = Interval::from_wire(compare.key.clone(), compare.range_end.clone());
     let by_value = compare.target == CompareTarget::Value as i32;
+    // Nearly every comparison is of one key, which needs no walk over the index.
+    if compare.range_end.is_empty() {
+        if !by_value {
+            return Ok(relation(compare, view.change(&compare.key).as_ref()));
+        }
+        let pair = view.get(&compare.key)?;
+        return Ok(pair.is_some_and(|pair| value_relation(compare, &pair)));
+    }
+    let interval = Interval::from_wire(compare.key.clone(), compare.range_end.clone());
     let mut pairs = view.live_changes(&interval).peekable();
     if pairs.peek().is_none() {
         return Ok(!by_value && relation(compare, None));
@@ -219,7 +227,7 @@ fn holds(view: &View, compare: &Compare) -> Result<bool, Damage> {
         }
         return Ok(true);
     }
-    Ok(pairs.all(|(_, pair)| relation(compare, Some(pair))))
+    Ok(pairs.all(|(_, pair)| relation(compare, Some(&pair))))
 }
 
 /// Compares the value of a pair.

@@ -8,64 +8,208 @@
 //! Example: `put@2 put@5 delete@7 put@9` are the generations `{2, 5, 7t}` and `{9}`. At 6 the key
 //! is what 5 wrote, at 8 it is absent. A compaction at 7 leaves `{7t}` and `{9}`, at 8 only `{9}`.
 //!
-//! Most keys have one change: it is held inline. A few older ones lie in a short list, many in a
-//! tree, so that a key written a million times between two compactions costs no more per write
-//! than any other.
+//! Most keys have one change: it lies in the leaf of the index itself, in 32 bytes. A few changes lie
+//! together in one array, which a new change replaces by a longer one: one allocation, and nothing
+//! that a view still shows is touched. Of many, the newest lie in such an array of fixed size; each
+//! time it is full it becomes a *chunk* in a tree. So a key written a million times between two
+//! compactions costs no more per write than any other, and little more than one allocation.
+//!
+//! Invariants, checked by [`History::check`]:
+//! - changes ascend, from chunk to chunk and in each of them;
+//! - no chunk and no array is empty;
+//! - one change lies in an array only when it does not fit the short form.
 
 use std::ops::Bound;
 use std::sync::Arc;
 
+use kvorum_proto::ids::LeaseId;
+
 use crate::btree::{Tree, Weigh};
 use crate::{Change, Revision};
 
-/// Older changes beyond this number move from a list to a tree.
-const LIST_MAX: usize = 16;
+/// More changes than this are divided into chunks of this length.
+const CHUNK_CHANGES: usize = 16;
+
+/// What a history takes in a leaf.
+const HISTORY_BYTES: usize = 32;
+const _: () = assert!(size_of::<History>() == HISTORY_BYTES);
 
 /// All kept changes of one key; never empty.
 #[derive(Clone, Debug)]
-pub(crate) struct History {
-    newest: Change,
-    older: Option<Arc<Older>>,
+pub(crate) enum History {
+    /// One change whose numbers are as small as they nearly always are.
+    One {
+        main: i64,
+        lease: LeaseId,
+        /// How far the create revision is below `main`; 0 for a tombstone.
+        back: u32,
+        /// 0 marks a tombstone.
+        version: u32,
+        stored_bytes: u32,
+        sub: u16,
+    },
+    /// At most [`CHUNK_CHANGES`], ascending.
+    Few(Arc<[Change]>),
+    /// More than once were few.
+    Many(Arc<Many>),
 }
 
-/// The changes before the newest, ascending; never empty.
+/// The changes of a key that was written often.
 #[derive(Clone, Debug)]
-enum Older {
-    List(Vec<Change>),
-    Tree(Tree<Revision, Change>),
+pub(crate) struct Many {
+    /// All but the newest, each chunk at the place of the first change that it had. A chunk loses
+    /// its oldest changes without moving.
+    chunks: Tree<Revision, Chunk>,
+    /// The newest ones are the first `recent_count` of these, which is never 0; what lies behind
+    /// them has no meaning.
+    recent: [Change; CHUNK_CHANGES],
+    recent_count: usize,
 }
 
-impl Weigh for Change {
+type Chunk = Arc<[Change]>;
+
+impl Weigh for Chunk {
     fn weight(&self) -> i64 {
         0
     }
 }
 
+impl Many {
+    /// A full list of changes and one more.
+    fn new(chunk: Chunk, newest: Change) -> Self {
+        let mut chunks = Tree::default();
+        chunks.insert(chunk[0].mod_revision(), chunk);
+        Many {
+            chunks,
+            recent: [newest; CHUNK_CHANGES],
+            recent_count: 1,
+        }
+    }
+
+    fn recent(&self) -> &[Change] {
+        &self.recent[..self.recent_count]
+    }
+
+    fn push(&mut self, change: Change) {
+        if self.recent_count == CHUNK_CHANGES {
+            let first = self.recent[0].mod_revision();
+            self.chunks.insert(first, Arc::from(self.recent));
+            self.recent_count = 0;
+        }
+        self.recent[self.recent_count] = change;
+        self.recent_count += 1;
+    }
+
+    fn floor(&self, at: Revision) -> Option<Change> {
+        // Only when all of the newest are younger, an older one is asked for.
+        floor(self.recent(), at).or_else(|| floor(self.chunks.floor(&at)?.1, at))
+    }
+
+    /// Takes the dead at the front out of the chunks.
+    fn forget(&mut self, dies: impl Fn(&Change) -> bool, forgotten: &mut impl FnMut(&Change)) {
+        while let Some((place, chunk)) = self.first_chunk() {
+            let dead = chunk.partition_point(&dies);
+            chunk[..dead].iter().for_each(&mut *forgotten);
+            if dead == chunk.len() {
+                self.chunks.remove(&place);
+                continue;
+            }
+            if dead > 0 {
+                self.chunks.insert(place, Arc::from(&chunk[dead..]));
+            }
+            return;
+        }
+    }
+
+    fn first_chunk(&self) -> Option<(Revision, Chunk)> {
+        let mut chunks = self.chunks.ascend(Bound::<&Revision>::Unbounded);
+        let (place, chunk) = chunks.next()?;
+        Some((*place, Arc::clone(chunk)))
+    }
+}
+
+/// The newest of some changes at or below a place.
+fn floor(changes: &[Change], at: Revision) -> Option<Change> {
+    let after = changes.partition_point(|change| change.mod_revision() <= at);
+    after.checked_sub(1).map(|place| changes[place])
+}
+
 impl History {
     /// A key with one change.
     pub(crate) fn new(change: Change) -> Self {
-        History {
-            newest: change,
-            older: None,
+        History::short(&change).unwrap_or_else(|| History::Few(Arc::from([change])))
+    }
+
+    /// The short form of one change; `None` when a number is too large for it.
+    fn short(change: &Change) -> Option<Self> {
+        let at = change.mod_revision();
+        let back = match change.version() {
+            0 => change.create_revision(),
+            _ => at.main.checked_sub(change.create_revision())?,
+        };
+        if change.is_tombstone() && back != 0 {
+            return None;
+        }
+        Some(History::One {
+            main: at.main,
+            lease: change.lease(),
+            back: u32::try_from(back).ok()?,
+            version: u32::try_from(change.version()).ok()?,
+            stored_bytes: u32::try_from(change.stored_bytes()).ok()?,
+            sub: u16::try_from(at.sub).ok()?,
+        })
+    }
+
+    /// Some changes, ascending and at most [`CHUNK_CHANGES`]; `None` of none.
+    fn of(changes: &[Change]) -> Option<Self> {
+        match changes {
+            [] => None,
+            [change] => Some(History::new(*change)),
+            _ => Some(History::Few(Arc::from(changes))),
         }
     }
 
     /// The newest change, maybe a tombstone.
-    pub(crate) fn newest(&self) -> &Change {
-        &self.newest
+    pub(crate) fn newest(&self) -> Change {
+        let last = |changes: &[Change]| *changes.last().expect("a list of changes is not empty");
+        match self {
+            History::One {
+                main,
+                lease,
+                back,
+                version,
+                stored_bytes,
+                sub,
+            } => {
+                let create = match version {
+                    0 => 0,
+                    _ => main - i64::from(*back),
+                };
+                let at = Revision {
+                    main: *main,
+                    sub: i64::from(*sub),
+                };
+                Change::new(at, create, i64::from(*version), *lease, *stored_bytes)
+            }
+            History::Few(changes) => last(changes),
+            History::Many(many) => last(many.recent()),
+        }
+    }
+
+    /// Whether the newest change is a delete.
+    pub(crate) fn ends_with_tombstone(&self) -> bool {
+        match self {
+            History::One { version, .. } => *version == 0,
+            _ => self.newest().is_tombstone(),
+        }
     }
 
     /// The newest change at or below a place in history, maybe a tombstone.
-    pub(crate) fn floor(&self, at: Revision) -> Option<&Change> {
-        if self.newest.mod_revision() <= at {
-            return Some(&self.newest);
-        }
-        match self.older.as_deref()? {
-            Older::List(list) => {
-                let after = list.partition_point(|change| change.mod_revision() <= at);
-                after.checked_sub(1).map(|place| &list[place])
-            }
-            Older::Tree(tree) => tree.floor(&at).map(|(_, change)| change),
+    pub(crate) fn floor(&self, at: Revision) -> Option<Change> {
+        match self {
+            History::One { .. } => Some(self.newest()).filter(|one| one.mod_revision() <= at),
+            History::Few(changes) => floor(changes, at),
+            History::Many(many) => many.floor(at),
         }
     }
 
@@ -76,7 +220,7 @@ impl History {
     }
 
     /// The pair a read sees at a store revision.
-    pub(crate) fn live_at(&self, revision: i64) -> Option<&Change> {
+    pub(crate) fn live_at(&self, revision: i64) -> Option<Change> {
         self.floor(Revision::end_of(revision))
             .filter(|change| !change.is_tombstone())
     }
@@ -95,28 +239,21 @@ impl History {
 
     /// Adds a change after all others.
     pub(crate) fn push(&mut self, change: Change) {
+        let newest = self.newest();
         assert!(
-            change.mod_revision() > self.newest.mod_revision(),
+            change.mod_revision() > newest.mod_revision(),
             "history grows at its end"
         );
-        let old = std::mem::replace(&mut self.newest, change);
-        let Some(older) = &mut self.older else {
-            self.older = Some(Arc::new(Older::List(vec![old])));
-            return;
-        };
-        let older = Arc::make_mut(older);
-        match older {
-            Older::List(list) if list.len() < LIST_MAX => list.push(old),
-            Older::List(list) => {
-                let mut tree = Tree::default();
-                for change in list.iter().chain([&old]) {
-                    tree.insert(change.mod_revision(), *change);
-                }
-                *older = Older::Tree(tree);
+        match self {
+            History::One { .. } => *self = History::Few(Arc::from([newest, change])),
+            History::Few(changes) if changes.len() < CHUNK_CHANGES => {
+                let longer = changes.iter().copied().chain([change]);
+                *changes = longer.collect();
             }
-            Older::Tree(tree) => {
-                tree.insert(old.mod_revision(), old);
+            History::Few(changes) => {
+                *self = History::Many(Arc::new(Many::new(Arc::clone(changes), change)));
             }
+            History::Many(many) => Arc::make_mut(many).push(change),
         }
     }
 
@@ -132,56 +269,73 @@ impl History {
             let place = change.mod_revision();
             place < at || (itself && place == at)
         };
-        if let Some(older) = &mut self.older {
-            let emptied = match Arc::make_mut(older) {
-                Older::List(list) => {
-                    let kept = list.partition_point(dies);
-                    list.drain(..kept).for_each(|change| forgotten(&change));
-                    list.is_empty()
+        let mut keep_living = |changes: &[Change]| {
+            let dead = changes.partition_point(dies);
+            changes[..dead].iter().for_each(&mut forgotten);
+            History::of(&changes[dead..])
+        };
+        let left = match self {
+            History::One { .. } => keep_living(&[self.newest()]),
+            History::Few(changes) => keep_living(changes),
+            History::Many(many) => {
+                let many = Arc::make_mut(many);
+                many.forget(dies, &mut forgotten);
+                if !many.chunks.is_empty() {
+                    return true;
                 }
-                Older::Tree(tree) => {
-                    forget_in_tree(tree, dies, &mut forgotten);
-                    tree.is_empty()
-                }
-            };
-            if emptied {
-                self.older = None;
+                let dead = many.recent().partition_point(dies);
+                many.recent()[..dead].iter().for_each(&mut forgotten);
+                History::of(&many.recent()[dead..])
             }
-        }
-        if dies(&self.newest) {
-            assert!(self.older.is_none(), "older changes are forgotten first");
-            forgotten(&self.newest);
-            return false;
-        }
-        true
+        };
+        let is_left = left.is_some();
+        left.into_iter().for_each(|left| *self = left);
+        is_left
     }
 
     /// All kept changes, ascending.
-    pub(crate) fn changes(&self) -> Vec<&Change> {
-        let mut changes: Vec<&Change> = match self.older.as_deref() {
-            None => Vec::new(),
-            Some(Older::List(list)) => list.iter().collect(),
-            Some(Older::Tree(tree)) => tree
-                .ascend(Bound::<&Revision>::Unbounded)
-                .map(|(_, change)| change)
-                .collect(),
-        };
-        changes.push(&self.newest);
-        changes
+    pub(crate) fn changes(&self) -> Vec<Change> {
+        match self {
+            History::One { .. } => vec![self.newest()],
+            History::Few(changes) => changes.to_vec(),
+            History::Many(many) => {
+                let chunks = many.chunks.ascend(Bound::<&Revision>::Unbounded);
+                let older = chunks.flat_map(|(_, chunk)| chunk.iter());
+                older.chain(many.recent()).copied().collect()
+            }
+        }
+    }
+
+    /// Panics when an invariant does not hold.
+    pub(crate) fn check(&self) {
+        let changes = self.changes();
+        let place = |change: &Change| change.mod_revision();
+        assert!(
+            changes.is_sorted_by(|a, b| place(a) < place(b)),
+            "changes ascend"
+        );
+        match self {
+            History::One { .. } => {}
+            History::Few(few) => {
+                assert!(
+                    few.len() > 1 || History::short(&few[0]).is_none(),
+                    "one change is short if it can be"
+                );
+                assert!(few.len() <= CHUNK_CHANGES, "few changes are few");
+            }
+            History::Many(many) => {
+                many.chunks.check_invariants();
+                let chunks = many.chunks.ascend(Bound::<&Revision>::Unbounded);
+                for (first, chunk) in chunks {
+                    assert!(!chunk.is_empty(), "no chunk is empty");
+                    assert!(*first <= place(&chunk[0]), "a chunk is where it began");
+                }
+                assert!(!many.recent().is_empty(), "there is a newest change");
+                assert!(!many.chunks.is_empty(), "without a chunk they are few");
+            }
+        }
     }
 }
 
-fn forget_in_tree(
-    tree: &mut Tree<Revision, Change>,
-    dies: impl Fn(&Change) -> bool,
-    forgotten: &mut impl FnMut(&Change),
-) {
-    let first = |tree: &Tree<Revision, Change>| {
-        let mut all = tree.ascend(Bound::<&Revision>::Unbounded);
-        all.next().map(|(_, change)| *change)
-    };
-    while let Some(change) = first(tree).filter(&dies) {
-        tree.remove(&change.mod_revision());
-        forgotten(&change);
-    }
-}
+#[cfg(test)]
+mod tests;

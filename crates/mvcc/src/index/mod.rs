@@ -22,7 +22,7 @@ pub(crate) struct KeyIndex {
 
 impl Weigh for History {
     fn weight(&self) -> i64 {
-        i64::from(!self.newest().is_tombstone())
+        i64::from(!self.ends_with_tombstone())
     }
 }
 
@@ -63,7 +63,7 @@ impl KeyIndex {
     }
 
     /// The pair a read sees at a store revision.
-    pub(crate) fn live_at(&self, key: &[u8], revision: i64) -> Option<&Change> {
+    pub(crate) fn live_at(&self, key: &[u8], revision: i64) -> Option<Change> {
         self.keys.get(key)?.live_at(revision)
     }
 
@@ -171,8 +171,9 @@ impl KeyIndex {
             .map(|(key, history)| (key.as_ref(), history))
     }
 
-    /// Panics when an invariant of the tree below does not hold.
+    /// Panics when an invariant of the tree or of a history does not hold.
     pub(crate) fn check_tree(&self) {
         self.keys.check_invariants();
+        self.iter().for_each(|(_, history)| history.check());
     }
 }

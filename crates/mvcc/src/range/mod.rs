@@ -78,7 +78,7 @@ pub fn execute<R: Reader + ?Sized>(
 }
 
 /// A key with the pair that a read sees there.
-type Found<'a> = (&'a [u8], &'a Change);
+type Found<'a> = (&'a [u8], Change);
 
 /// What of each pair the client gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
