@@ -524,8 +524,11 @@ impl CoreThread {
                         peers.send_snapshot(number, message, state);
                     }
                 }
-                core::Output::SnapshotDone { .. } => {
+                core::Output::SnapshotDone { installed, .. } => {
                     self.member.metrics().snapshot_applying.set(0.0);
+                    if installed {
+                        self.member.state_installed();
+                    }
                     if let Some(peers) = self.member.peers() {
                         peers.snapshot_done();
                     }
