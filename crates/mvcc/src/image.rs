@@ -17,6 +17,7 @@ use thiserror::Error;
 use crate::hash::{KeptHashes, Section};
 use crate::index::{History, KeyIndex};
 use crate::record_log::RecordLog;
+use crate::segment_image::SegmentImage;
 use crate::segments::Live;
 use crate::size::STORE_BASE_BYTES;
 use crate::store::Store;
@@ -153,6 +154,26 @@ impl Store {
             sizes: image.sizes,
         };
         Ok(store)
+    }
+}
+
+impl View {
+    /// The history as segments to be made, numbered from `first`, and the image with which [`Store::restore`] makes a
+    /// store of them. Nothing is written or sealed here: what is in memory only becomes a segment too, and one that is
+    /// written is read once and handed out as it is.
+    pub fn export(&self, first: SegmentId) -> (StoreImage, Vec<SegmentImage>) {
+        let images = self.log.images(first);
+        let image = StoreImage {
+            current_revision: self.current,
+            compact_revision: self.compacted,
+            sizes: self.sizes,
+            hashes: self.hashes.known(),
+            segments: images.iter().map(SegmentImage::id).collect(),
+            // These belong to the store, and to its compactions.
+            sections: Vec::new(),
+            next_segment: SegmentId(first.0 + images.len() as u64),
+        };
+        (image, images)
     }
 }
 

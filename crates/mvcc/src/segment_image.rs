@@ -3,7 +3,9 @@
 use std::ops::Bound;
 
 use bytes::Bytes;
-use kvorum_storage::segment::{Builder, Damage, Merge, MergeStep, MergedKeys, Segment, SegmentId};
+use kvorum_storage::segment::{
+    Builder, Damage, Merge, MergeStep, MergedKeys, Scrub, Segment, SegmentId,
+};
 
 use crate::Revision;
 use crate::index::KeyIndex;
@@ -31,6 +33,13 @@ enum Making {
     },
     /// Of segments.
     Copy(Box<Copying>),
+    /// Of a segment, as it is but for its number.
+    File {
+        /// What of it is still to be read once, so that no damage is passed on.
+        scrub: Option<Scrub>,
+        /// What of the file was not handed out.
+        pieces: [Bytes; 3],
+    },
 }
 
 /// The making of one segment out of several, in two walks: over the key tables, to learn what still
@@ -94,6 +103,16 @@ impl SegmentImage {
         }
     }
 
+    pub(crate) fn of_file(id: SegmentId, segment: &Segment) -> Self {
+        SegmentImage {
+            id,
+            making: Making::File {
+                pieces: segment.renumbered(id),
+                scrub: Some(Scrub::new(segment.clone())),
+            },
+        }
+    }
+
     /// The number of the segment, and so the name of its file.
     pub fn id(&self) -> SegmentId {
         self.id
@@ -117,6 +136,7 @@ impl SegmentImage {
                 builder,
             } => Ok(build_step(records, next, builder, budget_bytes)),
             Making::Copy(copying) => copying.step(budget_bytes),
+            Making::File { scrub, pieces } => file_step(scrub, pieces, budget_bytes),
         }
     }
 }
@@ -178,4 +198,27 @@ fn build_step(
     }
     let whole = builder.take().map(|builder| builder.finish());
     MergeStep::Last(whole.unwrap_or_default())
+}
+
+/// Reads more of a segment, or hands out more of its file when all of it was found to be undamaged.
+fn file_step(
+    scrub: &mut Option<Scrub>,
+    pieces: &mut [Bytes; 3],
+    budget_bytes: usize,
+) -> Result<MergeStep, Damage> {
+    if let Some(reading) = scrub {
+        let (_, is_whole) = reading.step(budget_bytes)?;
+        if is_whole {
+            *scrub = None;
+        }
+        return Ok(MergeStep::Chunk(Bytes::new()));
+    }
+    let [header, middle, end] = pieces;
+    for piece in [header, middle] {
+        if !piece.is_empty() {
+            let length = piece.len().min(budget_bytes.max(1));
+            return Ok(MergeStep::Chunk(piece.split_to(length)));
+        }
+    }
+    Ok(MergeStep::Last(std::mem::take(end)))
 }

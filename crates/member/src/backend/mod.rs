@@ -39,7 +39,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kvorum_mvcc::Revision;
+use kvorum_mvcc::{Revision, View};
 use kvorum_proto::etcdserverpb::AlarmType;
 use kvorum_proto::ids::LeaseId;
 use kvorum_proto::{leasepb, raftpb};
@@ -130,6 +130,11 @@ impl Backend {
     /// The newest store revision in it.
     pub fn revision(&self) -> i64 {
         self.view.keys.current_revision()
+    }
+
+    /// The keys of it.
+    pub(crate) fn keys(&self) -> &View {
+        &self.view.keys
     }
 
     /// Where it stands in the log, as a message with a snapshot says it.

@@ -208,7 +208,6 @@ fn restore(manifest: &Manifest, segments: Vec<Segment>) -> Result<Loaded, StateO
 }
 
 /// The state that a manifest and its segments hold.
-#[cfg(test)]
 pub(crate) fn state_of(
     manifest: &Manifest,
     segments: Vec<Segment>,

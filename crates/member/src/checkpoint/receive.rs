@@ -9,12 +9,13 @@ use kvorum_storage::vfs::Vfs;
 
 use super::executor::{Done, Executor, Job};
 use super::machine::Sealed;
+use super::stream::StreamError;
 use crate::apply::{self, Apply, Local};
 use crate::backend::import::{Changes, ImportError, Imported};
 
 /// Segments of a received state have numbers from its index times this on. The own ones stay below:
 /// there are fewer segments than entries, and the index is ahead of the own log.
-const NUMBERS_PER_INDEX: u64 = 1 << 24;
+pub(super) const NUMBERS_PER_INDEX: u64 = 1 << 24;
 
 /// Records that are looked at in one step when a compaction has to end first.
 const STEP_RECORDS: usize = 10_000;
@@ -39,6 +40,17 @@ pub enum ReceiveError {
         /// The entry that the message with it names.
         named: LogIndex,
     },
+    /// The stream is no state. Nothing of it is used.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+}
+
+impl ReceiveError {
+    /// Whether nobody knows any more what the own disk holds, so that the process must stop.
+    #[must_use]
+    pub fn is_of_own_disk(&self) -> bool {
+        matches!(self, ReceiveError::State(_))
+    }
 }
 
 /// Takes in the file that came with a snapshot at the entry `named`, as [`import`] does. None when the
@@ -65,14 +77,14 @@ pub fn take_in<V: Vfs, S: Source>(
         found if found == named => Ok(Some(state)),
         found => Err(ReceiveError::OtherEntry { found, named }),
     });
-    if matches!(&taken, Err(error) if !matches!(error, ReceiveError::State(_))) {
+    if matches!(&taken, Err(error) if !error.is_of_own_disk()) {
         remove(executor, &written)?;
     }
     taken
 }
 
 /// The entry of the newest state in the directory, the own one or a received one.
-fn newest<V: Vfs>(executor: &Executor<V>) -> Result<Option<LogIndex>, StateError> {
+pub(super) fn newest<V: Vfs>(executor: &Executor<V>) -> Result<Option<LogIndex>, StateError> {
     let directory = executor.directory();
     let manifests = [directory.manifest()?, directory.received()?];
     let indexes = manifests.iter().flatten().map(|manifest| manifest.index);
@@ -181,6 +193,6 @@ fn seal(state: &mut Apply) -> Sealed {
     state.seal()
 }
 
-fn first_number(index: u64) -> SegmentId {
+pub(super) fn first_number(index: u64) -> SegmentId {
     SegmentId(index.saturating_mul(NUMBERS_PER_INDEX))
 }

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use kvorum_storage::segment::{Damage, Segment, SegmentId};
 
 use crate::record::Outline;
+use crate::segment_image::SegmentImage;
 use crate::{Change, Record, Revision};
 use run::{Held, OutlineIter, RunIter, Sealed};
 pub(crate) use run::{Records, entry};
@@ -178,6 +179,24 @@ impl RecordLog {
             Held::Memory(_) => (sealed.id, None),
             Held::File(segment) => (sealed.id, Some(segment.as_ref())),
         })
+    }
+
+    /// All runs as segments to be made, numbered in their order from `first`.
+    pub(crate) fn images(&self, first: SegmentId) -> Vec<SegmentImage> {
+        let ids = (first.0..).map(SegmentId);
+        let sealed = self.sealed.iter().map(|sealed| &sealed.held);
+        let mut images: Vec<SegmentImage> = sealed
+            .zip(ids)
+            .map(|(held, id)| match held {
+                Held::Memory(records) => SegmentImage::of_run(id, records.clone()),
+                Held::File(segment) => SegmentImage::of_file(id, segment),
+            })
+            .collect();
+        if !self.active.is_empty() {
+            let id = SegmentId(first.0 + images.len() as u64);
+            images.push(SegmentImage::of_run(id, self.active.clone()));
+        }
+        images
     }
 
     /// Where in the list of sealed runs a place lies; their number when in the active run.

@@ -19,6 +19,7 @@ use kvorum_proto::raftpb;
 use prost::Message as _;
 use tracing::warn;
 
+use super::snapshot::Form;
 use super::wire::{self, StreamKind};
 use super::{Peers, contact, probe, snapshot};
 use crate::api::http::{HttpPort, reply};
@@ -74,7 +75,9 @@ async fn route(peers: &Peers, request: &HttpRequest, body: HttpBody) -> HttpAnsw
     let path = request.path.as_str();
     let response = match path {
         "/raft" => message(peers, request, body).await,
-        "/raft/snapshot" => snapshot::receive(peers, request, body).await,
+        "/raft/snapshot" => snapshot::receive(peers, request, body, Form::Database).await,
+        snapshot::FILES_PATH if request.method == "GET" => snapshot::forms(peers),
+        snapshot::FILES_PATH => snapshot::receive(peers, request, body, Form::Files).await,
         probe::PATH => probing(request),
         "/members" => only("GET", request, || members(peers)),
         "/members/hashkv" => hash_kv(peers, request, body).await,

@@ -34,6 +34,7 @@ mod probe;
 mod reader;
 mod snapshot;
 mod status;
+mod throttle;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -47,13 +48,13 @@ use kvorum_member::core;
 use kvorum_proto::ids::MemberId;
 use kvorum_proto::raftpb;
 
-use crate::runtime::{Identity, Member};
+use crate::runtime::{Identity, Latency, Member};
 use intake::Intake;
 use link::Link;
 
 pub(crate) use contact::MIN_CLUSTER_VERSION;
 pub(crate) use handler::PeerPort;
-pub(crate) use snapshot::TakeSnapshot;
+pub(crate) use snapshot::{Piece, TakeSnapshot};
 
 /// What this side of all links is.
 pub(crate) struct Local {
@@ -67,6 +68,8 @@ pub(crate) struct Local {
     pub(crate) read_timeout: Duration,
     /// Takes snapshots of the leader in.
     pub(crate) snapshots: Option<Arc<dyn TakeSnapshot>>,
+    /// How long clients wait for the log: states are sent as fast as that does not notice.
+    pub(crate) latency: Latency,
     /// Where the tasks run.
     pub(crate) runtime: tokio::runtime::Handle,
 }

@@ -1,8 +1,12 @@
 //! The state of a member on its way to a follower that fell behind: one request, whose body is the length of the
-//! message (8 bytes, big-endian), the message, and then the state as etcd's database file.
+//! message (8 bytes, big-endian), the message, and then the state.
 //!
-//! The sender encodes while the peer reads, a few pieces ahead, and not faster than [`BYTES_PER_SECOND_MAX`]: clients
-//! go first. The receiver keeps the file beside its own state and hands it on when it is whole; one at a time, see
+//! The state has one of two forms ([`Form`]): etcd's database file, which every member takes, and the files of the state
+//! as they are, which a member of ours takes faster. The sender asks before each transfer: who sits behind an address
+//! may have changed. An official member does not know the question and gets the database file.
+//!
+//! The sender encodes while the peer reads, a few pieces ahead, and not faster than [`Throttle`] says: clients
+//! go first. The receiver keeps what comes beside its own state and hands it on when it is whole; one at a time, see
 //! [`intake`](super::intake). Neither side waits long for one that went silent, so a host that vanished holds up no
 //! other; the sender finds out how long the file is before it dials, as that may take a while.
 //!
@@ -16,33 +20,36 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use kvorum_member::backend::{Backend, BackendError, Encoding, Sizing};
+use kvorum_member::backend::{Backend, Encoding, Sizing};
+use kvorum_member::checkpoint::stream::{self, SendStep, Sending};
 use kvorum_member::consensus::SnapshotNumber;
 use kvorum_member::core;
 use kvorum_proto::ids::MemberId;
 use kvorum_proto::raftpb;
 use kvorum_storage::checkpoint::RECEIVING_NAME;
 use prost::Message as _;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::handler::{check_message, check_sender, empty, of_cluster};
 use super::intake::Claim;
 use super::link::Link;
+use super::throttle::Throttle;
 use super::wire::{self, MESSAGE_BYTES_MAX};
 use super::{Peers, contact, pipeline};
 use crate::api::http::reply;
+use crate::runtime::lower_priority;
 use crate::transport::{
     AnswerBody, BodyPieces, HttpBody, HttpRequest, HttpResponse, OutgoingRequest,
 };
 
-/// Most bytes of a state that are sent in a second.
-const BYTES_PER_SECOND_MAX: u64 = 256 * 1024 * 1024;
-
 /// Bytes of a piece, and how many pieces are encoded ahead of what the peer has read.
 const PIECE_BYTES: usize = 64 * 1024;
 const PIECES_AHEAD: usize = 8;
+
+/// Where the files of a state are sent to, and where a member says in which form it takes them.
+pub(super) const FILES_PATH: &str = "/kvorum/snapshot";
 
 /// Pairs that are sized in one step.
 const SIZING_PAIRS: usize = 10_000;
@@ -57,17 +64,48 @@ const CONFIRMATION: Duration = Duration::from_secs(600);
 /// Longest text of an answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 4096;
 
-/// Makes a received file the state of the member.
+/// What the state is sent as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// etcd's database file.
+    Database,
+    /// The files of the state; see [`stream`].
+    Files,
+}
+
+impl Form {
+    fn path(self) -> &'static str {
+        match self {
+            Form::Database => "/raft/snapshot",
+            Form::Files => FILES_PATH,
+        }
+    }
+}
+
+/// The next bytes of a stream, `None` at its end. A channel that closes without an end was given up.
+pub(crate) type Piece = Option<Bytes>;
+
+/// Makes what was received the state of the member.
 pub(crate) trait TakeSnapshot: Send + Sync + 'static {
     /// Where files are received.
     fn directory(&self) -> &Path;
 
-    /// Reads a whole file, makes its state durable and tells the machines; blocks meanwhile. False when it is not
-    /// needed any more.
+    /// Reads a whole database file, makes its state durable and tells the machines; blocks meanwhile. False when it is
+    /// not needed any more.
     ///
     /// # Errors
     /// The file is damaged, or is not the state that the message names.
     fn take(&self, file: &Path, message: Box<raftpb::Message>) -> Result<bool, String>;
+
+    /// The same with a stream of files, written down as they come.
+    ///
+    /// # Errors
+    /// It was given up, is damaged, or is not the state that the message names.
+    fn take_files(
+        &self,
+        pieces: mpsc::Receiver<Piece>,
+        message: Box<raftpb::Message>,
+    ) -> Result<bool, String>;
 }
 
 /// Pieces that another task makes.
@@ -144,11 +182,23 @@ pub(super) fn send(
 }
 
 async fn post(link: &Link, message: &raftpb::Message, state: Backend) -> io::Result<u64> {
+    let form = form_for(link).await?;
     let mut head = BytesMut::new();
     head.put_u64(message.encoded_len() as u64);
     message.encode_raw(&mut head);
     let (pieces, mut rest) = mpsc::channel(PIECES_AHEAD);
-    let encoded = tokio::task::spawn_blocking(move || encode(&state, head.freeze(), &pieces));
+    let throttle = Throttle::new(link.local().latency.clone());
+    let encoded = on_thread("snapshot", move || {
+        let out = Out {
+            pieces,
+            throttle,
+            sent: 0,
+        };
+        match form {
+            Form::Database => encode_database(&state, head.freeze(), out),
+            Form::Files => encode_files(&state, head.freeze(), out),
+        }
+    })?;
     // None when the state cannot be read: that is told in the end, and the peer refuses what is cut short.
     let first = rest.recv().await;
     let mut connection = link.contact.dial().await?;
@@ -158,7 +208,7 @@ async fn post(link: &Link, message: &raftpb::Message, state: Backend) -> io::Res
     headers.push(("Content-Type", "application/octet-stream".to_owned()));
     let request = OutgoingRequest {
         method: "POST",
-        path: "/raft/snapshot".to_owned(),
+        path: form.path().to_owned(),
         headers,
         body: AnswerBody::Pieces(Box::new(body)),
     };
@@ -173,38 +223,121 @@ async fn post(link: &Link, message: &raftpb::Message, state: Backend) -> io::Res
         () = silence(progress) => return Err(io::ErrorKind::TimedOut.into()),
     };
     pipeline::check(link, status, &text)?;
-    let bytes = encoded.await.map_err(io::Error::other)?;
-    let bytes = bytes.map_err(|error| io::Error::other(error.to_string()))?;
+    let bytes = encoded.await.map_err(io::Error::other)??;
     link.sent_bytes.add(bytes);
     Ok(bytes)
 }
 
-/// Makes the file piece by piece behind its head, as the peer takes it; ends early when nobody does.
-fn encode(state: &Backend, head: Bytes, pieces: &mpsc::Sender<Bytes>) -> Result<u64, BackendError> {
+/// Asks the peer in which form it takes a state.
+async fn form_for(link: &Link) -> io::Result<Form> {
+    let asked = async {
+        let mut connection = link.contact.dial().await?;
+        let request = OutgoingRequest {
+            method: "GET",
+            path: FILES_PATH.to_owned(),
+            headers: contact::headers(link.local(), None),
+            body: AnswerBody::Whole(Bytes::new()),
+        };
+        let response = connection.send(request).await?;
+        let status = response.status;
+        let text = response.body.whole(ANSWER_BYTES_MAX).await;
+        io::Result::Ok((status, text.unwrap_or_default()))
+    };
+    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+    let (status, text) = timeout(SILENCE_MAX, asked).await.map_err(late)??;
+    Ok(form_of(status, &text))
+}
+
+/// What the answer to that question means.
+fn form_of(status: u16, text: &[u8]) -> Form {
+    let newest = std::str::from_utf8(text).ok();
+    let newest = newest.and_then(|text| text.trim().parse::<u32>().ok());
+    match newest {
+        Some(newest) if status == 200 && newest >= stream::FORM => Form::Files,
+        _ => Form::Database,
+    }
+}
+
+/// Answers it.
+pub(super) fn forms(peers: &Peers) -> HttpResponse {
+    let text = format!("{}\n", stream::FORM);
+    of_cluster(peers, reply::ok("text/plain", text))
+}
+
+/// Runs work that takes long on a thread that gives way to others.
+fn on_thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<oneshot::Receiver<T>> {
+    let (tell, told) = oneshot::channel();
+    let work = move || {
+        lower_priority();
+        let _ = tell.send(work());
+    };
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)?;
+    Ok(told)
+}
+
+/// Where an encoded state goes.
+struct Out {
+    pieces: mpsc::Sender<Bytes>,
+    throttle: Throttle,
+    /// Bytes of the state so far.
+    sent: u64,
+}
+
+impl Out {
+    /// Passes bytes on, as soon as they may go; false when nobody takes them.
+    fn send(&mut self, bytes: Bytes) -> bool {
+        self.sent += bytes.len() as u64;
+        let pause = self.throttle.pause(bytes.len() as u64);
+        if !pause.is_zero() {
+            std::thread::sleep(pause);
+        }
+        self.pieces.blocking_send(bytes).is_ok()
+    }
+}
+
+/// Makes the database file piece by piece behind its head, as the peer takes it; ends early when nobody does.
+fn encode_database(state: &Backend, head: Bytes, mut out: Out) -> io::Result<u64> {
     let mut sizing = Sizing::new(state);
-    while sizing.step(SIZING_PAIRS)? {
-        if pieces.is_closed() {
+    while sizing.step(SIZING_PAIRS).map_err(io::Error::other)? {
+        if out.pieces.is_closed() {
             return Ok(0);
         }
     }
-    let mut encoding = Encoding::new(state, sizing.finish()?)?;
-    if pieces.blocking_send(head).is_err() {
+    let layout = sizing.finish().map_err(io::Error::other)?;
+    let mut encoding = Encoding::new(state, layout).map_err(io::Error::other)?;
+    if out.pieces.blocking_send(head).is_err() {
         return Ok(0);
     }
-    let started = Instant::now();
-    let mut sent = 0;
-    while let Some(piece) = encoding.blob(PIECE_BYTES)? {
-        sent += piece.len() as u64;
-        if pieces.blocking_send(piece).is_err() {
-            return Ok(sent);
-        }
-        let earliest = Duration::from_micros(sent * 1_000_000 / BYTES_PER_SECOND_MAX);
-        let ahead = earliest.saturating_sub(started.elapsed());
-        if ahead > Duration::from_millis(1) {
-            std::thread::sleep(ahead);
+    while let Some(piece) = encoding.blob(PIECE_BYTES).map_err(io::Error::other)? {
+        if !out.send(piece) {
+            break;
         }
     }
-    Ok(sent)
+    Ok(out.sent)
+}
+
+/// The same with the files of the state.
+fn encode_files(state: &Backend, head: Bytes, mut out: Out) -> io::Result<u64> {
+    let mut sending = Sending::new(state);
+    if out.pieces.blocking_send(head).is_err() {
+        return Ok(0);
+    }
+    loop {
+        let is_taken = match sending.step().map_err(io::Error::other)? {
+            SendStep::Read(_) => !out.pieces.is_closed(),
+            SendStep::Bytes(bytes) => out.send(bytes),
+            SendStep::End => false,
+        };
+        if !is_taken {
+            break;
+        }
+    }
+    Ok(out.sent)
 }
 
 /// Takes a snapshot in.
@@ -212,6 +345,7 @@ pub(super) async fn receive(
     peers: &Peers,
     request: &HttpRequest,
     mut body: HttpBody,
+    form: Form,
 ) -> HttpResponse {
     if request.method != "POST" {
         return reply::method_not_allowed("POST");
@@ -241,7 +375,15 @@ pub(super) async fn receive(
     };
     let from = MemberId(message.from());
     let counted = Counted::begin(peers, from);
-    let outcome = take(claim, taker, message, rest, body).await;
+    let outcome = match form {
+        Form::Database => take(claim, taker, message, rest, body).await,
+        Form::Files => {
+            // When the sender leaves, whoever calls this is gone: what has arrived goes its way, and of the rest nothing
+            // stays.
+            let taken = tokio::spawn(take_files(claim, taker, message, rest, body));
+            taken.await.unwrap_or_else(|error| Err(error.to_string()))
+        }
+    };
     counted.end(outcome.is_ok());
     match outcome {
         Ok(true) => {
@@ -354,6 +496,51 @@ async fn take(
         taken
     });
     taken.await.map_err(|error| error.to_string())?
+}
+
+/// Hands the files of a state on as they arrive.
+async fn take_files(
+    claim: Claim,
+    taker: Arc<dyn TakeSnapshot>,
+    message: Box<raftpb::Message>,
+    first: BytesMut,
+    body: HttpBody,
+) -> Result<bool, String> {
+    let (pieces, arriving) = mpsc::channel(PIECES_AHEAD);
+    let taken = on_thread("receive", move || taker.take_files(arriving, message));
+    let taken = taken.map_err(|error| error.to_string())?;
+    let fed = tokio::select! {
+        fed = feed(&pieces, first, body) => fed,
+        () = claim.replaced() => Err("another one follows".to_owned()),
+    };
+    if fed.is_ok() {
+        claim.arrived();
+        // Who takes them may have refused already.
+        let _ = pieces.send(None).await;
+    }
+    drop(pieces);
+    // Also when it is given up: files and place go together.
+    let taken = taken.await.map_err(|error| error.to_string())?;
+    if taken == Ok(true) {
+        claim.hand_over();
+    }
+    fed.and(taken)
+}
+
+/// Passes on what arrives, until the end of the body or until nobody takes it: who does not, says why.
+async fn feed(
+    pieces: &mpsc::Sender<Piece>,
+    first: BytesMut,
+    mut body: HttpBody,
+) -> Result<(), String> {
+    let mut next = Some(first.freeze());
+    while let Some(bytes) = next {
+        if pieces.send(Some(bytes)).await.is_err() {
+            return Ok(());
+        }
+        next = piece(&mut body).await?;
+    }
+    Ok(())
 }
 
 /// Writes what arrives to a file.

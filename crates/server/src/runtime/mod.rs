@@ -45,6 +45,7 @@ pub use clock::Clock;
 pub use core_thread::{Settings, StopReason};
 pub(crate) use measure::requested;
 pub use member::{Identity, Member, MemberSettings};
+pub(crate) use pace::{Disturbance, Latency, Pace};
 pub(crate) use priority::lower_priority;
 pub use running::{PeerSettings, Requests, Running, Start};
 pub use watch_thread::{Target, WatchHandle};

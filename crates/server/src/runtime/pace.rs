@@ -18,7 +18,7 @@ const ALONE: u32 = 64;
 
 /// What a group write takes. Clones tell of the same log.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Latency(Arc<Mutex<Measured>>);
+pub(crate) struct Latency(Arc<Mutex<Measured>>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Measured {
@@ -58,7 +58,7 @@ impl Latency {
     }
 
     /// A group took so long.
-    pub(super) fn observe(&self, took: Duration) {
+    pub(crate) fn observe(&self, took: Duration) {
         self.with(|measured| measured.observe(took));
     }
 
@@ -68,14 +68,14 @@ impl Latency {
     }
 
     /// Until it is dropped, background work is on its way.
-    pub(super) fn disturb(&self) -> Disturbance {
+    pub(crate) fn disturb(&self) -> Disturbance {
         self.with(|measured| measured.disturbers += 1);
         Disturbance(self.clone())
     }
 }
 
 /// Background work on its way.
-pub(super) struct Disturbance(Latency);
+pub(crate) struct Disturbance(Latency);
 
 impl Drop for Disturbance {
     fn drop(&mut self) {
@@ -86,7 +86,7 @@ impl Drop for Disturbance {
 
 /// The speed of one kind of background work.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     latency: Latency,
     bytes_per_second: u64,
     bytes_per_second_max: u64,
@@ -99,7 +99,7 @@ const STEPS: u64 = 16;
 
 impl Pace {
     /// Begins at half of the highest speed.
-    pub(super) fn new(latency: Latency, bytes_per_second_max: u64) -> Self {
+    pub(crate) fn new(latency: Latency, bytes_per_second_max: u64) -> Self {
         Self {
             latency,
             bytes_per_second: bytes_per_second_max / 2,
@@ -109,7 +109,7 @@ impl Pace {
     }
 
     /// So many bytes were read or written: how long to wait before the next ones.
-    pub(super) fn pause(&mut self, bytes: u64) -> Duration {
+    pub(crate) fn pause(&mut self, bytes: u64) -> Duration {
         let measured = self.latency.with(|measured| *measured);
         let is_noticed = measured.groups != self.groups && measured.is_slowed();
         self.groups = measured.groups;

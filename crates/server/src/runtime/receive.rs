@@ -8,7 +8,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use kvorum_member::apply::Local;
+use kvorum_member::apply::{Apply, Local};
+use kvorum_member::checkpoint::stream::Receiving;
 use kvorum_member::checkpoint::{self, Executor};
 use kvorum_member::core;
 use kvorum_proto::ids::LogIndex;
@@ -16,10 +17,12 @@ use kvorum_proto::raftpb;
 use kvorum_storage::bolt::Source;
 use kvorum_storage::segment::SEGMENT_BYTES;
 use kvorum_storage::vfs::OsVfs;
+use tokio::sync::mpsc;
 use tracing::{error, info};
 
 use super::Member;
-use crate::peer::TakeSnapshot;
+use super::state_disk::chain;
+use crate::peer::{Piece, TakeSnapshot};
 
 /// Takes snapshots in.
 pub(super) struct Receiver {
@@ -49,31 +52,56 @@ impl TakeSnapshot for Receiver {
 
     fn take(&self, file: &Path, message: Box<raftpb::Message>) -> Result<bool, String> {
         let file = File::open(file).map_err(|error| error.to_string())?;
-        let refused = |error: checkpoint::ReceiveError| {
-            if matches!(error, checkpoint::ReceiveError::State(_)) {
-                // What the disk holds is not known any more.
-                error!(%error, "a snapshot could not be written");
-                self.member.disk_failed(error.to_string());
-            }
-            error.to_string()
-        };
-        let metadata = message
-            .snapshot
-            .as_ref()
-            .and_then(|it| it.metadata.as_ref());
-        let named = LogIndex(metadata.map_or(0, raftpb::SnapshotMetadata::index));
-        let file = Received(file);
+        let (file, named) = (Received(file), entry_of(&message));
         let state = checkpoint::take_in(&self.executor, file, named, self.local, SEGMENT_BYTES);
-        let Some(mut state) = state.map_err(refused)? else {
+        match state.map_err(|error| self.refused(&error))? {
+            Some(state) => self.install(state, message),
+            None => Ok(false),
+        }
+    }
+
+    fn take_files(
+        &self,
+        mut pieces: mpsc::Receiver<Piece>,
+        message: Box<raftpb::Message>,
+    ) -> Result<bool, String> {
+        let receiving = Receiving::begin(&self.executor, entry_of(&message));
+        let Some(mut receiving) = receiving.map_err(|error| self.refused(&error))? else {
+            // What is not needed is read, or the sender would not hear the answer.
+            while pieces.blocking_recv().flatten().is_some() {}
             return Ok(false);
         };
+        let taken = loop {
+            match pieces.blocking_recv() {
+                Some(Some(bytes)) => match receiving.input(&bytes) {
+                    Ok(()) => {}
+                    Err(error) => break Err(self.refused(&error)),
+                },
+                Some(None) => break Ok(()),
+                None => break Err("given up".to_owned()),
+            }
+        };
+        if let Err(why) = taken {
+            let gone = receiving.give_up();
+            gone.map_err(|error| self.refused(&error))?;
+            return Err(why);
+        }
+        let state = receiving.finish(self.local);
+        self.install(state.map_err(|error| self.refused(&error))?, message)
+    }
+}
+
+impl Receiver {
+    /// Makes a state durable and gives it to the machines. False when it is not needed any more.
+    fn install(&self, mut state: Apply, message: Box<raftpb::Message>) -> Result<bool, String> {
         let started = Instant::now();
-        if !checkpoint::receive(&self.executor, &mut state).map_err(refused)? {
+        let received = checkpoint::receive(&self.executor, &mut state);
+        if !received.map_err(|error| self.refused(&error))? {
             return Ok(false);
         }
         let metrics = self.member.metrics();
         metrics.snap_db_fsync.observe_duration(started.elapsed());
-        info!(index = named.0, "saved snapshot");
+        info!(index = state.applied().0, "saved snapshot");
         metrics.snapshot_applying.set(1.0);
         self.member.peer_news(core::Input::Snapshot {
             message,
@@ -81,4 +109,22 @@ impl TakeSnapshot for Receiver {
         });
         Ok(true)
     }
+
+    /// Why a snapshot was not taken; the member ends when it is for its own disk.
+    fn refused(&self, error: &checkpoint::ReceiveError) -> String {
+        let text = chain(error);
+        if error.is_of_own_disk() {
+            // What the disk holds is not known any more.
+            error!(error = text, "a snapshot could not be written");
+            self.member.disk_failed(text.clone());
+        }
+        text
+    }
+}
+
+/// The entry at which the state stands that comes with a message.
+fn entry_of(message: &raftpb::Message) -> LogIndex {
+    let snapshot = message.snapshot.as_ref();
+    let metadata = snapshot.and_then(|snapshot| snapshot.metadata.as_ref());
+    LogIndex(metadata.map_or(0, raftpb::SnapshotMetadata::index))
 }

@@ -123,7 +123,7 @@ impl Running {
             let scrubber = Scrubber {
                 member: member.clone(),
                 directory: start.peers.state_directory.clone(),
-                latency,
+                latency: latency.clone(),
                 pause: start.scrub_pause,
             };
             scrubber.start()?;
@@ -140,6 +140,7 @@ impl Running {
             peer_urls: start.peers.urls,
             read_timeout: start.peers.read_timeout,
             snapshots: Some(Arc::new(receiver)),
+            latency,
             runtime: start.peers.runtime,
         };
         let workers = local.runtime.metrics().num_workers();

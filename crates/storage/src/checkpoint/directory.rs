@@ -1,6 +1,7 @@
 //! The files of the state, one operation at a time.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -226,6 +227,23 @@ impl<V: Vfs> Directory<V> {
     /// [`StateError`] when the disk refuses.
     pub fn remove_segment(&self, id: SegmentId) -> Result<(), StateError> {
         self.remove(&self.segment_path(id))
+    }
+
+    /// Removes all segments with a number in this range, whole or not. No manifest may list one of them.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] when the disk refuses.
+    pub fn remove_segments(&self, numbers: Range<SegmentId>) -> Result<(), StateError> {
+        let names = self.vfs.list(&self.path);
+        let names = names.map_err(|error| failed(&self.path, "listing", error))?;
+        let found = names
+            .iter()
+            .filter_map(|name| SegmentId::of_file_name(name));
+        for id in found.filter(|id| numbers.contains(id)) {
+            self.remove_segment(id)?;
+        }
+        Ok(())
     }
 
     fn map_segment(&self, id: SegmentId) -> Result<Segment, StateError> {

@@ -50,6 +50,7 @@ mod layout;
 mod merge;
 mod merged_keys;
 mod read;
+mod renumber;
 mod scrub;
 #[cfg(test)]
 mod tests;
