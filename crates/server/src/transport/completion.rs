@@ -101,6 +101,13 @@ impl Completions {
         }
     }
 
+    /// Says that the task is awake: whoever adds something has nobody to wake, until [`take`](Self::take) finds
+    /// nothing. Without it a task that is given an answer by its own turn would wake itself, and be polled for nothing.
+    pub(super) fn awake(&self) {
+        // Dropped outside the lock.
+        let _waker = self.lock().waker.take();
+    }
+
     /// Moves everything queued into `batch`, which must be empty. With nothing queued, `waker` is kept for the
     /// next push and `false` is returned.
     pub(super) fn take(&self, batch: &mut VecDeque<Completion>, waker: &Waker) -> bool {
@@ -133,5 +140,47 @@ impl Completions {
     /// Whether the connection is gone.
     pub(super) fn is_closed(&self) -> bool {
         self.lock().closed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+
+    use super::{Completion, Completions};
+
+    /// A task that counts how often it is woken.
+    #[derive(Default)]
+    struct Task(AtomicUsize);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_sleeping_task_is_woken_once_and_one_that_is_awake_never() {
+        let task = Arc::new(Task::default());
+        let waker = Waker::from(Arc::clone(&task));
+        let completions = Completions::default();
+        let mut batch = VecDeque::new();
+        let push = |times| {
+            (0..times).for_each(|stream| completions.push(Completion::Poll { stream }));
+            task.0.swap(0, Ordering::Relaxed)
+        };
+        assert!(!completions.take(&mut batch, &waker));
+        assert_eq!(push(3), 1, "it slept");
+        completions.awake();
+        assert_eq!(push(2), 0);
+        assert!(completions.take(&mut batch, &waker));
+        assert_eq!(std::mem::take(&mut batch).len(), 5);
+        assert!(!completions.take(&mut batch, &waker));
+        completions.awake();
+        assert_eq!(push(2), 0, "it woke for something else");
+        assert!(completions.take(&mut batch, &waker));
     }
 }

@@ -581,6 +581,7 @@ impl Future for Connection {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.completions.awake();
         loop {
             let turn = self.poll_turn(cx);
             let could_read = self.http2.outbox.has_room();
