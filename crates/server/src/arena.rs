@@ -1,10 +1,11 @@
 //! Memory for requests and entries: many small ones in one piece.
 //!
-//! A request lives until it is answered, its entry as long as the log keeps it in memory, and both are seen as shared
-//! slices. In memory of its own each would take two allocations, the bytes and the count of who shares them. Here, those
+//! A request lives until it is answered, its entry as long as the log keeps it in memory, a small answer until it is
+//! written, and all are seen as shared slices. In memory of its own each would take two allocations, the bytes and the count of who shares them. Here, those
 //! that a thread makes one after another share a piece and its count.
 //!
-//! Whoever keeps a slice keeps the whole piece. So what outlives its neighbours (a key that hangs on a lease, a record)
+//! Whoever keeps a slice keeps the whole piece. So what outlives its neighbours (a key that hangs on a lease, a record, an answer
+//! that flow control holds back)
 //! is copied by whoever keeps it.
 
 use std::cell::RefCell;
@@ -14,13 +15,13 @@ use bytes::{Bytes, BytesMut};
 /// Bytes of a piece.
 const PIECE_BYTES: usize = 16 << 10;
 /// What is larger has memory of its own.
-const SMALL_BYTES_MAX: usize = 1 << 10;
+pub(crate) const SMALL_BYTES_MAX: usize = 1 << 10;
 
 thread_local! {
     static PIECE: RefCell<BytesMut> = RefCell::default();
 }
 
-/// Room for so many bytes, filled by `fill`, which may need less or more.
+/// Room for so many bytes, filled by `fill`, which gets an empty buffer and may need less or more. It must not come back here.
 pub(crate) fn bytes(length: usize, fill: impl FnOnce(&mut BytesMut)) -> Bytes {
     if length > SMALL_BYTES_MAX {
         let mut own = BytesMut::with_capacity(length);

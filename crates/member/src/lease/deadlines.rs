@@ -607,8 +607,7 @@ impl Deadlines {
 
     fn answer_waiting(&mut self, id: LeaseId, ttl_seconds: i64) {
         let all = (id, Token(0))..=(id, Token(u64::MAX));
-        let tokens: Vec<_> = self.waiting.range(all).map(|(_, token)| *token).collect();
-        for token in tokens {
+        while let Some((_, token)) = self.waiting.range(all.clone()).next().copied() {
             self.waiting.remove(&(id, token));
             self.waits_for.remove(&token);
             self.outputs.push_back(Output::KeptAlive {

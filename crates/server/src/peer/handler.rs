@@ -337,8 +337,8 @@ async fn keep_alive(peers: &Peers, request: &HttpRequest, body: HttpBody) -> Htt
         Err(refused) => return refused,
     };
     let id = LeaseId(asked.id);
-    let ask = move |token| Input::KeepAlive { token, id };
-    match peers.local().member.lease_answer(ask).await {
+    let ask = |token, id| Input::KeepAlive { token, id };
+    match peers.local().member.lease_answer(id, ask).await {
         Ok(lease::Output::KeptAlive { ttl_seconds: 0, .. }) => reply::error(404, "lease not found"),
         Ok(lease::Output::KeptAlive { ttl_seconds, .. }) => {
             peers.local().member.metrics().lease_renewed.increment();
@@ -366,8 +366,8 @@ async fn time_to_live(peers: &Peers, request: &HttpRequest, body: HttpBody) -> H
     };
     let member = &peers.local().member;
     let id = LeaseId(asked.id);
-    let ask = move |token| Input::TimeToLive { token, id };
-    let (ttl, granted_ttl) = match member.lease_answer(ask).await {
+    let ask = |token, id| Input::TimeToLive { token, id };
+    let (ttl, granted_ttl) = match member.lease_answer(id, ask).await {
         Ok(lease::Output::TimeToLive {
             ttl_seconds: -1, ..
         }) => {

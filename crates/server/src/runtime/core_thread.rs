@@ -16,7 +16,7 @@ use kvorum_member::checkpoint;
 use kvorum_member::consensus::{Leadership, Proposal, ReadToken, Role, Status};
 use kvorum_member::core::{self, Core, Machine};
 use kvorum_member::lease;
-use kvorum_proto::ids::{MemberId, Moment, RequestId};
+use kvorum_proto::ids::{LeaseId, MemberId, Moment, RequestId};
 use kvorum_proto::raftpb;
 use kvorum_storage::wal::Job;
 use tokio::sync::OwnedSemaphorePermit;
@@ -89,8 +89,10 @@ pub(super) enum Command {
     Read(ReadWaiter),
     /// Ask the lease deadlines.
     Lease {
+        /// The lease.
+        id: LeaseId,
         /// Makes the question.
-        ask: Box<dyn FnOnce(lease::Token) -> core::Input + Send>,
+        ask: LeaseQuestion,
         /// Gets the answer.
         then: LeaseWaiter,
     },
@@ -112,6 +114,9 @@ pub(super) enum Command {
 
 /// Looks at the machines between two of their steps.
 pub(super) type Look = Box<dyn FnOnce(&Core, Status) + Send>;
+
+/// Makes a question about a lease.
+pub(crate) type LeaseQuestion = fn(lease::Token, LeaseId) -> core::Input;
 
 /// Gets the answer of the lease deadlines.
 pub(super) type LeaseWaiter = Box<dyn FnOnce(Result<lease::Output, RequestError>) + Send>;
@@ -382,10 +387,10 @@ impl CoreThread {
                     .add(token, then, now + self.settings.request_timeout);
                 self.core.input(core::Input::Read(token));
             }
-            Command::Lease { ask, then } => {
+            Command::Lease { id, ask, then } => {
                 let token = lease::Token(self.token());
                 self.leases.insert(token, then);
-                self.core.input(ask(token));
+                self.core.input(ask(token, id));
             }
             Command::Inspect(look) => look(&self.core, self.core.status()),
             Command::Defragment(then) => {

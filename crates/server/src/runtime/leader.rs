@@ -28,9 +28,9 @@ pub(crate) async fn keep_alive(member: &Member, id: LeaseId) -> Result<i64, Requ
     let asked = async {
         loop {
             if member.is_leader() {
-                let ask = move |token| Input::KeepAlive { token, id };
+                let ask = |token, id| Input::KeepAlive { token, id };
                 if let lease::Output::KeptAlive { ttl_seconds, .. } =
-                    member.lease_answer(ask).await?
+                    member.lease_answer(id, ask).await?
                 {
                     return Ok(ttl_seconds);
                 }
@@ -86,12 +86,12 @@ async fn here(
     request: &LeaseTimeToLiveRequest,
 ) -> Result<LeaseTimeToLiveResponse, RequestError> {
     let id = LeaseId(request.id);
-    let ask = move |token| Input::TimeToLive { token, id };
+    let ask = |token, id| Input::TimeToLive { token, id };
     let lease::Output::TimeToLive {
         ttl_seconds,
         granted_seconds,
         ..
-    } = member.lease_answer(ask).await?
+    } = member.lease_answer(id, ask).await?
     else {
         return Err(RequestError::LeaderChanged);
     };

@@ -19,7 +19,7 @@ use kvorum_proto::ids::{ClusterId, LeaseId, MemberId};
 use kvorum_proto::raftpb;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::core_thread::Command;
+use super::core_thread::{Command, LeaseQuestion};
 use super::door::Door;
 use super::request_ids::RequestIds;
 use super::turn::{self, Gathered};
@@ -288,7 +288,7 @@ impl Member {
     #[must_use]
     pub fn encode(&self, response: &Response) -> Body {
         let header = self.header(0);
-        Body::encode(response.encoded_len(&header), |out| {
+        Body::answer(response.encoded_len(&header), |out| {
             response.encode(&header, out);
         })
     }
@@ -415,14 +415,16 @@ impl Member {
         receiver.await.unwrap_or(Err(RequestError::Stopped))
     }
 
-    /// Asks the lease deadlines; `then` runs on the core thread.
+    /// Asks the lease deadlines about a lease; `then` runs on the core thread.
     pub fn ask_lease(
         &self,
-        ask: impl FnOnce(lease::Token) -> core::Input + Send + 'static,
+        id: LeaseId,
+        ask: LeaseQuestion,
         then: impl FnOnce(Result<lease::Output, RequestError>) + Send + 'static,
     ) {
         self.send(Command::Lease {
-            ask: Box::new(ask),
+            id,
+            ask,
             then: Box::new(then),
         });
     }
@@ -504,17 +506,18 @@ impl Member {
         self.peer_news(core::Input::TransferLeader(to));
     }
 
-    /// Asks the lease deadlines of this member and waits for the answer.
+    /// Asks the lease deadlines of this member about a lease and waits for the answer.
     ///
     /// # Errors
     ///
     /// The member is stopping.
     pub(crate) async fn lease_answer(
         &self,
-        ask: impl FnOnce(lease::Token) -> core::Input + Send + 'static,
+        id: LeaseId,
+        ask: LeaseQuestion,
     ) -> Result<lease::Output, RequestError> {
         let (sender, receiver) = oneshot::channel();
-        self.ask_lease(ask, move |answer| _ = sender.send(answer));
+        self.ask_lease(id, ask, move |answer| _ = sender.send(answer));
         receiver.await.unwrap_or(Err(RequestError::Stopped))
     }
 

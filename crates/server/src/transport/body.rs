@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::config::REPLY_BYTES_MAX;
 use super::{Code, Status};
+use crate::arena;
 
 /// Length of the prefix before each gRPC message: one flag byte, four bytes of big-endian length.
 pub(super) const PREFIX_BYTES: usize = 5;
@@ -25,12 +26,21 @@ impl Body {
     #[must_use]
     pub fn encode(size_hint: usize, write: impl FnOnce(&mut BytesMut)) -> Self {
         let mut buffer = BytesMut::with_capacity(PREFIX_BYTES + size_hint);
-        buffer.put_bytes(0, PREFIX_BYTES);
-        write(&mut buffer);
-        let length = (buffer.len() - PREFIX_BYTES) as u32;
-        buffer[1..PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
+        with_prefix(&mut buffer, write);
         Self {
             head: buffer.freeze(),
+            tail: Bytes::new(),
+        }
+    }
+
+    /// Like [`Body::encode`] for the answer to a unary call: a small one shares memory with its neighbours, which are
+    /// written at the same time. `write` makes no other answer.
+    #[must_use]
+    pub fn answer(size_hint: usize, write: impl FnOnce(&mut BytesMut)) -> Self {
+        Self {
+            head: arena::bytes(PREFIX_BYTES + size_hint, |buffer| {
+                with_prefix(buffer, write);
+            }),
             tail: Bytes::new(),
         }
     }
@@ -85,8 +95,24 @@ impl Body {
         self.tail
     }
 
+    /// The same in memory of its own: for what waits longer than its neighbours.
+    pub(super) fn into_own(mut self) -> Self {
+        if self.head.len() <= arena::SMALL_BYTES_MAX {
+            self.head = Bytes::copy_from_slice(&self.head);
+        }
+        self
+    }
+
     /// The pieces to write, in order; the second may be empty.
     pub(super) fn into_pieces(self) -> (Bytes, Bytes) {
         (self.head, self.tail)
     }
+}
+
+/// Writes a message behind its prefix into an empty buffer.
+fn with_prefix(buffer: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
+    buffer.put_bytes(0, PREFIX_BYTES);
+    write(buffer);
+    let length = (buffer.len() - PREFIX_BYTES) as u32;
+    buffer[1..PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
 }

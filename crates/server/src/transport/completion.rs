@@ -8,8 +8,11 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+
+use tokio::sync::oneshot;
 
 use super::{Body, Status};
 
@@ -64,6 +67,11 @@ pub(super) enum Completion {
     },
     /// Work whose result is the answer to a unary call.
     Run { stream: u32, work: Work },
+    /// Keep this as long as the unary call is with the service: somebody wants to know when it is over.
+    Closed {
+        stream: u32,
+        kept: oneshot::Sender<Infallible>,
+    },
     /// Something about this stream may go on: replies wait, data arrived, the window opened.
     Poll { stream: u32 },
 }

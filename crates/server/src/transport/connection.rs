@@ -33,7 +33,7 @@ use super::stream::StreamState;
 use super::stream_call::{Progress, StreamCall, StreamParts};
 use super::unary::{Answering, Gathering};
 use super::{Body, Call as CallHead, Code, GRPC_OVERHEAD_BYTES, MethodKind, Peer};
-use super::{Service, Settings, Status, StreamSink};
+use super::{ReplySink, Service, Settings, Status, StreamSink};
 use crate::config::Span;
 use crate::metrics::GrpcMetrics;
 
@@ -311,11 +311,13 @@ impl Connection {
                 return self.answer(stream, index, started, Err(status));
             }
         };
-        let (answering, sink) = gathering.answering(stream, &self.completions);
+        let answering = gathering.answering();
         let (head, deadline) = (Arc::clone(&gathering.head), gathering.deadline);
         self.shared.metrics.received(answering.index, message.len());
         *call = Call::Answering(answering);
         let head = self.call_head(&head, deadline);
+        let has_room = self.http2.unsent() <= UNSENT_BYTES_MAX;
+        let sink = ReplySink::new(stream, Arc::clone(&self.completions), deadline, has_room);
         self.shared.service.unary(head, message, sink);
     }
 
@@ -388,6 +390,11 @@ impl Connection {
                 self.put_off.push_back((stream, work));
             }
             Completion::Run { stream, work } => self.run(stream, work),
+            Completion::Closed { stream, kept } => {
+                if let Some(Call::Answering(answering)) = self.http2.call(stream) {
+                    answering.kept.push(kept);
+                }
+            }
             Completion::Poll { stream } => self.poll_stream(stream),
         }
     }
@@ -559,7 +566,7 @@ impl Call {
     fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Gathering(gathering) => gathering.deadline,
-            Self::Answering(answering) => answering.deadline(),
+            Self::Answering(answering) => answering.deadline,
             Self::Streaming(streaming) => streaming.deadline(),
             // It is answered already; how long the client takes to read is its own affair.
             Self::Draining => None,

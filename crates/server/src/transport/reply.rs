@@ -1,26 +1,24 @@
 //! The answer to a unary call, given from any thread.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use tokio::sync::Notify;
+use tokio::sync::oneshot;
 
 use super::completion::{Completion, Completions};
 use super::{Body, Code, Status};
 
-/// What the connection and the sink of one call share.
-pub(super) struct CallState {
-    pub(super) stream: u32,
-    pub(super) completions: Arc<Completions>,
-    pub(super) cancelled: AtomicBool,
-    /// Woken when `cancelled` turns true.
-    pub(super) gone: Notify,
-    pub(super) deadline: Option<Instant>,
+/// Where the answer to a call goes. The sink owns this alone: a call has no memory that it shares with its connection.
+struct Caller {
+    stream: u32,
+    completions: Arc<Completions>,
+    deadline: Option<Instant>,
+    /// As of the moment when the call was given to the service, in the task of its connection.
+    has_room: bool,
 }
 
 enum Target {
-    Connection(Arc<CallState>),
+    Connection(Caller),
     Callback(Box<dyn FnOnce(Result<Body, Status>) + Send>),
     Answered,
 }
@@ -34,10 +32,20 @@ pub struct ReplySink {
 }
 
 impl ReplySink {
-    pub(super) fn new(state: Arc<CallState>) -> Self {
-        Self {
-            target: Target::Connection(state),
-        }
+    /// `has_room`: answers that were given before do not fill what may wait for the client.
+    pub(super) fn new(
+        stream: u32,
+        completions: Arc<Completions>,
+        deadline: Option<Instant>,
+        has_room: bool,
+    ) -> Self {
+        let target = Target::Connection(Caller {
+            stream,
+            completions,
+            deadline,
+            has_room,
+        });
+        Self { target }
     }
 
     /// A sink that hands the answer to `answer`, for calls that start inside the server and for tests.
@@ -57,8 +65,8 @@ impl ReplySink {
     /// a read leaves the core thread once its read index is confirmed. It is skipped when the caller is gone.
     pub fn run(mut self, work: impl FnOnce() -> Result<Body, Status> + Send + 'static) {
         match std::mem::replace(&mut self.target, Target::Answered) {
-            Target::Connection(state) => state.completions.push(Completion::Run {
-                stream: state.stream,
+            Target::Connection(caller) => caller.completions.push(Completion::Run {
+                stream: caller.stream,
                 work: Box::new(work),
             }),
             Target::Callback(answer) => answer(work()),
@@ -66,32 +74,36 @@ impl ReplySink {
         }
     }
 
-    /// Whether nobody waits for the answer any more: the caller cancelled, the deadline was answered, or the
-    /// connection is gone. May turn true late; never turns false again.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
+    /// Answers the call with what `work` returns. For calls of [`Service::unary`](super::Service::unary) itself, and
+    /// for short work: it runs at once, in the task of the connection, unless the client has not taken what waits for
+    /// it; then it waits as in [`ReplySink::run`].
+    pub fn run_here(mut self, work: impl FnOnce() -> Result<Body, Status> + Send + 'static) {
         match &self.target {
-            Target::Connection(state) => {
-                state.cancelled.load(Ordering::Acquire) || state.completions.is_closed()
-            }
-            Target::Callback(_) => false,
-            Target::Answered => true,
+            Target::Connection(caller) if !caller.has_room => self.run(work),
+            _ => self.answer(work()),
         }
     }
 
-    /// Ends when [`ReplySink::is_closed`] turns true: for work that waits and is not wanted any more.
+    /// Ends when nobody waits for the answer any more: the caller cancelled, the deadline was answered, or the
+    /// connection is gone. For work that waits and is not wanted then; asking costs a message to the connection.
     pub fn closed(&self) -> impl Future<Output = ()> + Send + 'static {
-        let state = match &self.target {
-            Target::Connection(state) => Some(Arc::clone(state)),
+        let gone = match &self.target {
+            Target::Connection(caller) => {
+                let (kept, gone) = oneshot::channel();
+                // Dropped where the call is not known any more, or the connection is gone.
+                caller.completions.push(Completion::Closed {
+                    stream: caller.stream,
+                    kept,
+                });
+                Some(gone)
+            }
             Target::Callback(_) | Target::Answered => None,
         };
         async move {
-            let Some(state) = state else {
-                return std::future::pending().await;
-            };
-            let gone = state.gone.notified();
-            if !state.cancelled.load(Ordering::Acquire) {
-                gone.await;
+            match gone {
+                // Nothing is ever sent.
+                Some(gone) => drop(gone.await),
+                None => std::future::pending().await,
             }
         }
     }
@@ -100,15 +112,15 @@ impl ReplySink {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match &self.target {
-            Target::Connection(state) => state.deadline,
+            Target::Connection(caller) => caller.deadline,
             Target::Callback(_) | Target::Answered => None,
         }
     }
 
     fn answer(&mut self, result: Result<Body, Status>) {
         match std::mem::replace(&mut self.target, Target::Answered) {
-            Target::Connection(state) => state.completions.push(Completion::Reply {
-                stream: state.stream,
+            Target::Connection(caller) => caller.completions.push(Completion::Reply {
+                stream: caller.stream,
                 result,
             }),
             Target::Callback(answer) => answer(result),

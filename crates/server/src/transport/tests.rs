@@ -8,6 +8,7 @@ mod hostile;
 mod requests;
 
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -240,7 +241,7 @@ fn deadline_is_answered_by_the_transport() {
         assert_eq!(held.len(), 1, "a call that nobody waits for has not run");
         let (call, sink) = held.pop().unwrap();
         assert!(call.deadline.is_some() && sink.deadline() == call.deadline);
-        assert!(sink.is_closed());
+        sink.closed().await;
         // An answer that comes late is ignored.
         sink.send(Ok(Body::from_encoded(Bytes::new())));
         client.assert_usable().await;
@@ -256,11 +257,14 @@ fn cancelled_call_is_seen_by_the_service() {
         let (response, mut body) = client.begin("Hold", &[]).await.unwrap();
         body.send_data(framed(b"x"), true).unwrap();
         client.assert_usable().await;
-        assert!(!server.seen.held.lock().unwrap()[0].1.is_closed());
-        drop((response, body));
-        client.assert_usable().await;
         let (_, sink) = server.seen.held.lock().unwrap().pop().unwrap();
-        assert!(sink.is_closed());
+        let mut closed = Box::pin(sink.closed());
+        client.assert_usable().await;
+        let still = std::future::poll_fn(|cx| Poll::Ready(closed.as_mut().poll(cx)));
+        assert!(still.await.is_pending());
+        drop((response, body));
+        closed.await;
+        sink.closed().await;
         drop(sink);
         client.assert_usable().await;
         let cancelled = r#"grpc_server_handled_total{grpc_code="Canceled",grpc_method="Hold""#;
@@ -284,9 +288,9 @@ fn lost_connection_closes_its_calls() {
         client.ended.abort();
         drop((unary, stream, client.sender));
         let other = server.connect().await;
-        while !server.seen.held.lock().unwrap()[0].1.is_closed()
-            || server.seen.closed.load(Ordering::SeqCst) == 0
-        {
+        let closed = server.seen.held.lock().unwrap()[0].1.closed();
+        closed.await;
+        while server.seen.closed.load(Ordering::SeqCst) == 0 {
             other.assert_usable().await;
         }
     });

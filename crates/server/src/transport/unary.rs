@@ -1,17 +1,15 @@
 //! The states of a unary call before its answer.
 
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::oneshot;
 
-use super::completion::Completions;
 use super::framing::MessageDecoder;
 use super::head::Head;
-use super::reply::CallState;
-use super::{Code, ReplySink, Status};
+use super::{Code, Status};
 use crate::metrics::Started;
 
 /// A call whose request is not all there.
@@ -29,7 +27,9 @@ pub(super) struct Gathering {
 pub(super) struct Answering {
     pub(super) index: usize,
     pub(super) started: Started,
-    state: Arc<CallState>,
+    pub(super) deadline: Option<Instant>,
+    /// Who wants to know when the call is over: however it ends, with an answer or with its connection, these go.
+    pub(super) kept: Vec<oneshot::Sender<Infallible>>,
 }
 
 impl Gathering {
@@ -80,43 +80,13 @@ impl Gathering {
         }
     }
 
-    /// What stays behind while the service works, and the sink for its answer.
-    pub(super) fn answering(
-        &self,
-        stream: u32,
-        completions: &Arc<Completions>,
-    ) -> (Answering, ReplySink) {
-        let state = Arc::new(CallState {
-            stream,
-            completions: Arc::clone(completions),
-            cancelled: AtomicBool::new(false),
-            gone: Notify::new(),
-            deadline: self.deadline,
-        });
-        let answering = Answering {
+    /// What stays behind while the service works.
+    pub(super) fn answering(&self) -> Answering {
+        Answering {
             index: self.index,
             started: self.started,
-            state: Arc::clone(&state),
-        };
-        (answering, ReplySink::new(state))
-    }
-}
-
-impl Answering {
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.state.deadline
-    }
-
-    /// Lets the service see that nobody waits any more.
-    fn cancel(&self) {
-        self.state.cancelled.store(true, Ordering::Release);
-        self.state.gone.notify_waiters();
-    }
-}
-
-/// However the call ends, with an answer or with its connection, nobody waits for one after it.
-impl Drop for Answering {
-    fn drop(&mut self) {
-        self.cancel();
+            deadline: self.deadline,
+            kept: Vec::new(),
+        }
     }
 }

@@ -69,8 +69,8 @@ pub(super) fn time_to_live(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
         })
     };
     let member = api.member.clone();
-    let ask = move |token| Input::TimeToLive { token, id };
-    api.member.ask_lease(ask, move |ttl| {
+    let ask = |token, id| Input::TimeToLive { token, id };
+    api.member.ask_lease(id, ask, move |ttl| {
         if !request.keys {
             return reply.send(answer(ttl, Vec::new()));
         }
@@ -206,8 +206,8 @@ impl Shared {
 
     fn ask(self: &Arc<Self>, id: LeaseId, credit: Credit, number: u64) {
         let shared = Arc::clone(self);
-        let ask = move |token| Input::KeepAlive { token, id };
-        self.api.member.ask_lease(ask, move |answer| {
+        let ask = |token, id| Input::KeepAlive { token, id };
+        self.api.member.ask_lease(id, ask, move |answer| {
             drop(credit);
             shared.answer(number, answer);
         });

@@ -61,7 +61,7 @@ impl<C> Http2<C> {
             return;
         };
         self.unsent += body.written_bytes();
-        let (head, tail) = body.into_pieces();
+        let (head, tail) = body.into_own().into_pieces();
         state.wait(head);
         state.wait(tail);
         if state.joins_the_row() {
