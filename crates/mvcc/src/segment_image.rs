@@ -36,7 +36,7 @@ enum Making {
     /// Of a segment, as it is but for its number.
     File {
         /// What of it is still to be read once, so that no damage is passed on.
-        scrub: Option<Scrub>,
+        scrub: Option<Box<Scrub>>,
         /// What of the file was not handed out.
         pieces: [Bytes; 3],
     },
@@ -108,7 +108,7 @@ impl SegmentImage {
             id,
             making: Making::File {
                 pieces: segment.renumbered(id),
-                scrub: Some(Scrub::new(segment.clone())),
+                scrub: Some(Box::new(Scrub::new(segment.clone()))),
             },
         }
     }
@@ -202,7 +202,7 @@ fn build_step(
 
 /// Reads more of a segment, or hands out more of its file when all of it was found to be undamaged.
 fn file_step(
-    scrub: &mut Option<Scrub>,
+    scrub: &mut Option<Box<Scrub>>,
     pieces: &mut [Bytes; 3],
     budget_bytes: usize,
 ) -> Result<MergeStep, Damage> {

@@ -3,7 +3,7 @@
 use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 
-use kvorum_storage::segment::{Damage, Entry, Fault, Segment, SegmentId, Stored};
+use kvorum_storage::segment::{Ahead, Damage, Entry, Fault, Segment, SegmentId, Stored};
 
 use crate::btree::{Iter, Tree, Weigh};
 use crate::record::Outline;
@@ -83,6 +83,7 @@ impl Sealed {
             Held::File(segment) => RunIter::File {
                 segment,
                 row: segment.lower_bound(start.into()),
+                ahead: Ahead::default(),
             },
         }
     }
@@ -159,14 +160,22 @@ pub(crate) fn entry(logged: &Logged) -> Entry<'_> {
 #[derive(Debug)]
 pub(super) enum OutlineIter<'a> {
     Memory(Iter<'a, Revision, Logged>),
-    File { segment: &'a Segment, row: usize },
+    File {
+        segment: &'a Segment,
+        row: usize,
+        ahead: Ahead,
+    },
 }
 
 impl<'a> OutlineIter<'a> {
     pub(super) fn of_run(run: &'a Sealed) -> Self {
         match &run.held {
             Held::Memory(records) => OutlineIter::of_records(records),
-            Held::File(segment) => OutlineIter::File { segment, row: 0 },
+            Held::File(segment) => OutlineIter::File {
+                segment,
+                row: 0,
+                ahead: Ahead::default(),
+            },
         }
     }
 
@@ -184,10 +193,15 @@ impl<'a> Iterator for OutlineIter<'a> {
                 let (at, logged) = records.next()?;
                 Some(Ok((*at, logged.record.outline())))
             }
-            OutlineIter::File { segment, row } => {
+            OutlineIter::File {
+                segment,
+                row,
+                ahead,
+            } => {
                 if *row == segment.changes() {
                     return None;
                 }
+                ahead.reach(segment, *row);
                 *row += 1;
                 let read = segment.unchecked(*row - 1);
                 Some(read.and_then(|(place, encoded)| {
@@ -204,7 +218,11 @@ impl<'a> Iterator for OutlineIter<'a> {
 #[derive(Debug)]
 pub(super) enum RunIter<'a> {
     Memory(Iter<'a, Revision, Logged>),
-    File { segment: &'a Segment, row: usize },
+    File {
+        segment: &'a Segment,
+        row: usize,
+        ahead: Ahead,
+    },
 }
 
 impl<'a> RunIter<'a> {
@@ -219,10 +237,15 @@ impl Iterator for RunIter<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         match self {
             RunIter::Memory(records) => records.next().map(|(_, logged)| Ok(logged.record.clone())),
-            RunIter::File { segment, row } => {
+            RunIter::File {
+                segment,
+                row,
+                ahead,
+            } => {
                 if *row == segment.changes() {
                     return None;
                 }
+                ahead.reach(segment, *row);
                 *row += 1;
                 let stored = segment.at(*row - 1);
                 Some(stored.and_then(|stored| decode(segment, stored)))

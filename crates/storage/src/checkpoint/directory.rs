@@ -252,10 +252,10 @@ impl<V: Vfs> Directory<V> {
             .vfs
             .open(&name, OpenMode::Read)
             .map_err(|error| failed(&name, "opening", error))?;
-        let bytes = file
+        let map = file
             .map()
             .map_err(|error| failed(&name, "mapping", error))?;
-        Segment::open(id, bytes).map_err(|damage| StateError::Segment { file: name, damage })
+        Segment::open_mapped(id, map).map_err(|damage| StateError::Segment { file: name, damage })
     }
 
     fn write(

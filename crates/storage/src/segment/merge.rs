@@ -6,6 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::ahead::Ahead;
 use super::keys::KeysWriter;
 use super::layout::{self, HEADER_BYTES, RowsWriter};
 use super::{Damage, KeyRow, MergedKeys, Place, Segment, SegmentId};
@@ -33,6 +34,7 @@ pub struct Merge {
     kept: Vec<Vec<u64>>,
     source: usize,
     row: usize,
+    ahead: Ahead,
     offset: u64,
     rows: RowsWriter,
     keys: Option<(MergedKeys, KeysWriter)>,
@@ -65,6 +67,7 @@ impl Merge {
             kept,
             source: 0,
             row: 0,
+            ahead: Ahead::default(),
             offset: HEADER_BYTES as u64,
             rows: RowsWriter::default(),
             keys: None,
@@ -112,6 +115,9 @@ impl Merge {
             return Ok(MergeStep::Empty);
         };
         if self.keys.is_none() {
+            for source in &self.sources {
+                source.will_need(source.tables());
+            }
             let merged = MergedKeys::new(&self.sources)?;
             self.keys = Some((merged, KeysWriter::new(first_main)));
         }
@@ -129,6 +135,7 @@ impl Merge {
         let place = source.place(row);
         let mut cost = layout::ROW_BYTES;
         if keep(place) {
+            self.ahead.reach(source, row);
             // The read checks the frame, which is then copied as it is.
             let change = source.at(row)?;
             let frame = source.frame(row)?;
@@ -142,6 +149,7 @@ impl Merge {
         if self.row == source.changes() {
             self.source += 1;
             self.row = 0;
+            self.ahead = Ahead::default();
         }
         Ok(cost)
     }

@@ -43,6 +43,7 @@
 //!   opened; a change is checked, together with its place, at every read. Damage is an error with
 //!   its offset, never an answer.
 
+mod ahead;
 mod build;
 mod error;
 mod keys;
@@ -59,6 +60,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+pub use ahead::Ahead;
 pub use build::Builder;
 pub use error::{Damage, Fault};
 pub use keys::{KeyRow, Keys};

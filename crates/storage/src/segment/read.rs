@@ -1,6 +1,6 @@
 //! Reading a segment.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use bytes::Bytes;
 use prost::encoding::decode_varint;
@@ -12,12 +12,17 @@ use super::layout::{
     TRAILER_BYTES, VERSION, frame_checksum, sums,
 };
 use super::{Place, SegmentId, Stored};
+use crate::vfs::Mapped;
+
+/// Bytes of a change from which on its pages are asked for together. Four pages: fewer cost less one by one,
+/// when they are in memory, than the question.
+const LARGE_BYTES: usize = 16 << 10;
 
 /// An open segment: the bytes of its file, normally mapped. A clone shares them.
 #[derive(Clone, Debug)]
 pub struct Segment {
     id: SegmentId,
-    file: Bytes,
+    file: Mapped,
     /// Number of changes; not 0.
     rows: usize,
     rows_offset: usize,
@@ -35,6 +40,16 @@ impl Segment {
     ///
     /// [`Damage`] when the bytes cannot be those of this segment.
     pub fn open(id: SegmentId, file: Bytes) -> Result<Self, Damage> {
+        Segment::open_mapped(id, file.into())
+    }
+
+    /// The same for a file that is read from the disk on demand.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Segment::open`].
+    pub fn open_mapped(id: SegmentId, mapped: Mapped) -> Result<Self, Damage> {
+        let file = mapped.bytes();
         let fail = |offset: usize, fault| Damage {
             segment: id,
             offset: offset as u64,
@@ -52,15 +67,15 @@ impl Segment {
         if file[length - 8..] != END_MAGIC {
             return Err(fail(length - 8, Fault::Magic));
         }
-        let (found, known) = (u32_at(&file, 8), VERSION);
+        let (found, known) = (u32_at(file, 8), VERSION);
         if found > known {
             return Err(fail(8, Fault::Newer { found, known }));
         }
-        let found = SegmentId(u64_at(&file, 16));
+        let found = SegmentId(u64_at(file, 16));
         if found != id {
             return Err(fail(16, Fault::Id { found }));
         }
-        let number = |at| usize::try_from(u64_at(&file, trailer + at)).unwrap_or(usize::MAX);
+        let number = |at| usize::try_from(u64_at(file, trailer + at)).unwrap_or(usize::MAX);
         let (rows, rows_offset, keys_offset) = (number(0), number(8), number(16));
         let tables_end = rows
             .checked_mul(ROW_BYTES)
@@ -75,11 +90,11 @@ impl Segment {
             rows,
             rows_offset,
             keys_offset,
-            stored_bytes: u64_at(&file, trailer + 24),
-            checksum: u32_at(&file, trailer + 32),
+            stored_bytes: u64_at(file, trailer + 24),
+            checksum: u32_at(file, trailer + 32),
             first: Place::default(),
             last: Place::default(),
-            file,
+            file: mapped,
         };
         segment.check_tables()?;
         segment.check_rows()?;
@@ -115,7 +130,7 @@ impl Segment {
     /// Length of the file, in bytes.
     #[must_use]
     pub fn file_bytes(&self) -> u64 {
-        self.file.len() as u64
+        self.bytes().len() as u64
     }
 
     /// Sum of the stored bytes of all changes.
@@ -139,8 +154,8 @@ impl Segment {
     pub fn place(&self, row: usize) -> Place {
         let at = self.row_at(row);
         Place {
-            main: u64_at(&self.file, at) as i64,
-            sub: i64::from(u32_at(&self.file, at + 8)),
+            main: u64_at(self.bytes(), at) as i64,
+            sub: i64::from(u32_at(self.bytes(), at + 8)),
         }
     }
 
@@ -193,6 +208,11 @@ impl Segment {
         if row == self.rows || self.place(row) != place {
             return Ok(None);
         }
+        // The pages of a large value come one by one otherwise.
+        if self.frame(row)?.len() > LARGE_BYTES {
+            let start = self.frame_offset(row);
+            self.file.will_need(start..start + self.frame(row)?.len());
+        }
         self.at(row).map(Some)
     }
 
@@ -229,7 +249,7 @@ impl Segment {
         Ok(Stored {
             place,
             frees_bytes,
-            encoded: self.file.slice_ref(rest),
+            encoded: self.bytes().slice_ref(rest),
         })
     }
 
@@ -295,8 +315,8 @@ impl Segment {
     /// Walks over the key table.
     #[must_use]
     pub fn keys(&self) -> Keys {
-        let end = self.file.len() - TRAILER_BYTES;
-        let table = self.file.slice(self.keys_offset..end);
+        let end = self.bytes().len() - TRAILER_BYTES;
+        let table = self.bytes().slice(self.keys_offset..end);
         Keys::new(self.id, self.first.main, end as u64, table)
     }
 
@@ -307,9 +327,10 @@ impl Segment {
     ///
     /// [`Damage`] when they do not match.
     pub fn check_tables(&self) -> Result<(), Damage> {
-        let end = self.file.len() - TRAILER_BYTES + 32;
-        let header = crc32c::crc32c(&self.file[..HEADER_BYTES]);
-        let actual = crc32c::crc32c_append(header, &self.file[self.rows_offset..end]);
+        self.will_need(self.tables());
+        let end = self.bytes().len() - TRAILER_BYTES + 32;
+        let header = crc32c::crc32c(&self.bytes()[..HEADER_BYTES]);
+        let actual = crc32c::crc32c_append(header, &self.bytes()[self.rows_offset..end]);
         if actual != self.checksum {
             let expected = self.checksum;
             let fault = Fault::TableChecksum { expected, actual };
@@ -319,7 +340,26 @@ impl Segment {
     }
 
     pub(super) fn bytes(&self) -> &Bytes {
-        &self.file
+        self.file.bytes()
+    }
+
+    /// The tables, for [`Segment::will_need`].
+    pub(super) fn tables(&self) -> Range<usize> {
+        self.rows_offset..self.bytes().len()
+    }
+
+    /// Has these bytes read from the disk before they are walked over.
+    pub(super) fn will_need(&self, bytes: Range<usize>) {
+        self.file.will_need(bytes);
+    }
+
+    /// Has the bytes of these changes read from the disk, and as much of the rows from one on.
+    pub(super) fn will_need_changes(&self, row: usize, frames: Range<usize>) {
+        let rows = self.row_at(row);
+        let rows = rows..self.keys_offset.min(rows + frames.len());
+        self.file
+            .will_need(frames.start..frames.end.min(self.rows_offset));
+        self.file.will_need(rows);
     }
 
     pub(super) fn rows_offset(&self) -> usize {
@@ -335,7 +375,7 @@ impl Segment {
             self.frame_offset(row + 1)
         };
         // Checked when the file was opened; a mapped file can be damaged since.
-        match self.file.get(start..end) {
+        match self.bytes().get(start..end) {
             Some(frame) if frame.len() >= CHECKSUM_BYTES => Ok(frame),
             _ => Err(self.damage(self.row_at(row), Fault::RowOrder)),
         }
@@ -343,7 +383,7 @@ impl Segment {
 
     #[cfg(test)]
     pub(super) fn replace_bytes(&mut self, file: Bytes) {
-        self.file = file;
+        self.file = file.into();
     }
 
     fn check_rows(&self) -> Result<(), Damage> {
@@ -366,7 +406,7 @@ impl Segment {
     /// Freed bytes of the changes before this one.
     fn frees_before(&self, row: usize) -> Result<u64, Damage> {
         let sums_offset = self.rows_offset + self.rows * ROW_BYTES;
-        let mut sum = u64_at(&self.file, sums_offset + row / ROWS_PER_SUM * SUM_BYTES);
+        let mut sum = u64_at(self.bytes(), sums_offset + row / ROWS_PER_SUM * SUM_BYTES);
         for before in row / ROWS_PER_SUM * ROWS_PER_SUM..row {
             sum = sum.saturating_add(self.at(before)?.frees_bytes);
         }
@@ -378,8 +418,8 @@ impl Segment {
         self.rows_offset + row * ROW_BYTES
     }
 
-    fn frame_offset(&self, row: usize) -> usize {
-        u32_at(&self.file, self.row_at(row) + 12) as usize
+    pub(super) fn frame_offset(&self, row: usize) -> usize {
+        u32_at(self.bytes(), self.row_at(row) + 12) as usize
     }
 
     fn damage(&self, offset: usize, fault: Fault) -> Damage {

@@ -4,6 +4,7 @@
 //! scrub checks both once more, a bounded piece at a time: the header and the tables against the
 //! checksum that was right when the file was opened, then each change against its own.
 
+use super::ahead::Ahead;
 use super::error::{Damage, Fault};
 use super::layout::{END_MAGIC, HEADER_BYTES, TRAILER_BYTES};
 use super::read::Segment;
@@ -20,7 +21,7 @@ enum Next {
     /// The tables from this offset on; `checksum` is that of what comes before.
     Tables { offset: usize, checksum: u32 },
     /// The change of this number.
-    Row(usize),
+    Row { row: usize, ahead: Ahead },
 }
 
 impl Scrub {
@@ -49,7 +50,7 @@ impl Scrub {
     pub fn step(&mut self, budget_bytes: usize) -> Result<(usize, bool), Damage> {
         match self.next {
             Next::Tables { offset, checksum } => self.tables(offset, checksum, budget_bytes.max(1)),
-            Next::Row(row) => self.rows(row, budget_bytes.max(1)),
+            Next::Row { row, ahead } => self.rows(row, ahead, budget_bytes.max(1)),
         }
     }
 
@@ -62,6 +63,7 @@ impl Scrub {
         let file = self.segment.bytes();
         let end = file.len() - TRAILER_BYTES + 32;
         let until = end.min(offset.saturating_add(budget_bytes));
+        self.segment.will_need(offset..until);
         let checksum = crc32c::crc32c_append(checksum, &file[offset..until]);
         self.next = if until < end {
             Next::Tables {
@@ -70,7 +72,10 @@ impl Scrub {
             }
         } else {
             self.check_end(checksum)?;
-            Next::Row(0)
+            Next::Row {
+                row: 0,
+                ahead: Ahead::default(),
+            }
         };
         Ok((until - offset, false))
     }
@@ -101,13 +106,19 @@ impl Scrub {
         Ok(())
     }
 
-    fn rows(&mut self, first: usize, budget_bytes: usize) -> Result<(usize, bool), Damage> {
+    fn rows(
+        &mut self,
+        first: usize,
+        mut ahead: Ahead,
+        budget_bytes: usize,
+    ) -> Result<(usize, bool), Damage> {
         let (mut row, mut bytes) = (first, 0);
         while row < self.segment.changes() && bytes < budget_bytes {
+            ahead.reach(&self.segment, row);
             bytes += self.segment.at(row)?.encoded.len();
             row += 1;
         }
-        self.next = Next::Row(row);
+        self.next = Next::Row { row, ahead };
         Ok((bytes, row == self.segment.changes()))
     }
 }

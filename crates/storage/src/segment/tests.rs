@@ -439,3 +439,26 @@ fn a_row_that_is_damaged_after_opening_hides_no_change() {
     }
     assert!(noticed > 0);
 }
+
+#[test]
+fn a_walk_asks_ahead_within_the_file_wherever_it_begins() {
+    let value = [7; 3000];
+    let changes: Vec<Change> = (1..=1000)
+        .map(|main| Change::new(Place { main, sub: 0 }, b"key", 1, &value, 0))
+        .collect();
+    let segment = open(5, &changes);
+    for first in [0, 1, 500, 999] {
+        let (mut ahead, mut asked) = (Ahead::default(), 0);
+        for row in first..changes.len() {
+            let before = ahead;
+            ahead.reach(&segment, row);
+            asked += u64::from(before != ahead);
+        }
+        // 3 MB in pieces of 256 to 512 KiB.
+        let walked = (changes.len() - first) as u64 * 3000;
+        assert!(
+            (1..=walked / (256 << 10) + 1).contains(&asked),
+            "{first}: {asked}"
+        );
+    }
+}

@@ -25,6 +25,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
+pub use map::Mapped;
 pub use os::{OsFile, OsVfs, SyncMode};
 pub use output::FileOutput;
 
@@ -106,12 +107,12 @@ pub trait VfsFile: Send + 'static {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
     /// All bytes of a file that nobody writes any more. They may be read from the disk only when
     /// they are looked at, and stay readable when the file is removed.
-    fn map(&self) -> io::Result<Bytes> {
+    fn map(&self) -> io::Result<Mapped> {
         let length = usize::try_from(self.length()?).map_err(io::Error::other)?;
         let mut bytes = vec![0; length];
         let read = self.read_at(0, &mut bytes)?;
         bytes.truncate(read);
-        Ok(bytes.into())
+        Ok(Bytes::from(bytes).into())
     }
     /// Writes all bytes to the page cache; a gap before `offset` reads as zeros.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;

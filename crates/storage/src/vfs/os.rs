@@ -5,11 +5,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use bytes::Bytes;
-
 #[cfg(target_os = "linux")]
 use super::direct::Direct;
-use super::{DiskSpace, OpenMode, Vfs, VfsFile, map};
+use super::{DiskSpace, Mapped, OpenMode, Vfs, VfsFile, map};
 
 /// What makes bytes durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,7 +134,7 @@ impl VfsFile for OsFile {
         Ok(read)
     }
 
-    fn map(&self) -> io::Result<Bytes> {
+    fn map(&self) -> io::Result<Mapped> {
         map::map(&self.file)
     }
 
@@ -353,12 +351,14 @@ mod tests {
         let place = Place::new();
         let disk = OsVfs::default();
         let mut file = disk.open(&place.file(), CREATE).unwrap();
-        assert_eq!(file.map().unwrap(), "");
+        assert_eq!(file.map().unwrap().bytes(), "");
         file.write_at(0, b"bytes").unwrap();
         let map = file.map().unwrap();
         drop(file);
         disk.remove(&place.file()).unwrap();
-        assert_eq!(map, "bytes");
+        map.will_need(2..usize::MAX);
+        map.will_need(9..12);
+        assert_eq!(map.bytes(), "bytes");
     }
 
     #[test]
