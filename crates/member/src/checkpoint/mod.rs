@@ -19,9 +19,10 @@
 //! manifest may be newer than the log's snapshot record (the process ended between 2 and 3); it is
 //! never older.
 //!
-//! A snapshot from a leader is read ([`take_in`] for etcd's database file, [`stream`] for files as they are) and made durable beside the state ([`receive()`]): segments under numbers
-//! of their own and a manifest of another name, then the log's record {N}. From then on a start
-//! takes that one; so the record is the moment of the switch, and every prefix opens.
+//! A snapshot from a leader is read ([`take_in`] for etcd's database file, [`stream`] for files as
+//! they are) and made durable beside the state ([`receive()`]): segments under numbers of their own
+//! and a manifest of another name, then the log's record {N}. From then on a start takes that one;
+//! so the record is the moment of the switch, and every prefix opens.
 
 mod body;
 mod executor;

@@ -3,6 +3,7 @@
 mod alone;
 mod disk;
 mod files;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::path::Path;

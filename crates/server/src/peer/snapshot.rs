@@ -74,6 +74,13 @@ pub(super) enum Form {
 }
 
 impl Form {
+    fn name(self) -> &'static str {
+        match self {
+            Form::Database => "database",
+            Form::Files => "files",
+        }
+    }
+
     fn path(self) -> &'static str {
         match self {
             Form::Database => "/raft/snapshot",
@@ -160,8 +167,9 @@ pub(super) fn send(
         inflight.add(-1.0);
         let took = started.elapsed();
         match &sent {
-            Ok(bytes) => {
-                info!("remote-peer-id" = %to, bytes, took = %format_args!("{took:?}"), "sent database snapshot");
+            Ok((form, bytes)) => {
+                let form = form.name();
+                info!("remote-peer-id" = %to, form, bytes, took = %format_args!("{took:?}"), "sent database snapshot");
                 link.status.activate();
                 metrics.snapshot_send_success.with(&[&label]).increment();
                 metrics
@@ -181,7 +189,7 @@ pub(super) fn send(
     });
 }
 
-async fn post(link: &Link, message: &raftpb::Message, state: Backend) -> io::Result<u64> {
+async fn post(link: &Link, message: &raftpb::Message, state: Backend) -> io::Result<(Form, u64)> {
     let form = form_for(link).await?;
     let mut head = BytesMut::new();
     head.put_u64(message.encoded_len() as u64);
@@ -225,7 +233,7 @@ async fn post(link: &Link, message: &raftpb::Message, state: Backend) -> io::Res
     pipeline::check(link, status, &text)?;
     let bytes = encoded.await.map_err(io::Error::other)??;
     link.sent_bytes.add(bytes);
-    Ok(bytes)
+    Ok((form, bytes))
 }
 
 /// Asks the peer in which form it takes a state.
@@ -562,5 +570,26 @@ impl Drop for Cleaned {
     fn drop(&mut self) {
         // It may not be there; nothing depends on it.
         let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_go_to_those_alone_who_say_that_they_take_them() {
+        for (status, text, form) in [
+            (200, "1\n", Form::Files),
+            (200, "2", Form::Files),
+            (200, "0", Form::Database),
+            (200, "", Form::Database),
+            (200, "<html>", Form::Database),
+            (404, "404 page not found\n", Form::Database),
+            (404, "1", Form::Database),
+            (405, "Method Not Allowed\n", Form::Database),
+        ] {
+            assert_eq!(form_of(status, text.as_bytes()), form, "{status} {text:?}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kvorum_member::apply::{Apply, Local, ReadView};
 use kvorum_member::backend::import::ImportError;
+use kvorum_member::checkpoint::stream::Receiving;
 use kvorum_member::checkpoint::{self, OpenError, ReceiveError};
 use kvorum_member::cluster;
 use kvorum_member::consensus::{self, InitialMember};
@@ -298,6 +299,19 @@ impl Process {
             })
         })?;
         checkpoint::take_in(&self.state, file, named, self.local, self.segment_bytes)
+    }
+
+    /// Begins to take in files that come for a state; none when it is not needed.
+    pub(super) fn begin_files(
+        &self,
+        named: LogIndex,
+    ) -> Result<Option<Receiving<Disk>>, ReceiveError> {
+        Receiving::begin(&self.state, named)
+    }
+
+    /// Makes a state of files that have come in.
+    pub(super) fn finish(&self, files: Receiving<Disk>) -> Result<Apply, ReceiveError> {
+        files.finish(self.local)
     }
 
     /// Makes a received state durable beside the own one.

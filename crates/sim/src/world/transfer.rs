@@ -4,6 +4,9 @@
 //! piece by piece; the receiver writes the pieces to a file beside its state, reads that when it is whole, makes durable what
 //! it says, and tells its machines. Between these steps everything else goes on, and everything may fail.
 //!
+//! Every other transfer carries the files of the state as they are, as between members of ours; the receiver writes them to
+//! files as they come. Some of these arrive with a wrong byte.
+//!
 //! The connection carries bytes in their order or breaks. A cut delays them, a reset ends it for both sides, so does a process
 //! that ends, and after a power loss nobody hears anything: then silence ends it. One transfer comes in at a time; until it has arrived it
 //! gives way to one of its own term or of a later one.
@@ -15,6 +18,7 @@ use std::time::Duration;
 use kvorum_member::apply::{Apply, Digest};
 use kvorum_member::backend::{Backend, BackendError, Encoding, Sizing};
 use kvorum_member::checkpoint::ReceiveError;
+use kvorum_member::checkpoint::stream::{Receiving, SendStep, Sending, StreamError};
 use kvorum_member::consensus::SnapshotNumber;
 use kvorum_member::core::Input;
 use kvorum_proto::ids::{LogIndex, MemberId, Moment, Term};
@@ -24,6 +28,7 @@ use kvorum_storage::checkpoint::RECEIVING_NAME;
 use kvorum_storage::vfs::{FILE_MODE, OpenMode, Vfs as _, VfsFile as _};
 
 use super::node::Place;
+use super::process::Process;
 use super::{Event, STATE_DIRECTORY, Weather, World};
 use crate::disk::{Disk, Fault};
 
@@ -39,6 +44,9 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 const PIECES_MAX: usize = 64;
 /// One connection in so many breaks in the midst of a transfer.
 const BREAKS_ONE_IN: u64 = 10;
+
+/// One transfer of files in so many has a wrong byte in it when it arrives.
+const SPOILED_ONE_IN: u64 = 8;
 
 /// One transfer in so many meets a fault that is meant for it.
 const STRUCK_ONE_IN: u64 = 3;
@@ -57,7 +65,10 @@ pub(super) struct Transfer {
     /// What the sender calls it.
     number: SnapshotNumber,
     message: Box<Message>,
+    form: Form,
     file: File,
+    /// A byte of it changes on the way.
+    is_spoiled: bool,
     /// Bytes that the receiver has written, and when that was last.
     sent: usize,
     sent_at: Moment,
@@ -67,7 +78,14 @@ pub(super) struct Transfer {
     breaks_at: Option<u64>,
 }
 
-/// The file is made when its first piece leaves, of the state as it was.
+/// What the state is sent as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Database,
+    Files,
+}
+
+/// The database file is made when its first piece leaves, of the state as it was.
 enum File {
     Sized { state: Backend, layout: Layout },
     Made(Vec<u8>),
@@ -81,11 +99,23 @@ pub(super) enum Incoming {
         term: Term,
         /// When it last heard of it.
         heard: Moment,
+        /// What writes them down, where files come in.
+        files: Option<Box<Receiving<Disk>>>,
     },
     /// All is there and is read and made durable.
-    Arrived(Option<Box<Apply>>),
+    Arrived(Arrived),
     /// The machines have it.
     Installing,
+}
+
+/// How far a receiver is with what has arrived.
+pub(super) enum Arrived {
+    /// A database file that nobody has read.
+    Database,
+    /// Files of which nobody has made a state.
+    Files(Box<Receiving<Disk>>),
+    /// A state that is not durable.
+    Read(Box<Apply>),
 }
 
 impl World {
@@ -106,14 +136,33 @@ impl World {
         let (sender, index) = (process.boot, state.metadata().index());
         let apply = process.core.apply();
         let digest = (apply.applied().0 == index).then(|| apply.digest());
-        let layout = match size(&state) {
-            Ok(layout) => layout,
-            Err(error) => return self.violated("a snapshot can be made", error.to_string()),
-        };
         self.transfers_begun += 1;
         let id = self.transfers_begun;
-        let bytes = layout.file_bytes();
+        let form = match id % 2 {
+            0 => Form::Database,
+            _ => Form::Files,
+        };
+        let is_spoiled = form == Form::Files
+            && !self.is_resting
+            && self.mix.weather != Weather::Quiet
+            && self.network.chance(1, SPOILED_ONE_IN);
+        let made = match form {
+            Form::Database => size(&state).map(|layout| File::Sized { state, layout }),
+            Form::Files => stream(&state).map(File::Made),
+        };
+        let mut file = match made {
+            Ok(file) => file,
+            Err(error) => return self.violated("a snapshot can be made", error.to_string()),
+        };
+        if let (true, File::Made(bytes)) = (is_spoiled, &mut file) {
+            let at = self.network.below(bytes.len() as u64) as usize;
+            bytes[at] ^= 1 << self.network.below(8);
+        }
+        let bytes = file.length();
         self.count("snapshots sent");
+        if form == Form::Files {
+            self.count("snapshots sent as files");
+        }
         let beside = |it: &Transfer| (it.sender, it.to) == (sender, to);
         if self.transfers.values().any(beside) {
             self.count("snapshots sent beside another one to the same member");
@@ -129,7 +178,9 @@ impl World {
             receiver: None,
             number,
             message,
-            file: File::Sized { state, layout },
+            form,
+            file,
+            is_spoiled,
             sent: 0,
             sent_at: self.now,
             digest,
@@ -174,7 +225,7 @@ impl World {
         }
         let leads_nowhere =
             is_cut || there.is_none() || receiver.is_some_and(|it| there != Some(it));
-        let length = self.transfers[&id].length();
+        let length = self.transfers[&id].file.length();
         let breaks = breaks_at.is_some_and(|at| sent * 1_000 >= at * length);
         if leads_nowhere || breaks {
             self.struck("snapshots lost");
@@ -193,7 +244,7 @@ impl World {
         let (from, to) = (transfer.from, transfer.to);
         let term = Term(transfer.message.term());
         let sender = self.nodes[from].id;
-        let Some(process) = &mut self.nodes[to].process else {
+        let Some(process) = &self.nodes[to].process else {
             return false;
         };
         if process.view.cluster.roster.is_removed(sender) {
@@ -209,10 +260,16 @@ impl World {
                 return false;
             }
         };
+        self.drop_incoming(to);
+        let heard = self.now;
+        let Some(process) = &mut self.nodes[to].process else {
+            return false;
+        };
         process.incoming = Some(Incoming::Coming {
             transfer: id,
             term,
-            heard: self.now,
+            heard,
+            files: None,
         });
         let boot = process.boot;
         self.plan(SILENCE_MAX, Event::Silence { boot, transfer: id });
@@ -257,14 +314,26 @@ impl World {
         let bytes_max = self.mix.piece_bytes as usize;
         let transfer = self.transfers.get_mut(&id).expect("the caller has it");
         let (from, to, offset) = (transfer.from, transfer.to, transfer.sent);
+        let (form, named) = (transfer.form, transfer.named());
         let file = match transfer.make() {
             Ok(file) => file,
             Err(error) => return self.violated("a snapshot can be made", error.to_string()),
         };
         let bytes_max = bytes_max.max(file.len().div_ceil(PIECES_MAX));
         let end = file.len().min(offset + bytes_max);
-        let written = append(&self.nodes[to].disk, offset as u64, &file[offset..end]);
         let is_whole = end == file.len();
+        let node = &mut self.nodes[to];
+        let written = match form {
+            Form::Database => append(&node.disk, offset as u64, &file[offset..end])
+                .map_err(|error| Unwritten::Refused(error.to_string())),
+            Form::Files => {
+                let process = node.process.as_mut();
+                let begins = offset == 0;
+                process.map_or(Ok(()), |it| {
+                    it.write_files(named, begins, &file[offset..end])
+                })
+            }
+        };
         (transfer.sent, transfer.sent_at) = (end, self.now);
         if let Some(process) = &mut self.nodes[to].process
             && let Some(Incoming::Coming { heard, .. }) = &mut process.incoming
@@ -277,7 +346,7 @@ impl World {
                     format!("member {to}: snapshot {id} has arrived")
                 });
                 if let Some(process) = &mut self.nodes[to].process {
-                    process.incoming = Some(Incoming::Arrived(None));
+                    process.has_arrived();
                 }
                 self.plan_receiver(id);
             }
@@ -291,8 +360,17 @@ impl World {
                 self.lose_power(to);
                 self.plan(RETRANSMISSION, Event::Piece { transfer: id });
             }
-            Err(error) => self.refuse(id, &error.to_string()),
+            Err(Unwritten::NotNeeded) => self.came_too_late(id),
+            Err(Unwritten::Failed(error)) => self.not_received(id, &error, true),
+            Err(Unwritten::Refused(why)) => self.refuse(id, &why),
         }
+    }
+
+    /// What came is as old as what the receiver has.
+    fn came_too_late(&mut self, id: TransferId) {
+        self.count("snapshots that came too late");
+        self.drop_incoming(self.transfers[&id].to);
+        self.end_transfer(id, true);
     }
 
     /// The receiver goes on with what it has.
@@ -308,33 +386,32 @@ impl World {
             return;
         };
         let (to, digest) = (transfer.to, transfer.digest);
-        let metadata = transfer.message.snapshot.as_ref();
-        let metadata = metadata.and_then(|snapshot| snapshot.metadata.clone());
-        let named = LogIndex(metadata.unwrap_or_default().index());
+        let named = transfer.named();
         let node = &mut self.nodes[to];
         let Some(process) = node.process.as_mut() else {
             return;
         };
-        if let Some(Incoming::Arrived(state @ Some(_))) = &mut process.incoming
-            && let Some(state) = state.take()
-        {
-            return self.receive(id, state);
-        }
         let reads_failed = node.disk.counts().failed_reads;
-        let taken = process.take_in(&node.disk, named);
+        let taken = match process.incoming.take() {
+            Some(Incoming::Arrived(Arrived::Read(state))) => return self.receive(id, state),
+            Some(Incoming::Arrived(Arrived::Files(files))) => process.finish(*files).map(Some),
+            other => {
+                process.incoming = other;
+                process.take_in(&node.disk, named)
+            }
+        };
         match taken {
-            Ok(None) => {
-                process.incoming = None;
-                self.count("snapshots that came too late");
-                self.clear_away(to);
-                self.end_transfer(id, true);
+            Ok(None) => self.came_too_late(id),
+            Ok(Some(_)) if self.transfers[&id].is_spoiled => {
+                let story = format!("member {to} took snapshot {id}");
+                self.violated("a snapshot with a wrong byte is refused", story);
             }
             Ok(Some(state)) if digest.is_some_and(|sent| sent != state.digest()) => {
                 let story = format!("member {to} read another state at {named:?}");
                 self.violated("a snapshot is what its sender held", story);
             }
             Ok(Some(state)) => {
-                process.incoming = Some(Incoming::Arrived(Some(Box::new(state))));
+                process.incoming = Some(Incoming::Arrived(Arrived::Read(Box::new(state))));
                 self.plan_receiver(id);
             }
             Err(error) => {
@@ -371,11 +448,12 @@ impl World {
         let to = self.transfers[&id].to;
         match error {
             _ if self.nodes[to].disk.is_crashed() => self.lose_power(to),
-            ReceiveError::State(_) => {
-                self.note_disk(to);
-                self.count("processes stopped by a failed job");
-                self.kill(to);
+            ReceiveError::State(_) => self.stopped_by_disk(to),
+            error if self.transfers[&id].is_spoiled => {
+                self.struck("snapshots with a wrong byte");
+                self.refuse(id, &error.to_string());
             }
+            ReceiveError::Stream(StreamError::Write(_)) => self.refuse(id, &error.to_string()),
             error if is_sound => {
                 let story = format!("member {to}: {error}");
                 self.violated("a snapshot that arrived can be read", story);
@@ -391,12 +469,33 @@ impl World {
             format!("member {to} refuses snapshot {id}: {why}")
         });
         self.note_disk(to);
-        self.count("snapshots that the disk refused");
-        if let Some(process) = &mut self.nodes[to].process {
-            process.incoming = None;
-        }
+        self.count("snapshots that were refused");
         self.end_transfer(id, false);
-        self.clear_away(to);
+        self.drop_incoming(to);
+    }
+
+    fn stopped_by_disk(&mut self, place: Place) {
+        self.note_disk(place);
+        self.count("processes stopped by a failed job");
+        self.kill(place);
+    }
+
+    /// The receiver gives up what comes in.
+    fn drop_incoming(&mut self, place: Place) {
+        let process = self.nodes[place].process.as_mut();
+        if let Some(Incoming::Coming {
+            files: Some(files), ..
+        }) = process.and_then(|process| process.incoming.take())
+            && files.give_up().is_err()
+        {
+            if self.nodes[place].disk.is_crashed() {
+                self.lose_power(place);
+            } else {
+                self.stopped_by_disk(place);
+            }
+            return;
+        }
+        self.clear_away(place);
     }
 
     /// Removes what was received.
@@ -444,11 +543,10 @@ impl World {
         let Some(place) = self.place_of_boot(boot) else {
             return;
         };
-        if let Some(process) = &mut self.nodes[place].process
+        if let Some(process) = &self.nodes[place].process
             && matches!(process.incoming, Some(Incoming::Coming { transfer, .. }) if transfer == id)
         {
-            process.incoming = None;
-            self.clear_away(place);
+            self.drop_incoming(place);
         }
     }
 
@@ -531,12 +629,65 @@ impl World {
     }
 }
 
-impl Transfer {
+/// Why a piece was not written.
+pub(super) enum Unwritten {
+    /// The receiver has something as new.
+    NotNeeded,
+    /// The receiver found it wrong, or its disk failed.
+    Failed(ReceiveError),
+    /// The disk did not take it, and nothing depends on that.
+    Refused(String),
+}
+
+impl File {
     fn length(&self) -> u64 {
-        match &self.file {
+        match self {
             File::Sized { layout, .. } => layout.file_bytes(),
             File::Made(bytes) => bytes.len() as u64,
         }
+    }
+}
+
+impl Process {
+    /// Writes down the next bytes of files that come in.
+    fn write_files(
+        &mut self,
+        named: LogIndex,
+        begins: bool,
+        bytes: &[u8],
+    ) -> Result<(), Unwritten> {
+        let begun = if begins {
+            Some(self.begin_files(named).map_err(Unwritten::Failed)?)
+        } else {
+            None
+        };
+        let Some(Incoming::Coming { files, .. }) = &mut self.incoming else {
+            return Ok(());
+        };
+        if let Some(begun) = begun {
+            *files = Some(Box::new(begun.ok_or(Unwritten::NotNeeded)?));
+        }
+        let files = files.as_mut();
+        files.map_or(Ok(()), |it| it.input(bytes).map_err(Unwritten::Failed))
+    }
+
+    /// Everything has come in.
+    fn has_arrived(&mut self) {
+        let files = match self.incoming.take() {
+            Some(Incoming::Coming { files, .. }) => files,
+            _ => None,
+        };
+        let arrived = files.map_or(Arrived::Database, Arrived::Files);
+        self.incoming = Some(Incoming::Arrived(arrived));
+    }
+}
+
+impl Transfer {
+    /// The entry at which the state stands.
+    fn named(&self) -> LogIndex {
+        let metadata = self.message.snapshot.as_ref();
+        let metadata = metadata.and_then(|snapshot| snapshot.metadata.clone());
+        LogIndex(metadata.unwrap_or_default().index())
     }
 
     /// The file, made when it is needed first.
@@ -547,6 +698,17 @@ impl Transfer {
         match &self.file {
             File::Made(bytes) => Ok(bytes),
             File::Sized { .. } => Ok(&[]),
+        }
+    }
+}
+
+fn stream(state: &Backend) -> Result<Vec<u8>, BackendError> {
+    let (mut bytes, mut sending) = (Vec::new(), Sending::new(state));
+    loop {
+        match sending.step()? {
+            SendStep::Read(_) => {}
+            SendStep::Bytes(more) => bytes.extend_from_slice(&more),
+            SendStep::End => return Ok(bytes),
         }
     }
 }

