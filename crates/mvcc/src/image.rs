@@ -9,13 +9,11 @@
 //! To restore a store, no record is read: the index is built from the key tables of the segments,
 //! which are merged in key order, and straight into full leaves.
 
-use std::sync::Arc;
-
 use kvorum_storage::segment::{Damage, KeyRow, MergedKeys, Segment, SegmentId};
 use thiserror::Error;
 
 use crate::hash::{KeptHashes, Section};
-use crate::index::{History, KeyIndex};
+use crate::index::{History, IndexLoader, KeyIndex};
 use crate::record_log::RecordLog;
 use crate::segment_image::SegmentImage;
 use crate::segments::Live;
@@ -115,18 +113,11 @@ impl Store {
         check_listed(image, &segments)?;
         check_order(image, &segments)?;
         let mut rows = Rows::new(image.compact_revision, &segments)?;
-        let mut failure = None;
-        let keys = std::iter::from_fn(|| match rows.next_key() {
-            Ok(key) => key,
-            Err(damage) => {
-                failure = Some(damage);
-                None
-            }
-        });
-        let index = KeyIndex::of_sorted(keys);
-        if let Some(damage) = failure {
-            return Err(damage.into());
+        let mut keys = IndexLoader::default();
+        while let Some(history) = rows.next_key()? {
+            keys.push(&rows.key, history);
         }
+        let index = KeyIndex::of_loaded(keys);
         let held = STORE_BASE_BYTES + rows.in_use_bytes;
         let counted = image.sizes.in_use_bytes;
         if held != counted {
@@ -207,15 +198,13 @@ fn check_order(image: &StoreImage, segments: &[Segment]) -> Result<(), RestoreEr
     Ok(())
 }
 
-/// An entry of the index.
-type KeyEntry = (Arc<[u8]>, History);
-
 /// The key tables of all segments as keys with their histories, without what is compacted.
 struct Rows {
     compacted: i64,
     merged: MergedKeys,
     /// The row that comes next.
     row: Option<KeyRow>,
+    /// The key that was read last.
     key: Vec<u8>,
     /// The changes of `key`, each with the number of its segment.
     changes: Vec<(Change, usize)>,
@@ -240,14 +229,13 @@ impl Rows {
         })
     }
 
-    /// The next key of which something is left.
-    fn next_key(&mut self) -> Result<Option<KeyEntry>, Damage> {
+    /// Goes to the next key of which something is left, and returns that.
+    fn next_key(&mut self) -> Result<Option<History>, Damage> {
         while self.row.is_some() {
             self.take_key()?;
-            let Some(history) = self.history() else {
-                continue;
-            };
-            return Ok(Some((Arc::from(self.key.as_slice()), history)));
+            if let Some(history) = self.history() {
+                return Ok(Some(history));
+            }
         }
         Ok(None)
     }

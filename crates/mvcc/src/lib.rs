@@ -68,6 +68,7 @@ mod write_txn;
 #[cfg(test)]
 mod tests;
 
+pub use btree::KeyRef;
 pub use change::Change;
 pub use compaction::{CompactFinished, CompactStep};
 pub use counts::Counts;

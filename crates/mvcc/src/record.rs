@@ -19,6 +19,7 @@ use prost::encoding::{
     WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint,
 };
 
+use crate::btree::KeyRef;
 use crate::{Change, Revision};
 
 /// Field numbers of `mvccpb.KeyValue`.
@@ -64,19 +65,38 @@ impl Record {
         mod_revision: Revision,
         version: i64,
     ) -> Self {
+        Record::encode(
+            KeyRef::whole(key),
+            value,
+            lease,
+            create_revision,
+            mod_revision,
+            version,
+        )
+    }
+
+    fn encode(
+        key: KeyRef<'_>,
+        value: &[u8],
+        lease: LeaseId,
+        create_revision: i64,
+        mod_revision: Revision,
+        version: i64,
+    ) -> Self {
         assert!(version > 0, "a live pair has a version");
         let numbers = number_bytes(create_revision)
             + number_bytes(mod_revision.main)
             + number_bytes(version)
             + number_bytes(lease.0);
-        let mut out = BytesMut::with_capacity(field_bytes(key) + numbers + field_bytes(value));
-        let key_end = put_bytes(field::KEY, key, &mut out);
+        let mut out =
+            BytesMut::with_capacity(field_bytes(key.len()) + numbers + field_bytes(value.len()));
+        let key_end = put_bytes(field::KEY, &key.parts(), &mut out);
         put_number(field::CREATE_REVISION, create_revision, &mut out);
         put_number(field::MOD_REVISION, mod_revision.main, &mut out);
         put_number(field::VERSION, version, &mut out);
         let value_end = match value {
             [] => 0,
-            _ => put_bytes(field::VALUE, value, &mut out),
+            _ => put_bytes(field::VALUE, &[value], &mut out),
         };
         put_number(field::LEASE, lease.0, &mut out);
         Record(Arc::new(Fields {
@@ -94,8 +114,9 @@ impl Record {
 
     /// A delete.
     pub(crate) fn tombstone(key: &[u8], mod_revision: Revision) -> Self {
-        let mut out = BytesMut::with_capacity(field_bytes(key) + number_bytes(mod_revision.main));
-        let key_end = put_bytes(field::KEY, key, &mut out);
+        let mut out =
+            BytesMut::with_capacity(field_bytes(key.len()) + number_bytes(mod_revision.main));
+        let key_end = put_bytes(field::KEY, &[key], &mut out);
         put_number(field::MOD_REVISION, mod_revision.main, &mut out);
         Record(Arc::new(Fields {
             encoded: out.freeze(),
@@ -112,14 +133,14 @@ impl Record {
 
     /// A pair as a range shows it that asks for no values: made from what the index knows. A range
     /// that did not read the pair does not know its lease either.
-    pub(crate) fn without_value(key: &[u8], change: &Change, with_lease: bool) -> Self {
+    pub(crate) fn without_value(key: KeyRef<'_>, change: &Change, with_lease: bool) -> Self {
         let lease = if with_lease {
             change.lease()
         } else {
             LeaseId(0)
         };
         let (create, version) = (change.create_revision(), change.version());
-        Record::put(key, b"", lease, create, change.mod_revision(), version)
+        Record::encode(key, b"", lease, create, change.mod_revision(), version)
     }
 
     /// The change that raises the revision of a restored member and does nothing else: a pair of
@@ -339,12 +360,13 @@ impl<'a> Outline<'a> {
     }
 }
 
-/// Appends a field of bytes, left out when empty; returns where the buffer ends then.
-fn put_bytes(number: u32, bytes: &[u8], out: &mut BytesMut) -> u32 {
-    if !bytes.is_empty() {
+/// Appends a field of bytes in parts, left out when empty; returns where the buffer ends then.
+fn put_bytes(number: u32, parts: &[&[u8]], out: &mut BytesMut) -> u32 {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    if length > 0 {
         encode_key(number, WireType::LengthDelimited, out);
-        encode_varint(bytes.len() as u64, out);
-        out.put_slice(bytes);
+        encode_varint(length as u64, out);
+        parts.iter().for_each(|part| out.put_slice(part));
     }
     offset(out.len())
 }
@@ -357,11 +379,11 @@ fn put_number(number: u32, value: i64, out: &mut BytesMut) {
     }
 }
 
-fn field_bytes(bytes: &[u8]) -> usize {
-    if bytes.is_empty() {
+fn field_bytes(length: usize) -> usize {
+    if length == 0 {
         return 0;
     }
-    TAG_BYTES + encoded_len_varint(bytes.len() as u64) + bytes.len()
+    TAG_BYTES + encoded_len_varint(length as u64) + length
 }
 
 fn number_bytes(value: i64) -> usize {
@@ -411,7 +433,8 @@ mod tests {
                     lease,
                     ..message.clone()
                 };
-                let shown = Record::without_value(key, &Change::of(&record), with_lease);
+                let shown =
+                    Record::without_value(KeyRef::whole(key), &Change::of(&record), with_lease);
                 assert_eq!(shown.encoded().as_ref(), bare.encode_to_vec());
             }
             let read = Record::decode(record.mod_revision(), record.encoded().clone());

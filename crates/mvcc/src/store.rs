@@ -137,7 +137,11 @@ impl Store {
             for change in history.changes() {
                 let record = self.view.log.read(&change);
                 let record = record.expect("no file is damaged");
-                assert_eq!(record.key(), key, "a change is indexed under its key");
+                assert_eq!(
+                    record.key(),
+                    &*key.to_slice(),
+                    "a change is indexed under its key"
+                );
                 assert_eq!(
                     Change::of(&record),
                     change,

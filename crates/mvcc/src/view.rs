@@ -12,6 +12,7 @@ use std::sync::Arc;
 use kvorum_proto::etcdserverpb::RangeRequest;
 use kvorum_storage::segment::Damage;
 
+use crate::btree::KeyRef;
 use crate::hash::{Hasher, KeptHashes, hash_rest};
 use crate::index::KeyIndex;
 use crate::range::{self, RangeReply, Reader};
@@ -177,7 +178,7 @@ impl View {
     pub fn live_changes<'a>(
         &'a self,
         interval: &'a Interval,
-    ) -> impl Iterator<Item = (&'a Arc<[u8]>, Change)> {
+    ) -> impl Iterator<Item = (KeyRef<'a>, Change)> {
         self.index
             .ascend(interval)
             .map(|(key, history)| (key, history.newest()))

@@ -1,7 +1,6 @@
 //! Applying one request.
 
-use std::sync::Arc;
-
+use bytes::Bytes;
 use kvorum_proto::etcdserverpb::RangeRequest;
 use kvorum_proto::ids::LeaseId;
 
@@ -61,12 +60,12 @@ impl<'a> WriteTxn<'a> {
 
     /// Deletes the pairs of an interval, keys ascending. Returns what the index knew of them;
     /// deleting nothing is no change. Who wants the pairs themselves reads them before.
-    pub fn delete_range(&mut self, interval: &Interval) -> Vec<(Arc<[u8]>, Change)> {
+    pub fn delete_range(&mut self, interval: &Interval) -> Vec<(Bytes, Change)> {
         self.operations += 1;
         self.store.counts.deletes += 1;
         let deleted = self.store.view.live_changes(interval);
         let deleted: Vec<_> = deleted
-            .map(|(key, change)| (Arc::clone(key), change))
+            .map(|(key, change)| (key.to_bytes(), change))
             .collect();
         for (key, before) in &deleted {
             let tombstone = Record::tombstone(key, self.next_revision());

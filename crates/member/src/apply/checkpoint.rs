@@ -98,7 +98,7 @@ fn grants(imported: &Imported, store: &Store) -> Grants {
     if !grants.is_empty() {
         for (key, pair) in store.view().live_changes(&Interval::all()) {
             if pair.lease() != LeaseId(0) {
-                grants.attach(key, pair.lease());
+                grants.attach(&key.to_slice(), pair.lease());
             }
         }
     }

@@ -1,55 +1,29 @@
 //! Walking a tree in order, either way, from any bound.
 
-use std::borrow::Borrow;
-
-use super::node::{Leaf, Node};
+use super::keys::{Cut, Keys};
+use super::node::{Child, Leaf, Node};
 
 /// Depth that covers any tree that fits in memory, so that the path is allocated once.
 const DEPTH_USUAL: usize = 8;
 
 /// Entries of a tree in ascending or descending order.
 #[derive(Clone, Debug)]
-pub(crate) struct Iter<'a, K, V> {
+pub(crate) struct Iter<'a, Ks: Keys, V> {
     /// The inner nodes above the leaf, each with the place of the child that is being walked.
-    path: Vec<(&'a [super::node::Child<K, V>], usize)>,
-    leaf: Option<&'a Leaf<K, V>>,
+    path: Vec<(&'a [Child<Ks, V>], usize)>,
+    leaf: Option<&'a Leaf<Ks, V>>,
     /// Ascending: the place of the next entry. Descending: one past it.
     at: usize,
     ascending: bool,
 }
 
-impl<'a, K, V> Iter<'a, K, V> {
-    /// Starts at the first entry for which `before` does not hold; it holds for a prefix of the
-    /// keys.
-    pub(super) fn ascending<Q: ?Sized>(
-        root: Option<&'a Node<K, V>>,
-        before: impl Fn(&Q) -> bool,
-    ) -> Self
-    where
-        K: Borrow<Q>,
-    {
-        Iter::start(root, true, before)
-    }
-
-    /// Starts at the last entry for which `kept` holds; it holds for a prefix of the keys.
-    pub(super) fn descending<Q: ?Sized>(
-        root: Option<&'a Node<K, V>>,
-        kept: impl Fn(&Q) -> bool,
-    ) -> Self
-    where
-        K: Borrow<Q>,
-    {
-        Iter::start(root, false, kept)
-    }
-
-    fn start<Q: ?Sized>(
-        root: Option<&'a Node<K, V>>,
+impl<'a, Ks: Keys, V> Iter<'a, Ks, V> {
+    /// The entries behind a cut, ascending, or those before it, descending.
+    pub(super) fn start(
+        root: Option<&'a Node<Ks, V>>,
         ascending: bool,
-        in_prefix: impl Fn(&Q) -> bool,
-    ) -> Self
-    where
-        K: Borrow<Q>,
-    {
+        cut: Cut<'_, Ks::Key>,
+    ) -> Self {
         let mut iter = Iter {
             path: Vec::with_capacity(DEPTH_USUAL),
             leaf: None,
@@ -60,15 +34,13 @@ impl<'a, K, V> Iter<'a, K, V> {
         loop {
             match node {
                 Node::Inner(inner) => {
-                    let at = inner
-                        .separators
-                        .partition_point(|key| in_prefix(key.borrow()));
+                    let at = inner.separators.count_before(cut);
                     iter.path.push((&inner.children, at));
                     node = &inner.children[at].node;
                 }
                 Node::Leaf(leaf) => {
                     iter.leaf = Some(leaf);
-                    iter.at = leaf.keys.partition_point(|key| in_prefix(key.borrow()));
+                    iter.at = leaf.keys.count_before(cut);
                     return iter;
                 }
             }
@@ -76,7 +48,7 @@ impl<'a, K, V> Iter<'a, K, V> {
     }
 
     /// Moves to the neighbouring leaf; `None` at the end of the tree.
-    fn turn_leaf(&mut self) -> Option<&'a Leaf<K, V>> {
+    fn turn_leaf(&mut self) -> Option<&'a Leaf<Ks, V>> {
         self.leaf = None;
         loop {
             let (children, at) = self.path.pop()?;
@@ -92,7 +64,7 @@ impl<'a, K, V> Iter<'a, K, V> {
         }
     }
 
-    fn descend_to_edge(&mut self, mut node: &'a Node<K, V>) -> &'a Leaf<K, V> {
+    fn descend_to_edge(&mut self, mut node: &'a Node<Ks, V>) -> &'a Leaf<Ks, V> {
         loop {
             match node {
                 Node::Inner(inner) => {
@@ -114,8 +86,8 @@ impl<'a, K, V> Iter<'a, K, V> {
     }
 }
 
-impl<'a, K, V> Iterator for Iter<'a, K, V> {
-    type Item = (&'a K, &'a V);
+impl<'a, Ks: Keys, V> Iterator for Iter<'a, Ks, V> {
+    type Item = (Ks::Ref<'a>, &'a V);
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut leaf = self.leaf?;
@@ -132,6 +104,6 @@ impl<'a, K, V> Iterator for Iter<'a, K, V> {
             self.at -= 1;
             self.at
         };
-        Some((&leaf.keys[at], &leaf.values[at]))
+        Some((leaf.keys.at(at), &leaf.values[at]))
     }
 }

@@ -5,9 +5,10 @@
 //! copy belongs to the writer alone and is changed in place. A batch of writes between two
 //! snapshots therefore copies each node it touches once, however many writes go through it.
 //!
-//! Copying a node costs one reference count per child or value. The keys of a node lie in an array
-//! of their own behind one reference, which is copied only when the set of keys changes: replacing
-//! a value below a node with 32 keys does not touch the 32 keys.
+//! Copying a node costs one reference count per child or value. The keys of a node lie in a list
+//! ([`Keys`]) behind one reference, which is copied only when the set of keys changes: replacing a
+//! value below a node with 32 keys does not touch the 32 keys. Keys of bytes are packed: see the
+//! module `packed`. What stands between two children is the shortest key that sets them apart.
 //!
 //! Every inner node keeps, for each child, the number of entries below it and the sum of their
 //! weights ([`Weigh`]), so a range of any size is counted by walking down twice.
@@ -21,15 +22,21 @@
 //! a small node with a neighbour only where both fit in one.
 
 mod iter;
+mod keys;
 mod load;
 mod node;
+mod packed;
 
-use std::borrow::Borrow;
 use std::ops::{AddAssign, Bound, SubAssign};
 use std::sync::Arc;
 
 pub(crate) use iter::Iter;
+use keys::Cut;
+pub(crate) use keys::Keys;
+pub(crate) use load::Loader;
 use node::Node;
+pub use packed::KeyRef;
+pub(crate) use packed::Packed;
 
 /// What an entry adds to the weight of a range. It may change only inside [`Tree::update`] and
 /// [`Tree::insert`], which keep the sums.
@@ -63,12 +70,12 @@ impl SubAssign for Sum {
 
 /// An ordered map with cheap snapshots; see the module for how.
 #[derive(Clone, Debug)]
-pub(crate) struct Tree<K, V> {
-    root: Option<Arc<Node<K, V>>>,
+pub(crate) struct Tree<Ks: Keys, V> {
+    root: Option<Arc<Node<Ks, V>>>,
     sum: Sum,
 }
 
-impl<K, V> Default for Tree<K, V> {
+impl<Ks: Keys, V> Default for Tree<Ks, V> {
     fn default() -> Self {
         Tree {
             root: None,
@@ -77,18 +84,7 @@ impl<K, V> Default for Tree<K, V> {
     }
 }
 
-impl<K: Ord + Clone, V: Clone + Weigh> Tree<K, V> {
-    /// A tree of entries that ascend strictly, every node but the last of its level full.
-    pub(crate) fn of_sorted(entries: impl Iterator<Item = (K, V)>) -> Self {
-        match load::tree(entries) {
-            Some((root, sum)) => Tree {
-                root: Some(root),
-                sum,
-            },
-            None => Tree::default(),
-        }
-    }
-
+impl<Ks: Keys, V: Clone + Weigh> Tree<Ks, V> {
     /// Entries and weight of the whole tree.
     pub(crate) fn sum(&self) -> Sum {
         self.sum
@@ -100,28 +96,22 @@ impl<K: Ord + Clone, V: Clone + Weigh> Tree<K, V> {
     }
 
     /// The value at a key.
-    pub(crate) fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
-    where
-        K: Borrow<Q>,
-    {
+    pub(crate) fn get(&self, key: &Ks::Key) -> Option<&V> {
         self.root.as_deref()?.get(key)
     }
 
     /// The entry with the greatest key that is not above `key`.
-    pub(crate) fn floor<Q: Ord + ?Sized>(&self, key: &Q) -> Option<(&K, &V)>
-    where
-        K: Borrow<Q>,
-    {
+    pub(crate) fn floor(&self, key: &Ks::Key) -> Option<(Ks::Ref<'_>, &V)> {
         self.root.as_deref()?.floor(key)
     }
 
     /// The entry with the greatest key.
-    pub(crate) fn last(&self) -> Option<(&K, &V)> {
+    pub(crate) fn last(&self) -> Option<(Ks::Ref<'_>, &V)> {
         self.root.as_deref()?.last()
     }
 
     /// Sets the value at a key and returns the one that was there.
-    pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
+    pub(crate) fn insert(&mut self, key: &Ks::Key, value: V) -> Option<V> {
         let Some(root) = &mut self.root else {
             self.sum = Sum {
                 entries: 1,
@@ -142,14 +132,11 @@ impl<K: Ord + Clone, V: Clone + Weigh> Tree<K, V> {
 
     /// Changes the value at a key in place; `None` when there is none. Meant for keys that are
     /// there: the way to the key is copied from snapshots before the key is found.
-    pub(crate) fn update<Q: Ord + ?Sized, R>(
+    pub(crate) fn update<R>(
         &mut self,
-        key: &Q,
+        key: &Ks::Key,
         change_value: impl FnOnce(&mut V) -> R,
-    ) -> Option<R>
-    where
-        K: Borrow<Q>,
-    {
+    ) -> Option<R> {
         let root = self.root.as_mut()?;
         let mut change = Sum::default();
         let result = Node::update(root, key, change_value, &mut change);
@@ -158,10 +145,7 @@ impl<K: Ord + Clone, V: Clone + Weigh> Tree<K, V> {
     }
 
     /// Takes the entry at a key out; nothing is copied when there is none.
-    pub(crate) fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<V>
-    where
-        K: Borrow<Q>,
-    {
+    pub(crate) fn remove(&mut self, key: &Ks::Key) -> Option<V> {
         self.get(key)?;
         let root = self.root.as_mut()?;
         let mut change = Sum::default();
@@ -179,42 +163,33 @@ impl<K: Ord + Clone, V: Clone + Weigh> Tree<K, V> {
 
     /// Entries and weight of all keys before a bound: `Excluded(k)` leaves `k` out,
     /// `Included(k)` counts it, `Unbounded` counts everything.
-    pub(crate) fn sum_before<Q: Ord + ?Sized>(&self, bound: Bound<&Q>) -> Sum
-    where
-        K: Borrow<Q>,
-    {
+    pub(crate) fn sum_before(&self, bound: Bound<&Ks::Key>) -> Sum {
         match (&self.root, bound) {
             (None, _) => Sum::default(),
             (Some(_), Bound::Unbounded) => self.sum,
-            (Some(root), Bound::Included(key)) => root.sum_while(|other| other <= key),
-            (Some(root), Bound::Excluded(key)) => root.sum_while(|other| other < key),
+            (Some(root), Bound::Included(key)) => root.sum_before(Cut::Behind(key)),
+            (Some(root), Bound::Excluded(key)) => root.sum_before(Cut::Before(key)),
         }
     }
 
     /// Entries in ascending order from a lower bound on.
-    pub(crate) fn ascend<Q: Ord + ?Sized>(&self, from: Bound<&Q>) -> Iter<'_, K, V>
-    where
-        K: Borrow<Q>,
-    {
-        match from {
-            Bound::Unbounded => Iter::ascending(self.root.as_deref(), |_: &Q| false),
-            Bound::Included(key) => Iter::ascending(self.root.as_deref(), |other: &Q| other < key),
-            Bound::Excluded(key) => Iter::ascending(self.root.as_deref(), |other: &Q| other <= key),
-        }
+    pub(crate) fn ascend(&self, from: Bound<&Ks::Key>) -> Iter<'_, Ks, V> {
+        let cut = match from {
+            Bound::Unbounded => Cut::Start,
+            Bound::Included(key) => Cut::Before(key),
+            Bound::Excluded(key) => Cut::Behind(key),
+        };
+        Iter::start(self.root.as_deref(), true, cut)
     }
 
     /// Entries in descending order from an upper bound down.
-    pub(crate) fn descend<Q: Ord + ?Sized>(&self, from: Bound<&Q>) -> Iter<'_, K, V>
-    where
-        K: Borrow<Q>,
-    {
-        match from {
-            Bound::Unbounded => Iter::descending(self.root.as_deref(), |_: &Q| true),
-            Bound::Included(key) => {
-                Iter::descending(self.root.as_deref(), |other: &Q| other <= key)
-            }
-            Bound::Excluded(key) => Iter::descending(self.root.as_deref(), |other: &Q| other < key),
-        }
+    pub(crate) fn descend(&self, from: Bound<&Ks::Key>) -> Iter<'_, Ks, V> {
+        let cut = match from {
+            Bound::Unbounded => Cut::End,
+            Bound::Included(key) => Cut::Behind(key),
+            Bound::Excluded(key) => Cut::Before(key),
+        };
+        Iter::start(self.root.as_deref(), false, cut)
     }
 
     /// Panics when an invariant of the module does not hold. Walks the whole tree.

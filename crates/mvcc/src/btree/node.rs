@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::sync::Arc;
 
+use super::keys::{Cut, GROWTH, Keys, insert_at};
 use super::{Sum, Weigh};
 
 /// Most values in a leaf. A write copies one leaf, so a small one is cheap to write and a large
@@ -15,54 +16,51 @@ pub(super) const CHILDREN_MAX: usize = 32;
 /// A node with fewer parts than this is joined with a neighbour when both fit in one node.
 const JOIN_BELOW: usize = 8;
 
-/// How many places a full array of a node grows by: little slack, since most nodes never grow.
-const GROWTH: usize = 4;
-
 #[derive(Clone, Debug)]
-pub(super) enum Node<K, V> {
-    Leaf(Leaf<K, V>),
-    Inner(Inner<K, V>),
+pub(super) enum Node<Ks: Keys, V> {
+    Leaf(Leaf<Ks, V>),
+    Inner(Inner<Ks, V>),
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Leaf<K, V> {
-    pub(super) keys: Arc<Vec<K>>,
+pub(super) struct Leaf<Ks, V> {
+    pub(super) keys: Arc<Ks>,
     pub(super) values: Vec<V>,
 }
 
 /// `separators[i]` is above every key of child `i` and not above any key of child `i + 1`.
 #[derive(Clone, Debug)]
-pub(super) struct Inner<K, V> {
-    pub(super) separators: Arc<Vec<K>>,
-    pub(super) children: Vec<Child<K, V>>,
+pub(super) struct Inner<Ks: Keys, V> {
+    pub(super) separators: Arc<Ks>,
+    pub(super) children: Vec<Child<Ks, V>>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Child<K, V> {
-    pub(super) node: Arc<Node<K, V>>,
+pub(super) struct Child<Ks: Keys, V> {
+    pub(super) node: Arc<Node<Ks, V>>,
     pub(super) sum: Sum,
 }
 
 /// The right part of a node that had become too large, for its parent to take in.
-pub(super) struct Split<K, V> {
-    separator: K,
-    right: Child<K, V>,
+pub(super) struct Split<Ks: Keys, V> {
+    separator: Ks::Owned,
+    right: Child<Ks, V>,
 }
 
-impl<K: Ord + Clone, V: Clone + Weigh> Node<K, V> {
+impl<Ks: Keys, V: Clone + Weigh> Node<Ks, V> {
     /// A leaf with one entry.
-    pub(super) fn first(key: K, value: V) -> Self {
+    pub(super) fn first(key: &Ks::Key, value: V) -> Self {
         Node::Leaf(Leaf {
-            keys: Arc::new(vec![key]),
+            keys: Arc::new(only(key)),
             values: vec![value],
         })
     }
 
     /// A new root over a split one. `sum` is that of both parts together.
-    pub(super) fn above(left: Arc<Node<K, V>>, mut sum: Sum, split: Split<K, V>) -> Self {
+    pub(super) fn above(left: Arc<Node<Ks, V>>, mut sum: Sum, split: Split<Ks, V>) -> Self {
         sum -= split.right.sum;
         Node::Inner(Inner {
-            separators: Arc::new(vec![split.separator]),
+            separators: Arc::new(only(split.separator.borrow())),
             children: vec![Child { node: left, sum }, split.right],
         })
     }
@@ -76,7 +74,7 @@ impl<K: Ord + Clone, V: Clone + Weigh> Node<K, V> {
     }
 
     /// The child of an inner node that has no other.
-    pub(super) fn only_child(&self) -> Option<Arc<Node<K, V>>> {
+    pub(super) fn only_child(&self) -> Option<Arc<Node<Ks, V>>> {
         match self {
             Node::Inner(inner) if inner.children.len() == 1 => {
                 Some(Arc::clone(&inner.children[0].node))
@@ -85,28 +83,21 @@ impl<K: Ord + Clone, V: Clone + Weigh> Node<K, V> {
         }
     }
 
-    pub(super) fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
-    where
-        K: Borrow<Q>,
-    {
+    pub(super) fn get(&self, key: &Ks::Key) -> Option<&V> {
         let mut node = self;
         loop {
             match node {
                 Node::Inner(inner) => node = &inner.children[inner.child_of(key)].node,
-                Node::Leaf(leaf) => return leaf.search(key).ok().map(|at| &leaf.values[at]),
+                Node::Leaf(leaf) => return leaf.keys.search(key).ok().map(|at| &leaf.values[at]),
             }
         }
     }
 
-    pub(super) fn floor<Q: Ord + ?Sized>(&self, key: &Q) -> Option<(&K, &V)>
-    where
-        K: Borrow<Q>,
-    {
+    pub(super) fn floor(&self, key: &Ks::Key) -> Option<(Ks::Ref<'_>, &V)> {
         match self {
             Node::Leaf(leaf) => {
-                let after = leaf.keys.partition_point(|other| other.borrow() <= key);
-                let at = after.checked_sub(1)?;
-                Some((&leaf.keys[at], &leaf.values[at]))
+                let at = leaf.keys.count_before(Cut::Behind(key)).checked_sub(1)?;
+                Some((leaf.keys.at(at), &leaf.values[at]))
             }
             Node::Inner(inner) => {
                 // Removals may leave only greater keys in the child; then the one before it ends
@@ -121,9 +112,12 @@ impl<K: Ord + Clone, V: Clone + Weigh> Node<K, V> {
         }
     }
 
-    pub(super) fn last(&self) -> Option<(&K, &V)> {
+    pub(super) fn last(&self) -> Option<(Ks::Ref<'_>, &V)> {
         match self {
-            Node::Leaf(leaf) => leaf.keys.last().zip(leaf.values.last()),
+            Node::Leaf(leaf) => {
+                let at = leaf.values.len().checked_sub(1)?;
+                Some((leaf.keys.at(at), &leaf.values[at]))
+            }
             Node::Inner(inner) => inner.children.last()?.node.last(),
         }
     }
@@ -131,14 +125,14 @@ impl<K: Ord + Clone, V: Clone + Weigh> Node<K, V> {
     /// Inserts below this node; `change` takes what that adds to the sums above.
     pub(super) fn insert(
         this: &mut Arc<Self>,
-        key: K,
+        key: &Ks::Key,
         value: V,
         change: &mut Sum,
-    ) -> (Option<V>, Option<Split<K, V>>) {
+    ) -> (Option<V>, Option<Split<Ks, V>>) {
         match Arc::make_mut(this) {
             Node::Leaf(leaf) => leaf.insert(key, value, change),
             Node::Inner(inner) => {
-                let at = inner.child_of(&key);
+                let at = inner.child_of(key);
                 let child = &mut inner.children[at];
                 let (old, split) = Node::insert(&mut child.node, key, value, change);
                 child.sum += *change;
@@ -148,18 +142,15 @@ impl<K: Ord + Clone, V: Clone + Weigh> Node<K, V> {
     }
 
     /// Changes the value at a key that is there.
-    pub(super) fn update<Q: Ord + ?Sized, R>(
+    pub(super) fn update<R>(
         this: &mut Arc<Self>,
-        key: &Q,
+        key: &Ks::Key,
         change_value: impl FnOnce(&mut V) -> R,
         change: &mut Sum,
-    ) -> Option<R>
-    where
-        K: Borrow<Q>,
-    {
+    ) -> Option<R> {
         match Arc::make_mut(this) {
             Node::Leaf(leaf) => {
-                let at = leaf.search(key).ok()?;
+                let at = leaf.keys.search(key).ok()?;
                 let value = &mut leaf.values[at];
                 change.weight -= value.weight();
                 let result = change_value(value);
@@ -177,17 +168,10 @@ impl<K: Ord + Clone, V: Clone + Weigh> Node<K, V> {
     }
 
     /// Removes a key that is there. The node may be empty afterwards; its parent mends that.
-    pub(super) fn remove<Q: Ord + ?Sized>(
-        this: &mut Arc<Self>,
-        key: &Q,
-        change: &mut Sum,
-    ) -> Option<V>
-    where
-        K: Borrow<Q>,
-    {
+    pub(super) fn remove(this: &mut Arc<Self>, key: &Ks::Key, change: &mut Sum) -> Option<V> {
         match Arc::make_mut(this) {
             Node::Leaf(leaf) => {
-                let at = leaf.search(key).ok()?;
+                let at = leaf.keys.search(key).ok()?;
                 Arc::make_mut(&mut leaf.keys).remove(at);
                 let value = leaf.values.remove(at);
                 *change = Sum {
@@ -207,27 +191,21 @@ impl<K: Ord + Clone, V: Clone + Weigh> Node<K, V> {
         }
     }
 
-    /// Sums the entries at the front whose keys satisfy `counted`, which holds for a prefix only.
-    pub(super) fn sum_while<Q: ?Sized>(&self, counted: impl Fn(&Q) -> bool) -> Sum
-    where
-        K: Borrow<Q>,
-    {
+    /// Sums the entries before a cut.
+    pub(super) fn sum_before(&self, cut: Cut<'_, Ks::Key>) -> Sum {
         let mut sum = Sum::default();
         let mut node = self;
         loop {
             match node {
                 Node::Inner(inner) => {
-                    let at = inner
-                        .separators
-                        .partition_point(|key| counted(key.borrow()));
+                    let at = inner.separators.count_before(cut);
                     for child in &inner.children[..at] {
                         sum += child.sum;
                     }
                     node = &inner.children[at].node;
                 }
                 Node::Leaf(leaf) => {
-                    let end = leaf.keys.partition_point(|key| counted(key.borrow()));
-                    sum += sum_of(&leaf.values[..end]);
+                    sum += sum_of(&leaf.values[..leaf.keys.count_before(cut)]);
                     return sum;
                 }
             }
@@ -235,16 +213,16 @@ impl<K: Ord + Clone, V: Clone + Weigh> Node<K, V> {
     }
 
     /// Appends a right neighbour of the same height.
-    fn append(&mut self, separator: K, right: Node<K, V>) {
+    fn append(&mut self, separator: &Ks::Key, right: Node<Ks, V>) {
         match (self, right) {
             (Node::Leaf(left), Node::Leaf(right)) => {
-                Arc::make_mut(&mut left.keys).extend(Arc::unwrap_or_clone(right.keys));
+                Arc::make_mut(&mut left.keys).append(Arc::unwrap_or_clone(right.keys));
                 left.values.extend(right.values);
             }
             (Node::Inner(left), Node::Inner(right)) => {
                 let separators = Arc::make_mut(&mut left.separators);
-                separators.push(separator);
-                separators.extend(Arc::unwrap_or_clone(right.separators));
+                separators.insert(separators.len(), separator);
+                separators.append(Arc::unwrap_or_clone(right.separators));
                 left.children.extend(right.children);
             }
             _ => unreachable!("neighbours have the same height"),
@@ -252,74 +230,41 @@ impl<K: Ord + Clone, V: Clone + Weigh> Node<K, V> {
     }
 
     /// Checks the node between two separators; returns its height and its sum.
-    pub(super) fn check(&self, low: Option<&K>, high: Option<&K>) -> (usize, Sum) {
-        let inside =
-            |key: &K| low.is_none_or(|low| low <= key) && high.is_none_or(|high| key < high);
+    pub(super) fn check(&self, low: Option<&Ks::Key>, high: Option<&Ks::Key>) -> (usize, Sum) {
         match self {
             Node::Leaf(leaf) => {
-                assert_eq!(
-                    leaf.keys.len(),
-                    leaf.values.len(),
-                    "each key of a leaf has a value"
-                );
+                let count = leaf.values.len();
+                assert_eq!(leaf.keys.len(), count, "each key of a leaf has a value");
                 assert!(
-                    (1..=LEAF_ENTRIES_MAX).contains(&leaf.values.len()),
+                    (1..=LEAF_ENTRIES_MAX).contains(&count),
                     "a leaf is in bounds"
                 );
-                assert!(leaf.keys.is_sorted_by(|a, b| a < b), "keys ascend");
-                assert!(
-                    leaf.keys.iter().all(inside),
-                    "keys lie between their separators"
-                );
+                check_keys(leaf.keys.as_ref(), low, high);
                 (0, sum_of(&leaf.values))
             }
-            Node::Inner(inner) => {
-                let count = inner.children.len();
-                assert_eq!(
-                    inner.separators.len() + 1,
-                    count,
-                    "a separator between two children"
-                );
-                assert!(
-                    (1..=CHILDREN_MAX).contains(&count),
-                    "an inner node is in bounds"
-                );
-                assert!(
-                    inner.separators.is_sorted_by(|a, b| a < b),
-                    "separators ascend"
-                );
-                assert!(inner.separators.iter().all(inside), "separators nest");
-                let (mut heights, mut total) = (Vec::new(), Sum::default());
-                for (at, child) in inner.children.iter().enumerate() {
-                    let low = at
-                        .checked_sub(1)
-                        .map_or(low, |left| Some(&inner.separators[left]));
-                    let high = inner.separators.get(at).or(high);
-                    let (height, sum) = child.node.check(low, high);
-                    assert_eq!(sum, child.sum, "the sum of a child equals what is below it");
-                    heights.push(height);
-                    total += sum;
-                }
-                assert!(
-                    heights.iter().all(|h| *h == heights[0]),
-                    "leaves are at one depth"
-                );
-                (heights[0] + 1, total)
-            }
+            Node::Inner(inner) => inner.check(low, high),
         }
     }
 }
 
-impl<K: Ord + Clone, V: Clone + Weigh> Leaf<K, V> {
-    fn search<Q: Ord + ?Sized>(&self, key: &Q) -> Result<usize, usize>
-    where
-        K: Borrow<Q>,
-    {
-        self.keys.binary_search_by(|other| other.borrow().cmp(key))
-    }
+/// Keys ascend, and lie between the separators above them.
+fn check_keys<Ks: Keys>(keys: &Ks, low: Option<&Ks::Key>, high: Option<&Ks::Key>) {
+    let owned: Vec<Ks::Owned> = (0..keys.len()).map(|at| keys.owned(at)).collect();
+    let keys = || owned.iter().map(|key| key.borrow());
+    assert!(keys().is_sorted_by(|a, b| a < b), "keys ascend");
+    let inside =
+        |key: &Ks::Key| low.is_none_or(|low| low <= key) && high.is_none_or(|high| key < high);
+    assert!(keys().all(inside), "keys lie between their separators");
+}
 
-    fn insert(&mut self, key: K, value: V, change: &mut Sum) -> (Option<V>, Option<Split<K, V>>) {
-        match self.search(&key) {
+impl<Ks: Keys, V: Clone + Weigh> Leaf<Ks, V> {
+    fn insert(
+        &mut self,
+        key: &Ks::Key,
+        value: V,
+        change: &mut Sum,
+    ) -> (Option<V>, Option<Split<Ks, V>>) {
+        match self.keys.search(key) {
             Ok(at) => {
                 let old = std::mem::replace(&mut self.values[at], value);
                 change.weight = self.values[at].weight() - old.weight();
@@ -330,16 +275,16 @@ impl<K: Ord + Clone, V: Clone + Weigh> Leaf<K, V> {
                     entries: 1,
                     weight: value.weight(),
                 };
-                insert_at(Arc::make_mut(&mut self.keys), at, key);
+                Arc::make_mut(&mut self.keys).insert(at, key);
                 insert_at(&mut self.values, at, value);
                 (None, self.split_when_full(at))
             }
         }
     }
 
-    fn split_when_full(&mut self, inserted: usize) -> Option<Split<K, V>> {
+    fn split_when_full(&mut self, inserted: usize) -> Option<Split<Ks, V>> {
         let length = self.values.len();
-        if length <= LEAF_ENTRIES_MAX {
+        if length <= LEAF_ENTRIES_MAX && (length == 1 || !self.keys.is_heavy()) {
             return None;
         }
         let at = split_point(length, inserted);
@@ -347,10 +292,9 @@ impl<K: Ord + Clone, V: Clone + Weigh> Leaf<K, V> {
         let keys = left.split_off(at);
         let values = self.values.split_off(at);
         // Half of all leaves would keep the room of the half that they gave away.
-        left.shrink_to(at + GROWTH);
         self.values.shrink_to(at + GROWTH);
         let sum = sum_of(&values);
-        let separator = keys[0].clone();
+        let separator = left.separator(&keys);
         let right = Node::Leaf(Leaf {
             keys: Arc::new(keys),
             values,
@@ -365,20 +309,43 @@ impl<K: Ord + Clone, V: Clone + Weigh> Leaf<K, V> {
     }
 }
 
-impl<K: Ord + Clone, V: Clone + Weigh> Inner<K, V> {
+impl<Ks: Keys, V: Clone + Weigh> Inner<Ks, V> {
     /// The child under which a key belongs.
-    fn child_of<Q: Ord + ?Sized>(&self, key: &Q) -> usize
-    where
-        K: Borrow<Q>,
-    {
-        self.separators
-            .partition_point(|separator| separator.borrow() <= key)
+    fn child_of(&self, key: &Ks::Key) -> usize {
+        self.separators.count_before(Cut::Behind(key))
+    }
+
+    fn check(&self, low: Option<&Ks::Key>, high: Option<&Ks::Key>) -> (usize, Sum) {
+        let (count, separators) = (self.children.len(), self.separators.len());
+        assert_eq!(separators + 1, count, "a separator between two children");
+        assert!(
+            (1..=CHILDREN_MAX).contains(&count),
+            "an inner node is in bounds"
+        );
+        check_keys(self.separators.as_ref(), low, high);
+        let owned: Vec<Ks::Owned> = (0..separators)
+            .map(|at| self.separators.owned(at))
+            .collect();
+        let (mut heights, mut total) = (Vec::new(), Sum::default());
+        for (at, child) in self.children.iter().enumerate() {
+            let left = at.checked_sub(1).map(|left| owned[left].borrow());
+            let right = owned.get(at).map(|right| right.borrow());
+            let (height, sum) = child.node.check(left.or(low), right.or(high));
+            assert_eq!(sum, child.sum, "the sum of a child equals what is below it");
+            heights.push(height);
+            total += sum;
+        }
+        assert!(
+            heights.iter().all(|h| *h == heights[0]),
+            "leaves are at one depth"
+        );
+        (heights[0] + 1, total)
     }
 
     /// Takes in the right part of child `at`, and splits in turn when full.
-    fn take_in(&mut self, at: usize, split: Split<K, V>) -> Option<Split<K, V>> {
+    fn take_in(&mut self, at: usize, split: Split<Ks, V>) -> Option<Split<Ks, V>> {
         self.children[at].sum -= split.right.sum;
-        insert_at(Arc::make_mut(&mut self.separators), at, split.separator);
+        Arc::make_mut(&mut self.separators).insert(at, split.separator.borrow());
         insert_at(&mut self.children, at + 1, split.right);
         let length = self.children.len();
         if length <= CHILDREN_MAX {
@@ -388,7 +355,8 @@ impl<K: Ord + Clone, V: Clone + Weigh> Inner<K, V> {
         let children = self.children.split_off(middle);
         let separators = Arc::make_mut(&mut self.separators);
         let right_separators = separators.split_off(middle);
-        let separator = separators.pop()?;
+        let separator = separators.owned(middle - 1);
+        separators.remove(middle - 1);
         let mut sum = Sum::default();
         for child in &children {
             sum += child.sum;
@@ -411,7 +379,7 @@ impl<K: Ord + Clone, V: Clone + Weigh> Inner<K, V> {
         let length = self.children[at].node.len();
         if length == 0 {
             self.children.remove(at);
-            if !self.separators.is_empty() {
+            if self.separators.len() > 0 {
                 Arc::make_mut(&mut self.separators).remove(at.saturating_sub(1));
             }
             return;
@@ -425,9 +393,10 @@ impl<K: Ord + Clone, V: Clone + Weigh> Inner<K, V> {
             return;
         }
         let right = self.children.remove(left + 1);
-        let separator = Arc::make_mut(&mut self.separators).remove(left);
+        let separator = self.separators.owned(left);
+        Arc::make_mut(&mut self.separators).remove(left);
         let child = &mut self.children[left];
-        Arc::make_mut(&mut child.node).append(separator, Arc::unwrap_or_clone(right.node));
+        Arc::make_mut(&mut child.node).append(separator.borrow(), Arc::unwrap_or_clone(right.node));
         child.sum += right.sum;
     }
 }
@@ -442,11 +411,11 @@ fn split_point(length: usize, inserted: usize) -> usize {
     }
 }
 
-fn insert_at<T>(items: &mut Vec<T>, at: usize, item: T) {
-    if items.len() == items.capacity() {
-        items.reserve_exact(GROWTH);
-    }
-    items.insert(at, item);
+/// A list of one key.
+fn only<Ks: Keys>(key: &Ks::Key) -> Ks {
+    let mut keys = Ks::default();
+    keys.insert(0, key);
+    keys
 }
 
 pub(super) fn sum_of<V: Weigh>(values: &[V]) -> Sum {

@@ -33,7 +33,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..1500)
 }
 
-fn check(tree: &Tree<u16, Value>, model: &BTreeMap<u16, Value>) {
+fn check(tree: &Tree<Vec<u16>, Value>, model: &BTreeMap<u16, Value>) {
     tree.check_invariants();
     assert_eq!(tree.is_empty(), model.is_empty());
     assert_eq!(tree.last(), model.iter().next_back());
@@ -50,7 +50,7 @@ fn check(tree: &Tree<u16, Value>, model: &BTreeMap<u16, Value>) {
     }
 }
 
-fn check_bound(tree: &Tree<u16, Value>, model: &BTreeMap<u16, Value>, bound: Bound<&u16>) {
+fn check_bound(tree: &Tree<Vec<u16>, Value>, model: &BTreeMap<u16, Value>, bound: Bound<&u16>) {
     let up: Vec<_> = tree.ascend(bound).collect();
     assert_eq!(
         up,
@@ -79,14 +79,14 @@ proptest! {
 
     #[test]
     fn agrees_with_an_ordered_map_and_snapshots_stay_as_they_were(steps in steps()) {
-        let mut tree = Tree::default();
+        let mut tree = Tree::<Vec<u16>, _>::default();
         let mut model = BTreeMap::new();
         let mut snapshots = Vec::new();
         for step in steps {
             match step {
                 Step::Insert(key, value) => {
                     let value = Value(value);
-                    prop_assert_eq!(tree.insert(key, value.clone()), model.insert(key, value));
+                    prop_assert_eq!(tree.insert(&key, value.clone()), model.insert(key, value));
                 }
                 Step::Update(key, value) => {
                     let old = tree.update(&key, |held| std::mem::replace(held, Value(value)));
@@ -106,9 +106,9 @@ proptest! {
 
 #[test]
 fn ascending_inserts_fill_the_leaves() {
-    let mut tree = Tree::default();
+    let mut tree = Tree::<Vec<u16>, _>::default();
     for key in 0..10_000u16 {
-        tree.insert(key, Value(1));
+        tree.insert(&key, Value(1));
     }
     tree.check_invariants();
     assert_eq!(
@@ -128,8 +128,8 @@ fn ascending_inserts_fill_the_leaves() {
 }
 
 /// How many nodes of `new` are not nodes of `old`.
-fn fresh_nodes(old: &Tree<u16, Value>, new: &Tree<u16, Value>) -> usize {
-    fn collect(node: &Arc<Node<u16, Value>>, into: &mut Vec<usize>) {
+fn fresh_nodes(old: &Tree<Vec<u16>, Value>, new: &Tree<Vec<u16>, Value>) -> usize {
+    fn collect(node: &Arc<Node<Vec<u16>, Value>>, into: &mut Vec<usize>) {
         into.push(Arc::as_ptr(node) as usize);
         if let Node::Inner(inner) = node.as_ref() {
             inner
@@ -146,9 +146,9 @@ fn fresh_nodes(old: &Tree<u16, Value>, new: &Tree<u16, Value>) -> usize {
 
 #[test]
 fn a_batch_copies_a_node_once() {
-    let mut tree = Tree::default();
+    let mut tree = Tree::<Vec<u16>, _>::default();
     for key in 0..5_000u16 {
-        tree.insert(key, Value(0));
+        tree.insert(&key, Value(0));
     }
     let snapshot = tree.clone();
     for round in 0..100 {
@@ -158,4 +158,80 @@ fn a_batch_copies_a_node_once() {
     assert_eq!(fresh_nodes(&snapshot, &tree), 3);
     tree.remove(&9_999);
     assert_eq!(fresh_nodes(&snapshot, &tree), 3);
+}
+
+/// A key of few or of thousands of bytes, so that leaves are divided for their bytes too.
+fn byte_key() -> impl Strategy<Value = Vec<u8>> {
+    let front = prop_oneof![4 => Just(0usize), 4 => Just(5), 1 => Just(3000)];
+    (front, 0..6u8, 0..40u8).prop_map(|(front, a, b)| {
+        let mut key = vec![b'k'; front];
+        key.extend([a, b]);
+        key
+    })
+}
+
+fn check_bytes(tree: &Tree<Packed, Value>, model: &BTreeMap<Vec<u8>, Value>) {
+    tree.check_invariants();
+    let up = tree.ascend(Bound::Unbounded);
+    let up: Vec<_> = up
+        .map(|(key, value)| (key.to_slice().into_owned(), value))
+        .collect();
+    let expected: Vec<_> = model
+        .iter()
+        .map(|(key, value)| (key.clone(), value))
+        .collect();
+    assert_eq!(up, expected);
+    for (place, (key, value)) in model.iter().enumerate() {
+        assert_eq!(tree.get(key.as_slice()), Some(value));
+        let before = tree.sum_before(Bound::Excluded(key.as_slice()));
+        assert_eq!(before.entries, place as i64);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn keys_of_bytes_agree_with_a_plain_map(steps in prop::collection::vec((byte_key(), 0..4u8), 0..600)) {
+        let (mut tree, mut model) = (Tree::<Packed, _>::default(), BTreeMap::new());
+        let mut snapshots = Vec::new();
+        for (number, (key, kind)) in steps.into_iter().enumerate() {
+            let value = Value(number as u32);
+            match kind {
+                0 => prop_assert_eq!(tree.remove(key.as_slice()), model.remove(&key)),
+                _ => prop_assert_eq!(tree.insert(&key, value.clone()), model.insert(key, value)),
+            }
+            if number % 97 == 0 {
+                snapshots.push((tree.clone(), model.clone()));
+            }
+        }
+        let mut loader = Loader::default();
+        for (key, value) in &model {
+            loader.push(key.as_slice(), value.clone());
+        }
+        snapshots.push((loader.finish(), model.clone()));
+        snapshots.push((tree, model));
+        for (tree, model) in &snapshots {
+            check_bytes(tree, model);
+        }
+    }
+}
+
+#[test]
+fn keys_of_bytes_may_come_in_any_order_of_their_own() {
+    const KEYS: u32 = 5_000;
+    let orders: [fn(u32) -> u32; 3] = [
+        |number| number,
+        |number| KEYS - 1 - number,
+        |number| number * 2_477 % KEYS,
+    ];
+    for order in orders {
+        let (mut tree, mut model) = (Tree::<Packed, _>::default(), BTreeMap::new());
+        for number in (0..KEYS).map(order) {
+            let key = format!("/registry/pods/namespace-{:03}/{number}", number / 90).into_bytes();
+            tree.insert(&key, Value(number));
+            model.insert(key, Value(number));
+        }
+        check_bytes(&tree, &model);
+    }
 }

@@ -59,7 +59,7 @@ pub(crate) enum History {
 pub(crate) struct Many {
     /// All but the newest, each chunk at the place of the first change that it had. A chunk loses
     /// its oldest changes without moving.
-    chunks: Tree<Revision, Chunk>,
+    chunks: Tree<Vec<Revision>, Chunk>,
     /// The newest ones are the first `recent_count` of these, which is never 0; what lies behind
     /// them has no meaning.
     recent: [Change; CHUNK_CHANGES],
@@ -78,7 +78,7 @@ impl Many {
     /// A full list of changes and one more.
     fn new(chunk: Chunk, newest: Change) -> Self {
         let mut chunks = Tree::default();
-        chunks.insert(chunk[0].mod_revision(), chunk);
+        chunks.insert(&chunk[0].mod_revision(), chunk);
         Many {
             chunks,
             recent: [newest; CHUNK_CHANGES],
@@ -93,7 +93,7 @@ impl Many {
     fn push(&mut self, change: Change) {
         if self.recent_count == CHUNK_CHANGES {
             let first = self.recent[0].mod_revision();
-            self.chunks.insert(first, Arc::from(self.recent));
+            self.chunks.insert(&first, Arc::from(self.recent));
             self.recent_count = 0;
         }
         self.recent[self.recent_count] = change;
@@ -115,14 +115,14 @@ impl Many {
                 continue;
             }
             if dead > 0 {
-                self.chunks.insert(place, Arc::from(&chunk[dead..]));
+                self.chunks.insert(&place, Arc::from(&chunk[dead..]));
             }
             return;
         }
     }
 
     fn first_chunk(&self) -> Option<(Revision, Chunk)> {
-        let mut chunks = self.chunks.ascend(Bound::<&Revision>::Unbounded);
+        let mut chunks = self.chunks.ascend(Bound::Unbounded);
         let (place, chunk) = chunks.next()?;
         Some((*place, Arc::clone(chunk)))
     }
@@ -221,6 +221,9 @@ impl History {
 
     /// The pair a read sees at a store revision.
     pub(crate) fn live_at(&self, revision: i64) -> Option<Change> {
+        if let History::One { main, version, .. } = self {
+            return (*main <= revision && *version != 0).then(|| self.newest());
+        }
         self.floor(Revision::end_of(revision))
             .filter(|change| !change.is_tombstone())
     }
@@ -299,7 +302,7 @@ impl History {
             History::One { .. } => vec![self.newest()],
             History::Few(changes) => changes.to_vec(),
             History::Many(many) => {
-                let chunks = many.chunks.ascend(Bound::<&Revision>::Unbounded);
+                let chunks = many.chunks.ascend(Bound::Unbounded);
                 let older = chunks.flat_map(|(_, chunk)| chunk.iter());
                 older.chain(many.recent()).copied().collect()
             }
@@ -325,7 +328,7 @@ impl History {
             }
             History::Many(many) => {
                 many.chunks.check_invariants();
-                let chunks = many.chunks.ascend(Bound::<&Revision>::Unbounded);
+                let chunks = many.chunks.ascend(Bound::Unbounded);
                 for (first, chunk) in chunks {
                     assert!(!chunk.is_empty(), "no chunk is empty");
                     assert!(*first <= place(&chunk[0]), "a chunk is where it began");

@@ -7,9 +7,8 @@
 mod history;
 
 use std::ops::Bound;
-use std::sync::Arc;
 
-use crate::btree::{Tree, Weigh};
+use crate::btree::{KeyRef, Loader, Packed, Tree, Weigh};
 use crate::record::Outline;
 use crate::{Change, Interval, Record, Revision};
 pub(crate) use history::History;
@@ -17,8 +16,11 @@ pub(crate) use history::History;
 /// Keys in order, each with its changes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KeyIndex {
-    keys: Tree<Arc<[u8]>, History>,
+    keys: Tree<Packed, History>,
 }
+
+/// Makes an index of keys that come in order.
+pub(crate) type IndexLoader = Loader<Packed, History>;
 
 impl Weigh for History {
     fn weight(&self) -> i64 {
@@ -27,10 +29,10 @@ impl Weigh for History {
 }
 
 impl KeyIndex {
-    /// An index of keys that ascend, each with all its changes.
-    pub(crate) fn of_sorted(keys: impl Iterator<Item = (Arc<[u8]>, History)>) -> Self {
+    /// The index of all keys that were given to a loader.
+    pub(crate) fn of_loaded(loader: IndexLoader) -> Self {
         KeyIndex {
-            keys: Tree::of_sorted(keys),
+            keys: loader.finish(),
         }
     }
 
@@ -75,7 +77,7 @@ impl KeyIndex {
 
     /// Adds the first change of a key.
     pub(crate) fn insert(&mut self, key: &[u8], change: Change) {
-        let before = self.keys.insert(Arc::from(key), History::new(change));
+        let before = self.keys.insert(key, History::new(change));
         assert!(before.is_none(), "a first change has no history before it");
     }
 
@@ -116,26 +118,21 @@ impl KeyIndex {
     pub(crate) fn ascend<'a>(
         &'a self,
         interval: &'a Interval,
-    ) -> impl Iterator<Item = (&'a Arc<[u8]>, &'a History)> + use<'a> {
-        let upper = interval.upper();
+    ) -> impl Iterator<Item = (KeyRef<'a>, &'a History)> + use<'a> {
+        // To count them once takes less than to compare each with the end.
         self.keys
             .ascend(Bound::Included(interval.start.as_ref()))
-            .take_while(move |(key, _)| match upper {
-                Bound::Unbounded => true,
-                Bound::Included(end) => key.as_ref() <= end,
-                Bound::Excluded(end) => key.as_ref() < end,
-            })
+            .take(self.count_known(interval) as usize)
     }
 
     /// Keys of an interval with their histories, keys descending.
     pub(crate) fn descend<'a>(
         &'a self,
         interval: &'a Interval,
-    ) -> impl Iterator<Item = (&'a Arc<[u8]>, &'a History)> + use<'a> {
-        let start = interval.start.as_ref();
+    ) -> impl Iterator<Item = (KeyRef<'a>, &'a History)> + use<'a> {
         self.keys
             .descend(interval.upper())
-            .take_while(move |(key, _)| key.as_ref() >= start)
+            .take(self.count_known(interval) as usize)
     }
 
     /// Keys of an interval that are live now.
@@ -165,10 +162,8 @@ impl KeyIndex {
     }
 
     /// All keys with their histories.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &History)> {
-        self.keys
-            .ascend(Bound::<&[u8]>::Unbounded)
-            .map(|(key, history)| (key.as_ref(), history))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (KeyRef<'_>, &History)> {
+        self.keys.ascend(Bound::Unbounded)
     }
 
     /// Panics when an invariant of the tree or of a history does not hold.

@@ -18,12 +18,12 @@ mod pages;
 mod reply;
 
 use std::cmp::Reverse;
-use std::sync::Arc;
 
 use kvorum_proto::etcdserverpb::RangeRequest;
 use kvorum_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use kvorum_storage::segment::Damage;
 
+use crate::btree::KeyRef;
 use crate::index::History;
 use crate::interval::End;
 use crate::{Change, Interval, ReadError, Record, View};
@@ -55,21 +55,14 @@ pub fn execute<R: Reader + ?Sized>(
         return Ok(RangeReply::of_count(count));
     }
     let plan = Plan::new(request);
-    let mut found = plan.fetch(view, &interval, revision);
-    let whole = !plan.filtered && found.len() < plan.fetch_max;
+    let (records, fetched) = plan.read(view, &interval, revision)?;
+    let whole = !plan.filtered && fetched < plan.fetch_max;
     let count = if whole {
-        found.len() as i64
+        fetched as i64
     } else {
         count(view, &interval, revision)?
     };
-    let more = found.len() > plan.limit;
-    let records = if plan.target == SortTarget::Value {
-        plan.sorted_by_value(view, &found)?
-    } else {
-        plan.sort(&mut found);
-        found.truncate(plan.limit);
-        plan.content.records(view, &found)?
-    };
+    let more = fetched > plan.limit;
     Ok(RangeReply {
         records,
         more,
@@ -78,7 +71,7 @@ pub fn execute<R: Reader + ?Sized>(
 }
 
 /// A key with the pair that a read sees there.
-type Found<'a> = (&'a [u8], Change);
+type Found<'a> = (KeyRef<'a>, Change);
 
 /// What of each pair the client gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,14 +85,18 @@ enum Content {
 }
 
 impl Content {
-    /// The pairs as the client gets them.
-    fn records(self, view: &View, found: &[Found<'_>]) -> Result<Vec<Record>, Damage> {
-        let record = |(key, change): &Found<'_>| match self {
+    /// A pair as the client gets it.
+    fn record(self, view: &View, (key, change): &Found<'_>) -> Result<Record, Damage> {
+        match self {
             Content::Full => view.log.read(change),
-            Content::WithoutValue => Ok(Record::without_value(key, change, true)),
-            Content::KeyOnly => Ok(Record::without_value(key, change, false)),
-        };
-        found.iter().map(record).collect()
+            Content::WithoutValue => Ok(Record::without_value(*key, change, true)),
+            Content::KeyOnly => Ok(Record::without_value(*key, change, false)),
+        }
+    }
+
+    /// Pairs as the client gets them.
+    fn records(self, view: &View, found: &[Found<'_>]) -> Result<Vec<Record>, Damage> {
+        found.iter().map(|found| self.record(view, found)).collect()
     }
 }
 
@@ -150,23 +147,62 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn fetch<'v>(&self, view: &'v View, interval: &'v Interval, revision: i64) -> Vec<Found<'v>> {
+    /// The pairs to return, and how many were fetched.
+    fn read(
+        &self,
+        view: &View,
+        interval: &Interval,
+        revision: i64,
+    ) -> Result<(Vec<Record>, usize), Damage> {
+        if self.target == SortTarget::Key {
+            // They come in the order asked for, so none has to be kept for later.
+            let (mut records, mut fetched) = (Vec::new(), 0);
+            self.fetch(view, interval, revision, |found| {
+                fetched += 1;
+                if fetched <= self.limit {
+                    records.push(self.content.record(view, &found)?);
+                }
+                Ok(())
+            })?;
+            return Ok((records, fetched));
+        }
+        let mut found = Vec::new();
+        self.fetch(view, interval, revision, |pair| {
+            found.push(pair);
+            Ok(())
+        })?;
+        let fetched = found.len();
+        if self.target == SortTarget::Value {
+            return Ok((self.sorted_by_value(view, &found)?, fetched));
+        }
+        self.sort(&mut found);
+        found.truncate(self.limit);
+        Ok((self.content.records(view, &found)?, fetched))
+    }
+
+    /// Gives the pairs that take part in the order of their keys, as many as are to be fetched.
+    fn fetch<'v>(
+        &self,
+        view: &'v View,
+        interval: &'v Interval,
+        revision: i64,
+        take: impl FnMut(Found<'v>) -> Result<(), Damage>,
+    ) -> Result<(), Damage> {
         let keep = |(_, change): &Found<'_>| !self.filtered || self.passes(change);
         if interval.end == End::Single {
             let key: &[u8] = &interval.start;
             let change = view.index.live_at(key, revision);
-            let found = change.map(|change| (key, change));
-            return found.filter(keep).into_iter().collect();
+            let found = change.map(|change| (KeyRef::whole(key), change));
+            return found.filter(keep).into_iter().try_for_each(take);
         }
-        let live = |(key, history): (&'v Arc<[u8]>, &'v History)| {
-            Some((key.as_ref(), history.live_at(revision)?))
-        };
+        let live =
+            |(key, history): (KeyRef<'v>, &'v History)| Some((key, history.live_at(revision)?));
         if self.target == SortTarget::Key && self.descending {
             let live = view.index.descend(interval).filter_map(live);
-            return live.filter(keep).take(self.fetch_max).collect();
+            return live.filter(keep).take(self.fetch_max).try_for_each(take);
         }
         let live = view.index.ascend(interval).filter_map(live);
-        live.filter(keep).take(self.fetch_max).collect()
+        live.filter(keep).take(self.fetch_max).try_for_each(take)
     }
 
     /// Whether a pair passes the revision filters; 0 turns one off.

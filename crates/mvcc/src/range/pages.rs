@@ -13,6 +13,7 @@ use kvorum_storage::segment::Damage;
 use thiserror::Error;
 
 use super::{Content, Found, Plan, RangeReply, count, has_revision_filter};
+use crate::btree::KeyRef;
 use crate::interval::End;
 use crate::{Interval, ReadError, Record, View};
 
@@ -97,14 +98,14 @@ impl Pages {
     fn chunk(&self, rest: &Interval, keys: usize) -> Result<Chunk, Damage> {
         let live = self.view.index.ascend(rest).filter_map(|(key, history)| {
             let change = history.live_at(self.revision)?;
-            Some((key.as_ref(), change))
+            Some((key, change))
         });
         let mut found: Vec<Found<'_>> = live.take(keys.saturating_add(1)).collect();
         let more = found.len() > keys;
         found.truncate(keys);
         Ok(Chunk {
             more,
-            rest: found.last().map(|(key, _)| after(key, rest)),
+            rest: found.last().map(|(key, _)| after(*key, rest)),
             records: self.content.records(&self.view, &found)?,
         })
     }
@@ -167,9 +168,9 @@ impl Iterator for Pages {
 }
 
 /// The part of an interval behind a key: its next possible key is the key and a zero byte.
-fn after(key: &[u8], interval: &Interval) -> Interval {
+fn after(key: KeyRef<'_>, interval: &Interval) -> Interval {
     let mut start = BytesMut::with_capacity(key.len() + 1);
-    start.put_slice(key);
+    key.parts().iter().for_each(|part| start.put_slice(part));
     start.put_u8(0);
     let end = match &interval.end {
         // A single key is never followed by another; the empty interval says so.

@@ -55,7 +55,7 @@ impl RecordLog {
             "revisions ascend"
         );
         self.active.insert(
-            revision,
+            &revision,
             run::Logged {
                 record,
                 frees_bytes,

@@ -24,7 +24,7 @@ impl Weigh for Logged {
 }
 
 /// Records in memory, ascending by revision.
-pub(crate) type Records = Tree<Revision, Logged>;
+pub(crate) type Records = Tree<Vec<Revision>, Logged>;
 
 /// A sealed run: no record comes to it any more.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ impl Sealed {
     pub(super) fn first(&self) -> Revision {
         match &self.held {
             Held::Memory(records) => {
-                let first = records.ascend(Bound::<&Revision>::Unbounded).next();
+                let first = records.ascend(Bound::Unbounded).next();
                 first.map_or(self.last, |(revision, _)| *revision)
             }
             Held::File(segment) => segment.first().into(),
@@ -159,7 +159,7 @@ pub(crate) fn entry(logged: &Logged) -> Entry<'_> {
 /// The outlines of the records of one run, ascending. Those in a file are not compared with their checksums.
 #[derive(Debug)]
 pub(super) enum OutlineIter<'a> {
-    Memory(Iter<'a, Revision, Logged>),
+    Memory(Iter<'a, Vec<Revision>, Logged>),
     File {
         segment: &'a Segment,
         row: usize,
@@ -180,7 +180,7 @@ impl<'a> OutlineIter<'a> {
     }
 
     pub(super) fn of_records(records: &'a Records) -> Self {
-        OutlineIter::Memory(records.ascend(Bound::<&Revision>::Unbounded))
+        OutlineIter::Memory(records.ascend(Bound::Unbounded))
     }
 }
 
@@ -217,7 +217,7 @@ impl<'a> Iterator for OutlineIter<'a> {
 /// Records of one run, ascending.
 #[derive(Debug)]
 pub(super) enum RunIter<'a> {
-    Memory(Iter<'a, Revision, Logged>),
+    Memory(Iter<'a, Vec<Revision>, Logged>),
     File {
         segment: &'a Segment,
         row: usize,
