@@ -282,7 +282,7 @@ impl Record {
         Outline {
             key: self.key(),
             is_tombstone: self.is_tombstone(),
-            stored_bytes: self.stored().len(),
+            stored: self.stored(),
         }
     }
 
@@ -320,8 +320,8 @@ impl fmt::Debug for Record {
 pub(crate) struct Outline<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) is_tombstone: bool,
-    /// Length of [`Record::stored`].
-    pub(crate) stored_bytes: usize,
+    /// [`Record::stored`].
+    pub(crate) stored: &'a [u8],
 }
 
 impl<'a> Outline<'a> {
@@ -332,7 +332,7 @@ impl<'a> Outline<'a> {
             return Some(Outline {
                 key: &[],
                 is_tombstone: false,
-                stored_bytes: 0,
+                stored: &[],
             });
         }
         if decode_key(&mut rest).ok()? != (field::KEY, WireType::LengthDelimited) {
@@ -352,10 +352,11 @@ impl<'a> Outline<'a> {
             is_tombstone = number != field::VERSION;
         }
         let stored_bytes = if is_tombstone { key_end } else { encoded.len() };
+        let stored = &encoded[..stored_bytes];
         Some(Outline {
             key,
             is_tombstone,
-            stored_bytes,
+            stored,
         })
     }
 }

@@ -16,7 +16,7 @@ use crate::btree::KeyRef;
 use crate::hash::{Hasher, KeptHashes, hash_rest};
 use crate::index::KeyIndex;
 use crate::range::{self, RangeReply, Reader};
-use crate::record_log::RecordLog;
+use crate::record_log::{Checksums, RecordLog};
 use crate::revision::{NEVER_COMPACTED, REVISION_FIRST};
 use crate::{Change, Event, EventBatch, HashKv, Interval, ReadError, Record, Revision, Sizes};
 
@@ -31,15 +31,15 @@ pub struct View {
     pub(crate) sizes: Sizes,
 }
 
-/// Place and length of a record.
+/// A record as a database file holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
+pub struct Stored<'a> {
     /// Where in the history the change was made.
     pub mod_revision: Revision,
     /// Whether it is a delete.
     pub is_tombstone: bool,
-    /// Length of [`Record::stored`].
-    pub stored_bytes: usize,
+    /// [`Record::stored`].
+    pub pair: &'a [u8],
 }
 
 /// How much history one call returns. A revision is never split, so the last one may go over.
@@ -276,19 +276,28 @@ impl View {
         self.records_from(Revision::default())
     }
 
-    /// Place and length of every record that exists, in revision order. What lies in files is not compared with
-    /// its checksum, so this may be wrong where [`View::records`] meets damage.
-    pub fn extents(&self) -> impl Iterator<Item = Result<Extent, Damage>> {
-        self.log.outlines().filter_map(move |outline| {
+    /// Every record that exists as a database file holds it, in revision order.
+    pub fn stored(&self) -> impl Iterator<Item = Result<Stored<'_>, Damage>> {
+        self.outlined(Checksums::Compared)
+    }
+
+    /// The same, but what lies in files is not compared with its checksum, so this may be wrong where [`View::stored`]
+    /// meets damage: to learn the lengths before.
+    pub fn stored_unchecked(&self) -> impl Iterator<Item = Result<Stored<'_>, Damage>> {
+        self.outlined(Checksums::Ignored)
+    }
+
+    fn outlined(&self, checksums: Checksums) -> impl Iterator<Item = Result<Stored<'_>, Damage>> {
+        self.log.outlines(checksums).filter_map(move |outline| {
             let (at, outline) = match outline {
                 Ok(outline) => outline,
                 Err(damage) => return Some(Err(damage)),
             };
             let exists = self.index.keeps_outlined(at, &outline, self.compacted);
-            exists.then_some(Ok(Extent {
+            exists.then_some(Ok(Stored {
                 mod_revision: at,
                 is_tombstone: outline.is_tombstone,
-                stored_bytes: outline.stored_bytes,
+                pair: outline.stored,
             }))
         })
     }

@@ -2,16 +2,18 @@
 
 use std::fmt;
 
-use bytes::buf::Writer as Buffer;
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use kvorum_storage::bolt::{Layout, Sizer, WriteError, Writer};
 use kvorum_storage::segment::Damage;
 use thiserror::Error;
 
-use super::{Backend, Item, Length};
+use super::{Backend, Item, Length, Piece};
 
-type Items<'a> = Box<dyn Iterator<Item = Result<Item, Damage>> + Send + 'a>;
+type Pieces<'a> = Box<dyn Iterator<Item = Result<Piece<'a>, Damage>> + Send + 'a>;
 type Lengths<'a> = Box<dyn Iterator<Item = Result<Length, Damage>> + Send + 'a>;
+
+/// Room behind a blob for the pages that its last step adds, unless their values are long.
+const SPARE_BYTES: usize = 16 * 1024;
 
 /// Why no file can be made.
 #[derive(Debug, Error)]
@@ -76,11 +78,13 @@ impl fmt::Debug for Sizing<'_> {
 /// It holds the blob that it is about to give out, and a page per level of a tree; a page is as long
 /// as the longest pair in it needs.
 pub struct Encoding<'a> {
-    items: Items<'a>,
+    pieces: Pieces<'a>,
     /// None once all is written.
-    writer: Option<Writer<Buffer<BytesMut>>>,
+    writer: Option<Writer<Vec<u8>>>,
+    /// Bytes at the front of what is written that were given out: long values are copied out of it in pieces.
+    given: usize,
     /// The end of the file, once all is written.
-    rest: BytesMut,
+    rest: Vec<u8>,
 }
 
 impl<'a> Encoding<'a> {
@@ -90,11 +94,11 @@ impl<'a> Encoding<'a> {
     ///
     /// None while the output is memory; the type is shared with the other calls.
     pub fn new(backend: &'a Backend, layout: Layout) -> Result<Self, WriteError> {
-        let writer = Writer::new(BytesMut::new().writer(), layout)?;
         Ok(Self {
-            items: Box::new(backend.items()),
-            writer: Some(writer),
-            rest: BytesMut::new(),
+            pieces: Box::new(backend.pieces()),
+            writer: Some(Writer::new(Vec::new(), layout)?),
+            given: 0,
+            rest: Vec::new(),
         })
     }
 
@@ -106,23 +110,54 @@ impl<'a> Encoding<'a> {
     /// [`WriteError::Layout`] when the layout is of another backend, or damage; blobs given out are
     /// no file.
     pub fn blob(&mut self, bytes: usize) -> Result<Option<Bytes>, BackendError> {
+        let blob = self.blob_for(bytes, Vec::new())?;
+        Ok(blob.map(Bytes::from))
+    }
+
+    /// The same, with a buffer for what comes behind the blob: memory that was used before costs less
+    /// than new one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Encoding::blob`].
+    pub fn blob_for(
+        &mut self,
+        bytes: usize,
+        mut buffer: Vec<u8>,
+    ) -> Result<Option<Vec<u8>>, BackendError> {
         while let Some(writer) = &mut self.writer {
-            let written = writer.output_mut().get_mut();
-            if written.len() >= bytes {
-                return Ok(Some(written.split_to(bytes).freeze()));
+            let written = writer.output_mut();
+            let (start, end) = (self.given, self.given + bytes);
+            if written.len() >= end {
+                buffer.clear();
+                if start > 0 || written.len() - end > SPARE_BYTES {
+                    buffer.extend_from_slice(&written[start..end]);
+                    self.given = end;
+                    return Ok(Some(buffer));
+                }
+                buffer.reserve(bytes + SPARE_BYTES);
+                buffer.extend_from_slice(&written[end..]);
+                written.truncate(end);
+                return Ok(Some(std::mem::replace(written, buffer)));
             }
-            match self.items.next().transpose()? {
-                Some(Item::Bucket(name)) => writer.bucket(name)?,
-                Some(Item::Pair { key, value }) => writer.pair(&key, &value)?,
+            written.drain(..std::mem::take(&mut self.given));
+            match self.pieces.next().transpose()? {
+                Some(Piece::Change { key, pair }) => {
+                    let (key, length) = key.encode_in_place();
+                    writer.pair(&key[..length], pair)?;
+                }
+                Some(Piece::Item(Item::Bucket(name))) => writer.bucket(name)?,
+                Some(Piece::Item(Item::Pair { key, value })) => writer.pair(&key, &value)?,
                 None => {
                     if let Some(writer) = self.writer.take() {
-                        self.rest = writer.finish()?.into_inner();
+                        self.rest = writer.finish()?;
                     }
                 }
             }
         }
-        let last = bytes.min(self.rest.len());
-        Ok((last > 0).then(|| self.rest.split_to(last).freeze()))
+        let behind = self.rest.split_off(bytes.min(self.rest.len()));
+        let last = std::mem::replace(&mut self.rest, behind);
+        Ok((!last.is_empty()).then_some(last))
     }
 }
 

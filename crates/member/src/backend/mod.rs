@@ -5,7 +5,7 @@
 //! Official etcd keeps all replicated state of a member in one file: buckets of key-value pairs, by
 //! name ([`schema`] has the names, `docs/formats/bolt.md` the bytes). Ours lives in memory, and this
 //! room says what of it stands where in such a file. [`Backend`] is that state at one applied log
-//! entry; it never changes, so writes go on while it is read. [`Backend::items`] walks it in the
+//! entry; it never changes, so writes go on while it is read. [`Sizing`] and [`Encoding`] walk it in the
 //! order of the file:
 //!
 //! | bucket | from |
@@ -39,7 +39,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kvorum_mvcc::{Revision, View};
+use kvorum_mvcc::{Stored, View};
 use kvorum_proto::etcdserverpb::AlarmType;
 use kvorum_proto::ids::LeaseId;
 use kvorum_proto::{leasepb, raftpb};
@@ -90,6 +90,15 @@ pub enum Item {
         /// May be empty.
         value: Bytes,
     },
+}
+
+/// What comes next in a file, where it lies.
+#[derive(Clone, Debug)]
+pub(crate) enum Piece<'a> {
+    /// Of any bucket but that of the keys.
+    Item(Item),
+    /// A pair of the bucket of the keys.
+    Change { key: RevisionKey, pair: &'a [u8] },
 }
 
 /// How long what comes next in a file is.
@@ -168,12 +177,13 @@ impl Backend {
 
     /// Everything in the order of the file. The same with each call. A record can fail to be read
     /// when the file that holds it is damaged; then the process must stop.
-    pub fn items(&self) -> impl Iterator<Item = Result<Item, Damage>> + Send {
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = Result<Piece<'_>, Damage>> + Send {
+        let around = |item: Item| Ok(Piece::Item(item));
         self.before_keys()
             .chain(bucket(schema::KEY, []))
-            .map(Ok)
+            .map(around)
             .chain(self.changes())
-            .chain(self.behind_keys().map(Ok))
+            .chain(self.behind_keys().map(around))
     }
 
     /// How long each of them is. The records are not compared with their checksums, so the lengths may be wrong
@@ -188,12 +198,11 @@ impl Backend {
     }
 
     fn lengths_of_changes(&self) -> impl Iterator<Item = Result<Length, Damage>> + Send {
-        self.view.keys.extents().map(|extent| {
-            let extent = extent?;
-            let key = revision_key(extent.mod_revision, extent.is_tombstone);
+        self.view.keys.stored_unchecked().map(|stored| {
+            let stored = stored?;
             Ok(Length::Pair {
-                key: key.encoded_bytes(),
-                value: extent.stored_bytes,
+                key: revision_key(&stored).encoded_bytes(),
+                value: stored.pair.len(),
             })
         })
     }
@@ -256,13 +265,12 @@ impl Backend {
         sorted(version.into_iter().chain(downgrade))
     }
 
-    fn changes(&self) -> impl Iterator<Item = Result<Item, Damage>> + Send {
-        self.view.keys.records().map(|record| {
-            let record = record?;
-            let key = revision_key(record.mod_revision(), record.is_tombstone());
-            Ok(Item::Pair {
-                key: key.encode(),
-                value: record.stored_bytes(),
+    fn changes(&self) -> impl Iterator<Item = Result<Piece<'_>, Damage>> + Send {
+        self.view.keys.stored().map(|stored| {
+            let stored = stored?;
+            Ok(Piece::Change {
+                key: revision_key(&stored),
+                pair: stored.pair,
             })
         })
     }
@@ -349,11 +357,11 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("numbers and texts always have a JSON form")
 }
 
-fn revision_key(at: Revision, tombstone: bool) -> RevisionKey {
+fn revision_key(stored: &Stored<'_>) -> RevisionKey {
     RevisionKey {
-        main: at.main,
-        sub: at.sub,
-        tombstone,
+        main: stored.mod_revision.main,
+        sub: stored.mod_revision.sub,
+        tombstone: stored.is_tombstone,
     }
 }
 

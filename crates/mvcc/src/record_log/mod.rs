@@ -23,8 +23,8 @@ use kvorum_storage::segment::{Damage, Segment, SegmentId};
 use crate::record::Outline;
 use crate::segment_image::SegmentImage;
 use crate::{Change, Record, Revision};
+pub(crate) use run::{Checksums, Records, entry};
 use run::{Held, OutlineIter, RunIter, Sealed};
-pub(crate) use run::{Records, entry};
 
 /// What files have taken the place of. To drop it frees the memory, if no view holds it any more: that
 /// takes milliseconds, which the writer's thread should not spend.
@@ -92,11 +92,13 @@ impl RecordLog {
             .chain(RunIter::of_records(&self.active, start))
     }
 
-    /// Place and outline of every record, ascending. Nothing is compared with its checksum.
+    /// Place and outline of every record, ascending.
     pub(crate) fn outlines(
         &self,
+        checksums: Checksums,
     ) -> impl Iterator<Item = Result<(Revision, Outline<'_>), Damage>> + '_ {
-        let sealed = self.sealed.iter().flat_map(OutlineIter::of_run);
+        let sealed = self.sealed.iter();
+        let sealed = sealed.flat_map(move |run| OutlineIter::of_run(run, checksums));
         sealed.chain(OutlineIter::of_records(&self.active))
     }
 

@@ -156,7 +156,15 @@ pub(crate) fn entry(logged: &Logged) -> Entry<'_> {
     }
 }
 
-/// The outlines of the records of one run, ascending. Those in a file are not compared with their checksums.
+/// Whether records in files are compared with their checksums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Checksums {
+    Compared,
+    /// For what is found out to be wrong later if it is.
+    Ignored,
+}
+
+/// The outlines of the records of one run, ascending.
 #[derive(Debug)]
 pub(super) enum OutlineIter<'a> {
     Memory(Iter<'a, Vec<Revision>, Logged>),
@@ -164,17 +172,19 @@ pub(super) enum OutlineIter<'a> {
         segment: &'a Segment,
         row: usize,
         ahead: Ahead,
+        checksums: Checksums,
     },
 }
 
 impl<'a> OutlineIter<'a> {
-    pub(super) fn of_run(run: &'a Sealed) -> Self {
+    pub(super) fn of_run(run: &'a Sealed, checksums: Checksums) -> Self {
         match &run.held {
             Held::Memory(records) => OutlineIter::of_records(records),
             Held::File(segment) => OutlineIter::File {
                 segment,
                 row: 0,
                 ahead: Ahead::default(),
+                checksums,
             },
         }
     }
@@ -197,13 +207,17 @@ impl<'a> Iterator for OutlineIter<'a> {
                 segment,
                 row,
                 ahead,
+                checksums,
             } => {
                 if *row == segment.changes() {
                     return None;
                 }
                 ahead.reach(segment, *row);
                 *row += 1;
-                let read = segment.unchecked(*row - 1);
+                let read = match checksums {
+                    Checksums::Compared => segment.checked(*row - 1),
+                    Checksums::Ignored => segment.unchecked(*row - 1),
+                };
                 Some(read.and_then(|(place, encoded)| {
                     let at = place.into();
                     let outline = Outline::of(encoded).ok_or_else(|| malformed(segment, at))?;

@@ -17,6 +17,7 @@
 pub(crate) mod auto_compaction;
 mod clock;
 mod core_thread;
+mod courtesy;
 mod disk;
 pub(crate) mod disk_space;
 mod door;
@@ -43,6 +44,7 @@ mod watch_thread;
 
 pub use clock::Clock;
 pub use core_thread::{Settings, StopReason};
+pub(crate) use courtesy::Courtesy;
 pub(crate) use measure::requested;
 pub use member::{Identity, Member, MemberSettings};
 pub(crate) use pace::{Disturbance, Latency, Pace};

@@ -54,6 +54,20 @@ impl Body {
         })
     }
 
+    /// A reply whose front is written by `write`, with room for `size_hint` bytes, and whose end lies in a buffer already.
+    #[must_use]
+    pub fn encode_before(size_hint: usize, write: impl FnOnce(&mut BytesMut), tail: Bytes) -> Self {
+        let mut buffer = BytesMut::with_capacity(PREFIX_BYTES + size_hint);
+        buffer.put_bytes(0, PREFIX_BYTES);
+        write(&mut buffer);
+        let length = (buffer.len() - PREFIX_BYTES + tail.len()) as u32;
+        buffer[1..PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
+        Self {
+            head: buffer.freeze(),
+            tail,
+        }
+    }
+
     /// A reply made of bytes that are encoded already and may be shared between many calls.
     #[must_use]
     pub fn from_encoded(message: Bytes) -> Self {
@@ -89,10 +103,14 @@ impl Body {
     /// The message without its prefix.
     #[must_use]
     pub fn into_message(mut self) -> Bytes {
+        let front = self.head.split_off(PREFIX_BYTES);
         if self.tail.is_empty() {
-            return self.head.split_off(PREFIX_BYTES);
+            return front;
         }
-        self.tail
+        if front.is_empty() {
+            return self.tail;
+        }
+        Bytes::from([front, self.tail].concat())
     }
 
     /// The same in memory of its own: for what waits longer than its neighbours.

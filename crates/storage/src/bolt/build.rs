@@ -79,6 +79,10 @@ struct Element {
 impl Block {
     fn push(&mut self, tag: Tag, key: Piece<'_>, value: Piece<'_>) {
         self.body_bytes += element_bytes(key, value);
+        // At once what a usual page takes: it would grow in six steps, for each page again.
+        if self.data.capacity() == 0 && !key.bytes.is_empty() {
+            self.data.reserve(PAGE_BYTES.max(key.length + value.length));
+        }
         self.data.extend_from_slice(key.bytes);
         self.data.extend_from_slice(value.bytes);
         self.elements.push(Element {

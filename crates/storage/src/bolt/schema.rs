@@ -127,14 +127,19 @@ impl RevisionKey {
     /// The key as bytes.
     #[must_use]
     pub fn encode(self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(REVISION_BYTES + 1);
-        bytes.extend_from_slice(&self.main.to_be_bytes());
-        bytes.push(SEPARATOR);
-        bytes.extend_from_slice(&self.sub.to_be_bytes());
-        if self.tombstone {
-            bytes.push(TOMBSTONE);
-        }
-        bytes
+        let (bytes, length) = self.encode_in_place();
+        bytes[..length].to_vec()
+    }
+
+    /// The key as the first of these bytes, and how many of them.
+    #[must_use]
+    pub fn encode_in_place(self) -> ([u8; REVISION_BYTES + 1], usize) {
+        let mut bytes = [0; REVISION_BYTES + 1];
+        bytes[..SEPARATOR_AT].copy_from_slice(&self.main.to_be_bytes());
+        bytes[SEPARATOR_AT] = SEPARATOR;
+        bytes[SEPARATOR_AT + 1..REVISION_BYTES].copy_from_slice(&self.sub.to_be_bytes());
+        bytes[REVISION_BYTES] = TOMBSTONE;
+        (bytes, self.encoded_bytes())
     }
 
     /// The key that these bytes are.

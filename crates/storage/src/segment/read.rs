@@ -226,6 +226,29 @@ impl Segment {
     ///
     /// When there are not so many changes.
     pub fn at(&self, row: usize) -> Result<Stored, Damage> {
+        let (place, frees_bytes, encoded) = self.checked_parts(row)?;
+        Ok(Stored {
+            place,
+            frees_bytes,
+            encoded: self.bytes().slice_ref(encoded),
+        })
+    }
+
+    /// The same without a share of the file, for who looks at it only now.
+    ///
+    /// # Errors
+    ///
+    /// [`Damage`] when it does not match its checksum.
+    ///
+    /// # Panics
+    ///
+    /// When there are not so many changes.
+    pub fn checked(&self, row: usize) -> Result<(Place, &[u8]), Damage> {
+        let (place, _, encoded) = self.checked_parts(row)?;
+        Ok((place, encoded))
+    }
+
+    fn checked_parts(&self, row: usize) -> Result<(Place, u64, &[u8]), Damage> {
         let place = self.place(row);
         let Place { main, sub } = place;
         let frame = self.frame(row)?;
@@ -246,11 +269,7 @@ impl Segment {
         let mut rest = content;
         let frees_bytes = decode_varint(&mut rest)
             .map_err(|_| self.damage(self.frame_offset(row), Fault::Frame { main, sub }))?;
-        Ok(Stored {
-            place,
-            frees_bytes,
-            encoded: self.bytes().slice_ref(rest),
-        })
+        Ok((place, frees_bytes, rest))
     }
 
     /// A change by its number, from 0, without comparing it with its checksum: only for what is found out to be wrong

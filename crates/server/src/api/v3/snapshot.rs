@@ -4,31 +4,45 @@
 //! walks it twice, to learn the length of the file and to make its bytes. It is a thread of its own, of
 //! low priority, because requests that share one with it would wait for its steps; what it made is
 //! written to the socket by the connection meanwhile. It never makes more than the stream has room for
-//! and then waits to be told of new room, so a reader that does not read costs the queue of a stream, a
-//! blob and a page per level of a tree. What it pins of the state is let go when the file is sent, when
-//! the caller goes away, and when the caller takes too long: see [`STALL_MAX`] and [`TRANSFER_MAX`].
+//! and then waits to be told of new room, so a reader that does not read costs the queue of a stream, some
+//! chunks and a page per level of a tree. It rests between its steps while somebody writes. What it pins of
+//! the state is let go when the file is sent, when the caller goes away, and when the caller takes too long:
+//! see [`STALL_MAX`] and [`TRANSFER_MAX`].
 
+use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use kvorum_member::apply::RequestError;
 use kvorum_member::backend::{Backend, BackendError, Encoding, Sizing};
 use kvorum_proto::etcdserverpb::{SnapshotRequest, SnapshotResponse};
 use kvorum_storage::bolt::{Layout, WriteError};
+use prost::Message as _;
+use prost::encoding::{WireType, encode_key, encode_varint};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{info, warn};
 
 use super::{Api, decode, status};
-use crate::runtime::lower_priority;
+use crate::runtime::{Courtesy, lower_priority};
+use crate::transport::completion;
 use crate::transport::{Body, Code, Credit, RequestStream, Status, StreamSink};
 
 /// Length of the pieces of the file, in bytes; the last one may be shorter.
 ///
 /// Source: etcd v3.7.1, `server/etcdserver/api/v3rpc/maintenance.go` (`snapshotSendBufferSize`).
 const BLOB_BYTES: usize = 32 * 1024;
+/// Bytes that are made at once and given away as pieces.
+const CHUNK_BYTES: usize = 4 * BLOB_BYTES;
+/// Chunks that are hashed in one go: the thread that does it is woken so much more rarely. As many may wait for it.
+const HASHED_TOGETHER_CHUNKS: usize = 4;
+/// Number of the field of a [`SnapshotResponse`] that holds the piece.
+const BLOB_FIELD: u32 = 3;
+/// Tag and length of a field take at most so many bytes.
+const FIELD_HEAD_BYTES: usize = 6;
 /// Pairs of which the lengths are looked at before it is asked whether anybody reads.
 const SIZED_ITEMS_MAX: usize = 1024;
 /// How long a reader may take for half of what waits for it
@@ -99,6 +113,7 @@ impl RequestStream for SnapshotStream {
             },
             stall_max: STALL_MAX,
             end: Instant::now() + TRANSFER_MAX,
+            courtesy: Courtesy::new(&self.api.metrics),
         };
         let api = Arc::clone(&self.api);
         let started = std::thread::Builder::new()
@@ -108,9 +123,7 @@ impl RequestStream for SnapshotStream {
                 serve(&api, reader, permit);
             });
         if let Err(error) = started {
-            let text = format!("etcdserver: no thread for the snapshot: {error}");
-            self.replies
-                .finish(Err(Status::new(Code::Unavailable, text)));
+            self.replies.finish(Err(no_thread(&error)));
         }
     }
 
@@ -180,7 +193,7 @@ fn serve(api: &Api, mut reader: Reader<impl FnMut(Duration)>, permit: OwnedSemap
 
 /// Sends the file and the hash of its bytes; returns its length in bytes.
 fn send(backend: &Backend, reader: &mut Reader<impl FnMut(Duration)>) -> Result<u64, Halt> {
-    let layout = measure(backend, &reader.replies)?;
+    let layout = measure(backend, reader)?;
     let (total_bytes, version) = (layout.file_bytes(), backend.version());
     info!(
         total_bytes,
@@ -188,37 +201,155 @@ fn send(backend: &Backend, reader: &mut Reader<impl FnMut(Duration)>) -> Result<
         revision = backend.revision(),
         "sending database snapshot to client"
     );
-    let message = |remaining_bytes, blob| {
-        Body::from_message(&SnapshotResponse {
-            header: None,
-            remaining_bytes,
-            blob,
-            version: version.clone(),
-        })
-    };
     let mut remaining_bytes = total_bytes;
-    let mut hash = Sha256::new();
+    let mut hash = Hashing::start()?;
+    let buffers = Arc::new(Buffers::default());
     let mut encoding = Encoding::new(backend, layout)?;
     loop {
         reader.room()?;
-        let Some(blob) = encoding.blob(BLOB_BYTES)? else {
+        let Some(chunk) = encoding.blob_for(CHUNK_BYTES, buffers.take())? else {
             break;
         };
-        hash.update(&blob);
-        remaining_bytes -= blob.len() as u64;
-        reader.replies.send(message(remaining_bytes, blob));
+        let mut chunk = buffers.lend(chunk);
+        hash.update(&chunk);
+        completion::together(|| {
+            while !chunk.is_empty() {
+                let blob = chunk.split_to(chunk.len().min(BLOB_BYTES));
+                remaining_bytes -= blob.len() as u64;
+                reader
+                    .replies
+                    .send(message(remaining_bytes, &version, blob));
+            }
+        });
+        reader.courtesy.rest();
     }
-    let trailer = Bytes::copy_from_slice(&hash.finalize());
-    reader.replies.send(message(0, trailer));
+    let trailer = Bytes::copy_from_slice(&hash.finish()?);
+    reader.replies.send(message(0, &version, trailer));
     Ok(total_bytes)
 }
 
-fn measure(backend: &Backend, replies: &StreamSink) -> Result<Layout, Halt> {
+/// A [`SnapshotResponse`] with the blob behind all else, where it is sent from without being copied.
+fn message(remaining_bytes: u64, version: &str, blob: Bytes) -> Body {
+    let front = SnapshotResponse {
+        header: None,
+        remaining_bytes,
+        blob: Bytes::new(),
+        version: version.to_owned(),
+    };
+    let write = |buffer: &mut BytesMut| {
+        front.encode_raw(buffer);
+        encode_key(BLOB_FIELD, WireType::LengthDelimited, buffer);
+        encode_varint(blob.len() as u64, buffer);
+    };
+    Body::encode_before(front.encoded_len() + FIELD_HEAD_BYTES, write, blob.clone())
+}
+
+/// Memory of chunks that were sent. To use it again costs less than to ask the operating system for new one with each
+/// chunk, which comes page by page.
+#[derive(Default)]
+struct Buffers(Mutex<Vec<Vec<u8>>>);
+
+impl Buffers {
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        // Nothing that can panic runs under this lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Vec<u8> {
+        self.lock().pop().unwrap_or_default()
+    }
+
+    /// The bytes, whose memory comes back when they are sent and hashed.
+    fn lend(self: &Arc<Self>, bytes: Vec<u8>) -> Bytes {
+        let home = Arc::clone(self);
+        Bytes::from_owner(Lent { bytes, home })
+    }
+}
+
+struct Lent {
+    bytes: Vec<u8>,
+    home: Arc<Buffers>,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.home.lock().push(std::mem::take(&mut self.bytes));
+    }
+}
+
+/// The hash of the file, made by a thread beside the one that makes the file: it takes as long as all else together.
+struct Hashing {
+    /// Not given to the thread yet.
+    chunks: Vec<Bytes>,
+    give: SyncSender<Vec<Bytes>>,
+    thread: JoinHandle<Digest>,
+}
+
+type Digest = [u8; 32];
+
+impl Hashing {
+    fn start() -> Result<Self, Halt> {
+        let (give, given) = sync_channel::<Vec<Bytes>>(1);
+        let thread = std::thread::Builder::new().name("snapshot-hash".to_owned());
+        let thread = thread.spawn(move || {
+            lower_priority();
+            let mut hash = Sha256::new();
+            for chunks in given {
+                chunks.iter().for_each(|chunk| hash.update(chunk));
+            }
+            hash.finalize().into()
+        });
+        Ok(Self {
+            chunks: Vec::new(),
+            give,
+            thread: thread.map_err(|error| Halt::Failed(no_thread(&error)))?,
+        })
+    }
+
+    /// Takes the next bytes of the file; waits while the thread is far behind.
+    fn update(&mut self, chunk: &Bytes) {
+        self.chunks.push(chunk.clone());
+        if self.chunks.len() >= HASHED_TOGETHER_CHUNKS {
+            self.give();
+        }
+    }
+
+    fn give(&mut self) {
+        // A thread that is gone has panicked, which ends the process.
+        let _ = self.give.send(std::mem::take(&mut self.chunks));
+    }
+
+    fn finish(mut self) -> Result<Digest, Halt> {
+        self.give();
+        drop(self.give);
+        let lost = || {
+            Status::new(
+                Code::Internal,
+                "etcdserver: the snapshot has no hash".to_owned(),
+            )
+        };
+        self.thread.join().map_err(|_| Halt::Failed(lost()))
+    }
+}
+
+fn no_thread(error: &io::Error) -> Status {
+    let text = format!("etcdserver: no thread for the snapshot: {error}");
+    Status::new(Code::Unavailable, text)
+}
+
+fn measure(backend: &Backend, reader: &mut Reader<impl FnMut(Duration)>) -> Result<Layout, Halt> {
     let mut sizing = Sizing::new(backend);
     while sizing.step(SIZED_ITEMS_MAX)? {
-        if replies.is_closed() {
+        if reader.replies.is_closed() {
             return Err(Halt::Gone);
         }
+        reader.courtesy.rest();
     }
     Ok(sizing.finish()?)
 }
@@ -230,6 +361,8 @@ struct Reader<W> {
     wait: W,
     stall_max: Duration,
     end: Instant,
+    /// Those who write go first.
+    courtesy: Courtesy,
 }
 
 impl<W: FnMut(Duration)> Reader<W> {
@@ -269,9 +402,9 @@ mod tests {
     use kvorum_proto::etcdserverpb::{InternalRaftRequest, PutRequest};
     use kvorum_proto::ids::{MemberId, RequestId};
     use kvorum_proto::raftpb;
-    use prost::Message as _;
 
     use super::*;
+    use crate::metrics::Metrics;
     use crate::transport::{STREAM_QUEUED_BYTES_MAX, StreamOutput};
 
     const VALUE_BYTES: usize = 100_000;
@@ -283,6 +416,7 @@ mod tests {
             wait,
             stall_max,
             end: Instant::now() + TRANSFER_MAX,
+            courtesy: Courtesy::new(&Arc::new(Metrics::new(false))),
         }
     }
 
@@ -329,7 +463,7 @@ mod tests {
         let (mut read, mut waits) = (0, 0);
         let mut reader = reader(replies, STALL_MAX, |_| {
             let taken = drain(&output);
-            assert!(taken <= STREAM_QUEUED_BYTES_MAX + BLOB_BYTES);
+            assert!(taken <= STREAM_QUEUED_BYTES_MAX + CHUNK_BYTES);
             read += taken;
             waits += 1;
         });
@@ -338,7 +472,7 @@ mod tests {
         read += drain(&output);
         assert!(length > VALUES * VALUE_BYTES);
         assert_eq!(read, length + Sha256::output_size());
-        assert!(waits >= VALUES * VALUE_BYTES / (STREAM_QUEUED_BYTES_MAX + BLOB_BYTES));
+        assert!(waits >= VALUES * VALUE_BYTES / (STREAM_QUEUED_BYTES_MAX + CHUNK_BYTES));
     }
 
     #[test]
@@ -351,7 +485,7 @@ mod tests {
         assert_eq!(failure.code(), Code::Unavailable);
         let text = "etcdserver: snapshot given up: the client did not read what was sent in 0 s";
         assert_eq!(failure.message(), text);
-        assert!(drain(&output) >= STREAM_QUEUED_BYTES_MAX - 2 * BLOB_BYTES);
+        assert!(drain(&output) >= STREAM_QUEUED_BYTES_MAX - 2 * CHUNK_BYTES);
     }
 
     #[test]

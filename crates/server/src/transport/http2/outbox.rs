@@ -70,6 +70,10 @@ impl Outbox {
     /// Writes data of a stream, as few frames as it takes.
     pub(super) fn data(&mut self, stream: u32, mut data: &[u8]) {
         self.answered = true;
+        // Many large pieces come together: at once the room for all of them, instead of twice as much again and again.
+        if data.len() >= PAYLOAD_BYTES_MAX && self.bytes.capacity() < OUTBOX_BYTES_MAX {
+            self.bytes.reserve(OUTBOX_BYTES_MAX);
+        }
         while !data.is_empty() {
             let begun = match self.open_data {
                 Some((open, place)) if open == stream => place,
