@@ -8,6 +8,9 @@ use kvorum_storage::vfs::Vfs;
 
 /// How much of a segment is made or written in one step.
 const STEP_BYTES: usize = 256 << 10;
+/// Bytes of a segment after which they are synced, although only the whole of it has to be durable: a disk that is given
+/// tens of megabytes at once lets the log wait until it is through with them.
+const UNSYNCED_BYTES_MAX: usize = 1 << 20;
 
 /// A piece of work for the disk. Jobs are done one after the other, in the order in which they were
 /// handed out; one that fails stops the process.
@@ -115,7 +118,7 @@ impl<V: Vfs> Executor<V> {
         mut pace: impl FnMut(usize),
     ) -> Result<Done, StateError> {
         let id = image.id();
-        let mut offset = 0;
+        let (mut offset, mut unsynced) = (0, 0);
         loop {
             let step = image.step(STEP_BYTES);
             let step = step.map_err(|damage| self.directory.damaged(damage))?;
@@ -127,6 +130,11 @@ impl<V: Vfs> Executor<V> {
             for piece in bytes.chunks(STEP_BYTES) {
                 self.directory.write_segment(id, offset, piece)?;
                 offset += piece.len() as u64;
+                unsynced += piece.len();
+                if unsynced >= UNSYNCED_BYTES_MAX {
+                    self.directory.sync_segment(id)?;
+                    unsynced = 0;
+                }
                 pace(piece.len());
             }
             if bytes.is_empty() {

@@ -202,15 +202,22 @@ impl<V: Vfs> Directory<V> {
     ///
     /// [`StateError`] when the disk refuses, or gives back other bytes.
     pub fn finish_segment(&self, id: SegmentId) -> Result<Segment, StateError> {
+        self.sync_segment(id)?;
+        self.map_segment(id)
+    }
+
+    /// Makes durable what was written of a segment so far.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] when the disk refuses.
+    pub fn sync_segment(&self, id: SegmentId) -> Result<(), StateError> {
         let name = self.segment_path(id);
         let mut file = self
             .vfs
             .open(&name, OpenMode::ReadWrite)
             .map_err(|error| failed(&name, "opening", error))?;
-        file.sync()
-            .map_err(|error| failed(&name, "syncing", error))?;
-        drop(file);
-        self.map_segment(id)
+        file.sync().map_err(|error| failed(&name, "syncing", error))
     }
 
     /// Makes the names of all files durable.
