@@ -9,6 +9,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -80,6 +81,8 @@ pub(super) enum Completion {
 #[derive(Default)]
 pub(super) struct Completions {
     state: Mutex<State>,
+    /// Bytes of answers that the connection's own turn has made and not taken yet.
+    made_bytes: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -109,6 +112,16 @@ impl Completions {
         }
     }
 
+    /// The connection's own turn has made an answer of so many bytes.
+    pub(super) fn made(&self, bytes: usize) {
+        self.made_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of answers that the connection's own turn has made and not taken yet.
+    pub(super) fn made_bytes(&self) -> usize {
+        self.made_bytes.load(Ordering::Relaxed)
+    }
+
     /// Says that the task is awake: whoever adds something has nobody to wake, until [`take`](Self::take) finds
     /// nothing. Without it a task that is given an answer by its own turn would wake itself, and be polled for nothing.
     pub(super) fn awake(&self) {
@@ -126,6 +139,7 @@ impl Completions {
         let mut state = self.lock();
         if !state.queue.is_empty() {
             std::mem::swap(&mut state.queue, batch);
+            self.made_bytes.store(0, Ordering::Relaxed);
             return true;
         }
         match &state.waker {

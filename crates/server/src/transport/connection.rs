@@ -38,7 +38,7 @@ use crate::config::Span;
 use crate::metrics::GrpcMetrics;
 
 /// Bytes of answers that may wait for a client before further reads are put off.
-const UNSENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub(super) const UNSENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Calls that may be over for the client while a service still works on them; at more the client is not read. A
 /// client that opens and resets streams without end costs no more than these.
@@ -316,7 +316,8 @@ impl Connection {
         self.shared.metrics.received(answering.index, message.len());
         *call = Call::Answering(answering);
         let head = self.call_head(&head, deadline);
-        let has_room = self.http2.unsent() <= UNSENT_BYTES_MAX;
+        let unsent = self.http2.unsent() + self.completions.made_bytes();
+        let has_room = unsent <= UNSENT_BYTES_MAX;
         let sink = ReplySink::new(stream, Arc::clone(&self.completions), deadline, has_room);
         self.shared.service.unary(head, message, sink);
     }

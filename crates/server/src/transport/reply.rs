@@ -80,7 +80,13 @@ impl ReplySink {
     pub fn run_here(mut self, work: impl FnOnce() -> Result<Body, Status> + Send + 'static) {
         match &self.target {
             Target::Connection(caller) if !caller.has_room => self.run(work),
-            _ => self.answer(work()),
+            Target::Connection(caller) => {
+                let result = work();
+                let made = result.as_ref().map_or(0, Body::written_bytes);
+                caller.completions.made(made);
+                self.answer(result);
+            }
+            Target::Callback(_) | Target::Answered => self.answer(work()),
         }
     }
 

@@ -9,12 +9,13 @@ use bytes::{BufMut, Bytes};
 use crate::transport::{Body, Call, Code, Credit, Method, MethodKind, ReplySink};
 use crate::transport::{RequestStream, Service, Status, StreamSink};
 
-const METHODS: [Method; 8] = [
+const METHODS: [Method; 9] = [
     method("/test.Echo/Echo", MethodKind::Unary),
     method("/test.Echo/Thread", MethodKind::Unary),
     method("/test.Echo/Hold", MethodKind::Unary),
     method("/test.Echo/Drop", MethodKind::Unary),
     method("/test.Echo/Large", MethodKind::Unary),
+    method("/test.Echo/Here", MethodKind::Unary),
     method("/test.Echo/Bidi", MethodKind::Bidi),
     method("/test.Echo/Flood", MethodKind::ServerStream),
     method("/test.Echo/Greedy", MethodKind::Bidi),
@@ -27,6 +28,9 @@ const fn method(path: &'static str, kind: MethodKind) -> Method {
 /// Message size of `Flood`.
 pub(super) const FLOOD_MESSAGE_BYTES: usize = 10_000;
 
+/// Message size of `Here`, whose answers are made in the turn of their request.
+pub(super) const HERE_BYTES: usize = 1 << 20;
+
 /// What the tests look at.
 #[derive(Default)]
 pub(in crate::transport) struct Seen {
@@ -36,6 +40,8 @@ pub(in crate::transport) struct Seen {
     pub(super) credits: Mutex<Vec<Credit>>,
     /// Bytes that `Flood` has sent.
     pub(super) flooded: AtomicUsize,
+    /// Answers that `Here` has made.
+    pub(super) ran_here: AtomicUsize,
     pub(super) room_calls: AtomicUsize,
     pub(super) finished: AtomicUsize,
     pub(super) closed: AtomicUsize,
@@ -78,6 +84,15 @@ impl Service for Echo {
             "Large" => {
                 let length: usize = std::str::from_utf8(&message).unwrap().parse().unwrap();
                 reply.run(move || Ok(Body::encode(length, |buffer| buffer.put_bytes(7, length))));
+            }
+            "Here" => {
+                let seen = Arc::clone(&self.seen);
+                reply.run_here(move || {
+                    seen.ran_here.fetch_add(1, Ordering::SeqCst);
+                    Ok(Body::encode(HERE_BYTES, |buffer| {
+                        buffer.put_bytes(7, HERE_BYTES);
+                    }))
+                });
             }
             _ => drop(reply),
         }

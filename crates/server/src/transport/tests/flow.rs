@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use bytes::{Bytes, BytesMut};
 
 use super::client::{collect, framed, next_message, run, start};
-use super::echo::FLOOD_MESSAGE_BYTES;
+use super::echo::{FLOOD_MESSAGE_BYTES, HERE_BYTES};
+use crate::transport::connection::UNSENT_BYTES_MAX;
 use crate::transport::{Body, Room, STREAM_QUEUED_BYTES_MAX, STREAM_QUEUED_MESSAGES_MAX};
 use crate::transport::{STREAM_REQUESTS_MAX, StreamSink};
 
@@ -58,6 +59,40 @@ fn large_answers_wait_for_their_reader_and_reads_behind_them_are_put_off() {
         for answer in pending {
             assert_eq!(answer.await.unwrap().unwrap().message().len(), 1_000_000);
         }
+    });
+}
+
+#[test]
+fn answers_made_at_once_are_no_more_than_may_wait() {
+    run(async {
+        let server = start(|_| {});
+        let (client, other) = (server.connect().await, server.connect().await);
+        let mut responses = Vec::new();
+        for _ in 0..60 {
+            let (response, mut body) = client.begin("Here", &[]).await.unwrap();
+            body.send_data(framed(b""), true).unwrap();
+            responses.push(response);
+        }
+        // Nobody reads, so what was made waits.
+        let made = || server.seen.ran_here.load(Ordering::SeqCst);
+        while made() * HERE_BYTES <= UNSENT_BYTES_MAX {
+            other.assert_usable().await;
+        }
+        other.assert_usable().await;
+        assert!(
+            made() * HERE_BYTES <= UNSENT_BYTES_MAX + 2 * HERE_BYTES,
+            "{} are made",
+            made()
+        );
+        let reading: Vec<_> = responses
+            .into_iter()
+            .map(|response| tokio::spawn(collect(response)))
+            .collect();
+        for answer in reading {
+            let answer = answer.await.unwrap().unwrap();
+            assert_eq!(answer.message().len(), HERE_BYTES);
+        }
+        assert_eq!(made(), 60);
     });
 }
 
