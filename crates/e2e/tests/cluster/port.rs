@@ -331,6 +331,56 @@ fn one_state_is_received_at_a_time() {
     cluster.same_hash();
 }
 
+/// Files of a state that are none, are cut short or are not those of the entry that was announced.
+#[test]
+fn what_is_no_state_is_refused_on_the_peer_port() {
+    let Some(cluster) = Cluster::start(&[Subject::Kvorum; 2], &[]) else {
+        return;
+    };
+    let (cluster_id, own) = ids(&cluster, 0);
+    let (_, other) = ids(&cluster, 1);
+    let id = |hex: &str| u64::from_str_radix(hex, 16).expect("an id");
+    let head = beginning_of_a_state(id(&other), id(&own), &cluster_id, 2);
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let headers_end = head.find("\r\n\r\n").expect("headers") + 4;
+    let message =
+        beginning_of_a_state(id(&other), id(&own), &cluster_id, 2)[headers_end..].to_vec();
+    for (state, told) in [
+        (
+            &b"what is this?"[..],
+            "failed to save KV snapshot (not a state)",
+        ),
+        (
+            b"KVORUMst\xff\0\0\0",
+            "(form 255 is newer than 1, the newest known)",
+        ),
+        (b"KVORUMst\x01\0\0\0", "(the state is cut short)"),
+        (
+            b"KVORUMst\x01\0\0\0\x01\xff\xff\xff\xff\0\0\0\0",
+            "(a part has 4294967295 bytes, more than 262144)",
+        ),
+        (
+            b"KVORUMst\x01\0\0\0\x01\x01\0\0\0\0\0\0\0x",
+            "(checksum is ",
+        ),
+    ] {
+        let body = [&message[..], state].concat();
+        let headers = head[..headers_end]
+            .replace("/raft/snapshot", "/kvorum/snapshot")
+            .replace("1000000", &body.len().to_string());
+        let stream = TcpStream::connect(("127.0.0.1", cluster.peer_port(0)));
+        let mut stream = stream.expect("the peer port is open");
+        stream.write_all(headers.as_bytes()).expect("it reads");
+        stream.write_all(&body).expect("it reads");
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+        assert!(answer.contains(told), "{told}: {answer}");
+    }
+    cluster.put("k", "v");
+    cluster.same_hash();
+}
+
 fn varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);

@@ -242,3 +242,42 @@ fn official_members_and_ours_send_each_other_the_state() {
         cluster.same_hash();
     }
 }
+
+/// The way between them breaks in the midst of the first attempt.
+#[test]
+fn members_of_ours_send_each_other_their_files() {
+    let Some(mut cluster) = Cluster::prepare(&[Subject::Kvorum; 3], &SHORT_LOG) else {
+        return;
+    };
+    let network = Network::between(&mut cluster, 1);
+    cluster.launch_all();
+    let leader = cluster.leader();
+    let place = (leader + 1) % 3;
+    let others = [leader, (leader + 2) % 3];
+    cluster.kill(place);
+    fill(&cluster, leader, 0);
+    let long = Path {
+        delay: Duration::from_secs(1),
+        ..Path::default()
+    };
+    for other in others {
+        network.set(other, place, long);
+    }
+    cluster.launch(place);
+    let sent = || others.map(|other| under_way(&cluster, other, "send"));
+    cluster.wait("a state on its way", || (sent() != [0.0; 2]).then_some(()));
+    network.break_all();
+    network.heal();
+    cluster.wait_ready(place);
+    cluster.same_hash();
+    let by_files = |other: &usize| {
+        let log = cluster.log(*other);
+        let mut sent = log
+            .iter()
+            .filter(|line| line.contains("sent database snapshot"));
+        sent.any(|line| line.contains("\"form\":\"files\""))
+    };
+    assert!(others.iter().any(by_files), "no files were sent");
+    cluster.restart(place);
+    cluster.same_hash();
+}
