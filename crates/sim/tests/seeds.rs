@@ -23,6 +23,7 @@ const RARE: &[&str] = &[
     "deaths while a snapshot comes in",
     "deaths while a snapshot goes out",
     "snapshots given up in silence",
+    "snapshots with a wrong byte",
     "snapshots that give way to another",
 ];
 

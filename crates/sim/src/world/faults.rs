@@ -47,6 +47,7 @@ pub const FAULTS: &[&str] = &[
     "snapshots lost",
     "snapshots that give way to another",
     "snapshots given up in silence",
+    "snapshots with a wrong byte",
     "deaths while a snapshot comes in",
     "deaths while a snapshot goes out",
     "deaths during a checkpoint",
