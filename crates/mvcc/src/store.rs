@@ -23,7 +23,7 @@ use crate::compaction::Pass;
 use crate::index::History;
 use crate::segments::{Live, Segments};
 use crate::size::STORE_BASE_BYTES;
-use crate::{Change, Counts, Record, View, WriteTxn};
+use crate::{Change, Counts, Event, Record, View, WriteTxn};
 
 /// The multi-version store of one member.
 #[derive(Debug, Default)]
@@ -35,6 +35,8 @@ pub struct Store {
     /// Bytes of tombstones exactly at the compacted revision; the next compaction frees them.
     pub(crate) lingering_tombstone_bytes: u64,
     pub(crate) counts: Counts,
+    /// Room for the events of the next transaction; empty.
+    pub(crate) event_room: Vec<Event>,
     pub(crate) segments: Segments,
 }
 

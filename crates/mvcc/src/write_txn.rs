@@ -8,6 +8,9 @@ use crate::range::{self, RangeReply, Reader};
 use crate::store::Store;
 use crate::{Change, Event, EventBatch, Interval, ReadError, Record, Revision, View};
 
+/// Room for so many events is kept from one transaction to the next.
+const EVENTS_KEPT_ROOM: usize = 128;
+
 /// The changes of one request: one store revision, sub revisions from 0 in the order of the calls.
 /// Reads see the changes made so far.
 ///
@@ -22,9 +25,10 @@ pub struct WriteTxn<'a> {
 
 impl<'a> WriteTxn<'a> {
     pub(crate) fn new(store: &'a mut Store) -> Self {
+        let events = std::mem::take(&mut store.event_room);
         WriteTxn {
             store,
-            events: Vec::new(),
+            events,
             operations: 0,
         }
     }
@@ -91,13 +95,16 @@ impl<'a> WriteTxn<'a> {
         if self.operations > 1 {
             self.store.counts.txns += 1;
         }
-        let events = std::mem::take(&mut self.events);
+        let mut events = std::mem::take(&mut self.events);
         let revision = self.store.view.current;
         self.store.seal_when_due();
-        (!events.is_empty()).then(|| EventBatch {
+        let batch = (!events.is_empty()).then(|| EventBatch {
             revision,
-            events: events.into(),
-        })
+            events: events.drain(..).collect(),
+        });
+        events.shrink_to(EVENTS_KEPT_ROOM);
+        self.store.event_room = events;
+        batch
     }
 
     /// Where the next change lies. The first change of the transaction moves the store revision.
