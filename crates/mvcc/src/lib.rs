@@ -87,6 +87,6 @@ pub use segment_image::SegmentImage;
 pub use segments::{COPIED_BYTES_MAX, SegmentCounts, StoreJob, UNWRITTEN_RUNS_MAX};
 pub use size::{RECORD_OVERHEAD_BYTES, STORE_BASE_BYTES, Sizes};
 pub use store::Store;
-pub use view::{History, HistoryBounds, Stored, View};
+pub use view::{History, HistoryBounds, Stored, StoredLength, View};
 pub use view_cell::ViewCell;
 pub use write_txn::WriteTxn;

@@ -16,7 +16,7 @@ use crate::btree::KeyRef;
 use crate::hash::{Hasher, KeptHashes, hash_rest};
 use crate::index::KeyIndex;
 use crate::range::{self, RangeReply, Reader};
-use crate::record_log::{Checksums, RecordLog};
+use crate::record_log::{Glance, RecordLog};
 use crate::revision::{NEVER_COMPACTED, REVISION_FIRST};
 use crate::{Change, Event, EventBatch, HashKv, Interval, ReadError, Record, Revision, Sizes};
 
@@ -40,6 +40,15 @@ pub struct Stored<'a> {
     pub is_tombstone: bool,
     /// [`Record::stored`].
     pub pair: &'a [u8],
+}
+
+/// How long a [`Stored`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredLength {
+    /// Whether it is a delete.
+    pub is_tombstone: bool,
+    /// Length of its pair, in bytes.
+    pub pair_bytes: usize,
 }
 
 /// How much history one call returns. A revision is never split, so the last one may go over.
@@ -278,17 +287,7 @@ impl View {
 
     /// Every record that exists as a database file holds it, in revision order.
     pub fn stored(&self) -> impl Iterator<Item = Result<Stored<'_>, Damage>> {
-        self.outlined(Checksums::Compared)
-    }
-
-    /// The same, but what lies in files is not compared with its checksum, so this may be wrong where [`View::stored`]
-    /// meets damage: to learn the lengths before.
-    pub fn stored_unchecked(&self) -> impl Iterator<Item = Result<Stored<'_>, Damage>> {
-        self.outlined(Checksums::Ignored)
-    }
-
-    fn outlined(&self, checksums: Checksums) -> impl Iterator<Item = Result<Stored<'_>, Damage>> {
-        self.log.outlines(checksums).filter_map(move |outline| {
+        self.log.outlines().filter_map(move |outline| {
             let (at, outline) = match outline {
                 Ok(outline) => outline,
                 Err(damage) => return Some(Err(damage)),
@@ -298,6 +297,29 @@ impl View {
                 mod_revision: at,
                 is_tombstone: outline.is_tombstone,
                 pair: outline.stored,
+            }))
+        })
+    }
+
+    /// How long each of them is. What lies in files is not compared with its checksum, so this may be wrong where
+    /// [`View::stored`] meets damage.
+    pub fn stored_lengths(&self) -> impl Iterator<Item = Result<StoredLength, Damage>> {
+        self.log.glances(self.compacted).filter_map(move |glance| {
+            let (at, outline) = match glance {
+                Ok(Glance::Outline(at, outline)) => (at, outline),
+                Ok(Glance::Pair(pair_bytes)) => {
+                    let is_tombstone = false;
+                    return Some(Ok(StoredLength {
+                        is_tombstone,
+                        pair_bytes,
+                    }));
+                }
+                Err(damage) => return Some(Err(damage)),
+            };
+            let exists = self.index.keeps_outlined(at, &outline, self.compacted);
+            exists.then_some(Ok(StoredLength {
+                is_tombstone: outline.is_tombstone,
+                pair_bytes: outline.stored.len(),
             }))
         })
     }

@@ -198,11 +198,11 @@ impl Backend {
     }
 
     fn lengths_of_changes(&self) -> impl Iterator<Item = Result<Length, Damage>> + Send {
-        self.view.keys.stored_unchecked().map(|stored| {
+        self.view.keys.stored_lengths().map(|stored| {
             let stored = stored?;
             Ok(Length::Pair {
-                key: revision_key(&stored).encoded_bytes(),
-                value: stored.pair.len(),
+                key: RevisionKey::bytes(stored.is_tombstone),
+                value: stored.pair_bytes,
             })
         })
     }

@@ -13,6 +13,7 @@
 //! - runs do not overlap and ascend; a store revision lies in one run;
 //! - the record of every index entry is in the run that its revision belongs to.
 
+mod lengths;
 mod run;
 
 use std::ops::RangeInclusive;
@@ -23,8 +24,10 @@ use kvorum_storage::segment::{Damage, Segment, SegmentId};
 use crate::record::Outline;
 use crate::segment_image::SegmentImage;
 use crate::{Change, Record, Revision};
-pub(crate) use run::{Checksums, Records, entry};
-use run::{Held, OutlineIter, RunIter, Sealed};
+pub(crate) use lengths::Glance;
+use lengths::GlanceIter;
+use run::{Checksums, Held, OutlineIter, RunIter, Sealed};
+pub(crate) use run::{Records, entry};
 
 /// What files have taken the place of. To drop it frees the memory, if no view holds it any more: that
 /// takes milliseconds, which the writer's thread should not spend.
@@ -95,11 +98,20 @@ impl RecordLog {
     /// Place and outline of every record, ascending.
     pub(crate) fn outlines(
         &self,
-        checksums: Checksums,
     ) -> impl Iterator<Item = Result<(Revision, Outline<'_>), Damage>> + '_ {
         let sealed = self.sealed.iter();
-        let sealed = sealed.flat_map(move |run| OutlineIter::of_run(run, checksums));
+        let sealed = sealed.flat_map(|run| OutlineIter::of_run(run, Checksums::Compared));
         sealed.chain(OutlineIter::of_records(&self.active))
+    }
+
+    /// What is to be known of every record to tell how long it is, ascending, in a store compacted at `compacted`.
+    pub(crate) fn glances(
+        &self,
+        compacted: i64,
+    ) -> impl Iterator<Item = Result<Glance<'_>, Damage>> + '_ {
+        let sealed = self.sealed.iter();
+        let sealed = sealed.flat_map(move |run| GlanceIter::of_run(run, compacted));
+        sealed.chain(GlanceIter::of_records(&self.active, compacted))
     }
 
     /// Number of records above a store revision.

@@ -158,7 +158,7 @@ pub(crate) fn entry(logged: &Logged) -> Entry<'_> {
 
 /// Whether records in files are compared with their checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Checksums {
+pub(super) enum Checksums {
     Compared,
     /// For what is found out to be wrong later if it is.
     Ignored,

@@ -12,7 +12,9 @@ use prost::Message;
 use super::disk::Disk;
 use super::model::{Change, Model};
 use crate::range::{Page, Pages};
-use crate::{EventBatch, HistoryBounds, Interval, ReadError, Record, Store, View, WriteTxn};
+use crate::{
+    EventBatch, HistoryBounds, Interval, ReadError, Record, Store, StoredLength, View, WriteTxn,
+};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -330,6 +332,16 @@ fn check_view(view: &View, model: &Model, requests: &[RangeRequest]) {
         .records()
         .map(|record| change(&record.expect("undamaged")));
     assert_eq!(records.collect::<Vec<_>>(), model.rows);
+    let lengths = view.stored().map(|stored| {
+        stored.map(|stored| StoredLength {
+            is_tombstone: stored.is_tombstone,
+            pair_bytes: stored.pair.len(),
+        })
+    });
+    assert!(
+        view.stored_lengths().eq(lengths),
+        "lengths are of what is stored"
+    );
     for revision in model.compacted.max(1)..=model.current {
         for request in requests {
             check_range(view, model, request, revision);

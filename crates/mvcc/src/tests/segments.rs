@@ -241,6 +241,40 @@ fn without_values_in(
 }
 
 #[test]
+fn what_frees_nothing_is_measured_without_a_look_at_it() {
+    let mut disk = Disk::default();
+    let mut store = Store::new();
+    (0..200).for_each(|key| put(&mut store, key, 0));
+    // In the last stretch of the file, of which the lengths have to be read.
+    put(&mut store, 0, 1);
+    delete(&mut store, 1);
+    store.seal();
+    disk.finish(&mut store);
+    let image = store.image();
+    let file = &disk.files[&image.segments[0]];
+    let stored = |view: &View| -> Vec<usize> {
+        let lengths = view.stored_lengths();
+        let lengths = lengths.map(|length| length.expect("undamaged").pair_bytes);
+        lengths.collect()
+    };
+    let expected: Vec<usize> = store
+        .view()
+        .stored()
+        .map(|stored| stored.expect("undamaged").pair.len())
+        .collect();
+    assert_eq!(stored(&store.view()), expected);
+    // Without the bytes of the first stretches nothing could be told from them.
+    let (first, unread) = (file.len() / 100, file.len() / 4);
+    let mut spoiled = BytesMut::from(file.clone());
+    spoiled[first..unread].fill(0xff);
+    let segment = Segment::open(image.segments[0], spoiled.freeze());
+    let segment = segment.expect("frames are checked when they are read");
+    let store = Store::restore(&image, vec![segment]).expect("frames are not read");
+    assert_eq!(stored(&store.view()), expected);
+    assert!(store.view().stored().any(|stored| stored.is_err()));
+}
+
+#[test]
 fn keys_counts_and_writes_come_from_the_index_alone() {
     let mut disk = Disk::default();
     let mut store = written_store(&mut disk);

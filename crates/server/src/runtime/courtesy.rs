@@ -35,14 +35,15 @@ impl Courtesy {
         }
     }
 
-    /// A piece of work is done: rests if somebody writes.
-    pub(crate) fn rest(&mut self) {
+    /// A piece of work is done: rests if somebody writes, and tells whether.
+    pub(crate) fn rest(&mut self) -> bool {
         let now = Instant::now();
         let rest = self.rest_after(self.metrics.proposals_applied.value(), now);
         if !rest.is_zero() {
             std::thread::sleep(rest);
         }
         self.began = Instant::now();
+        !rest.is_zero()
     }
 
     fn rest_after(&mut self, applied: f64, now: Instant) -> Duration {

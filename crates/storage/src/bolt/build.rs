@@ -20,6 +20,8 @@ const FILL_BYTES: u64 = PAGE_BYTES as u64 * 9 / 10;
 ///
 /// Source: bbolt v1.5.0, `internal/common/page.go`, `MinKeysPerPage`.
 const ELEMENTS_MIN: usize = 2;
+/// Elements for which there is room in a new page, about as many as a leaf of short pairs has.
+const ELEMENTS_USUAL: usize = 32;
 /// The longest page of an inline bucket, in bytes.
 ///
 /// Source: bbolt v1.5.0, `bucket.go`, `maxInlineBucketSize`.
@@ -85,6 +87,9 @@ impl Block {
         }
         self.data.extend_from_slice(key.bytes);
         self.data.extend_from_slice(value.bytes);
+        if self.elements.capacity() == 0 {
+            self.elements.reserve(ELEMENTS_USUAL);
+        }
         self.elements.push(Element {
             tag,
             key_length: key.length,

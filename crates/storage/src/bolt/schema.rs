@@ -121,7 +121,13 @@ impl RevisionKey {
     /// Length of the encoding, in bytes.
     #[must_use]
     pub fn encoded_bytes(self) -> usize {
-        REVISION_BYTES + usize::from(self.tombstone)
+        Self::bytes(self.tombstone)
+    }
+
+    /// The same for any revision.
+    #[must_use]
+    pub fn bytes(tombstone: bool) -> usize {
+        REVISION_BYTES + usize::from(tombstone)
     }
 
     /// The key as bytes.

@@ -3,7 +3,7 @@
 use std::ops::{Range, RangeInclusive};
 
 use bytes::Bytes;
-use prost::encoding::decode_varint;
+use prost::encoding::{decode_varint, encoded_len_varint};
 
 use super::error::{Damage, Fault};
 use super::keys::Keys;
@@ -331,6 +331,35 @@ impl Segment {
             .saturating_sub(self.frees_before(start)?))
     }
 
+    /// Up to where the changes from one on have a sum together, and whether they free anything. Tells it from the
+    /// tables alone.
+    ///
+    /// # Panics
+    ///
+    /// When there are not so many changes.
+    #[must_use]
+    pub fn frees_until(&self, row: usize) -> (usize, bool) {
+        assert!(row < self.rows, "a row is asked for by its number");
+        let sum = row / ROWS_PER_SUM;
+        let until = self.rows.min((sum + 1) * ROWS_PER_SUM);
+        (until, self.sum(sum) != self.sum(sum + 1))
+    }
+
+    /// Length of a change that frees nothing, in bytes, from the tables alone; a wrong one for any other change.
+    ///
+    /// # Errors
+    ///
+    /// [`Damage`] when the tables cannot be right.
+    ///
+    /// # Panics
+    ///
+    /// When there are not so many changes.
+    pub fn bytes_if_freeing_nothing(&self, row: usize) -> Result<usize, Damage> {
+        let before = CHECKSUM_BYTES + encoded_len_varint(0);
+        let bytes = self.frame(row)?.len().checked_sub(before);
+        bytes.ok_or_else(|| self.damage(self.row_at(row), Fault::RowOrder))
+    }
+
     /// Walks over the key table.
     #[must_use]
     pub fn keys(&self) -> Keys {
@@ -424,12 +453,17 @@ impl Segment {
 
     /// Freed bytes of the changes before this one.
     fn frees_before(&self, row: usize) -> Result<u64, Damage> {
-        let sums_offset = self.rows_offset + self.rows * ROW_BYTES;
-        let mut sum = u64_at(self.bytes(), sums_offset + row / ROWS_PER_SUM * SUM_BYTES);
+        let mut sum = self.sum(row / ROWS_PER_SUM);
         for before in row / ROWS_PER_SUM * ROWS_PER_SUM..row {
             sum = sum.saturating_add(self.at(before)?.frees_bytes);
         }
         Ok(sum)
+    }
+
+    /// The sum of freed bytes of this number. The last one is of all changes.
+    fn sum(&self, number: usize) -> u64 {
+        let sums_offset = self.rows_offset + self.rows * ROW_BYTES;
+        u64_at(self.bytes(), sums_offset + number * SUM_BYTES)
     }
 
     fn row_at(&self, row: usize) -> usize {

@@ -35,10 +35,13 @@ use crate::transport::{Body, Code, Credit, RequestStream, Status, StreamSink};
 ///
 /// Source: etcd v3.7.1, `server/etcdserver/api/v3rpc/maintenance.go` (`snapshotSendBufferSize`).
 const BLOB_BYTES: usize = 32 * 1024;
-/// Bytes that are made at once and given away as pieces.
+/// Bytes that are made at once and given away as pieces, while somebody writes.
 const CHUNK_BYTES: usize = 4 * BLOB_BYTES;
-/// Chunks that are hashed in one go: the thread that does it is woken so much more rarely. As many may wait for it.
-const HASHED_TOGETHER_CHUNKS: usize = 4;
+/// The same while nobody writes: the connection and its reader are woken once for each chunk.
+const LARGE_CHUNK_BYTES: usize = 2 * CHUNK_BYTES;
+/// Bytes from which on chunks are hashed, in one go: the thread that does it is woken so much more rarely. As many may
+/// wait for it.
+const HASHED_TOGETHER_BYTES: usize = 4 * CHUNK_BYTES;
 /// Number of the field of a [`SnapshotResponse`] that holds the piece.
 const BLOB_FIELD: u32 = 3;
 /// Tag and length of a field take at most so many bytes.
@@ -205,9 +208,10 @@ fn send(backend: &Backend, reader: &mut Reader<impl FnMut(Duration)>) -> Result<
     let mut hash = Hashing::start()?;
     let buffers = Arc::new(Buffers::default());
     let mut encoding = Encoding::new(backend, layout)?;
+    let mut chunk_bytes = CHUNK_BYTES;
     loop {
         reader.room()?;
-        let Some(chunk) = encoding.blob_for(CHUNK_BYTES, buffers.take())? else {
+        let Some(chunk) = encoding.blob_for(chunk_bytes, buffers.take())? else {
             break;
         };
         let mut chunk = buffers.lend(chunk);
@@ -221,7 +225,12 @@ fn send(backend: &Backend, reader: &mut Reader<impl FnMut(Duration)>) -> Result<
                     .send(message(remaining_bytes, &version, blob));
             }
         });
-        reader.courtesy.rest();
+        let is_writing = reader.courtesy.rest();
+        chunk_bytes = if is_writing {
+            CHUNK_BYTES
+        } else {
+            LARGE_CHUNK_BYTES
+        };
     }
     let trailer = Bytes::copy_from_slice(&hash.finish()?);
     reader.replies.send(message(0, &version, trailer));
@@ -315,7 +324,7 @@ impl Hashing {
     /// Takes the next bytes of the file; waits while the thread is far behind.
     fn update(&mut self, chunk: &Bytes) {
         self.chunks.push(chunk.clone());
-        if self.chunks.len() >= HASHED_TOGETHER_CHUNKS {
+        if self.chunks.iter().map(Bytes::len).sum::<usize>() >= HASHED_TOGETHER_BYTES {
             self.give();
         }
     }
@@ -463,7 +472,7 @@ mod tests {
         let (mut read, mut waits) = (0, 0);
         let mut reader = reader(replies, STALL_MAX, |_| {
             let taken = drain(&output);
-            assert!(taken <= STREAM_QUEUED_BYTES_MAX + CHUNK_BYTES);
+            assert!(taken <= STREAM_QUEUED_BYTES_MAX + LARGE_CHUNK_BYTES);
             read += taken;
             waits += 1;
         });
@@ -472,7 +481,7 @@ mod tests {
         read += drain(&output);
         assert!(length > VALUES * VALUE_BYTES);
         assert_eq!(read, length + Sha256::output_size());
-        assert!(waits >= VALUES * VALUE_BYTES / (STREAM_QUEUED_BYTES_MAX + CHUNK_BYTES));
+        assert!(waits >= VALUES * VALUE_BYTES / (STREAM_QUEUED_BYTES_MAX + LARGE_CHUNK_BYTES));
     }
 
     #[test]
@@ -485,7 +494,7 @@ mod tests {
         assert_eq!(failure.code(), Code::Unavailable);
         let text = "etcdserver: snapshot given up: the client did not read what was sent in 0 s";
         assert_eq!(failure.message(), text);
-        assert!(drain(&output) >= STREAM_QUEUED_BYTES_MAX - 2 * CHUNK_BYTES);
+        assert!(drain(&output) >= STREAM_QUEUED_BYTES_MAX - 2 * LARGE_CHUNK_BYTES);
     }
 
     #[test]
