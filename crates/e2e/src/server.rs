@@ -131,6 +131,17 @@ impl Server {
         assert!(ready.is_some(), "not ready:\n{}", self.log().join("\n"));
     }
 
+    /// Waits until the member has written the version of its storage down: official 3.7 does so some
+    /// seconds after it serves, and tells of it in its status and its database.
+    ///
+    /// # Panics
+    /// When it does not in time.
+    pub fn wait_storage_version(&self) {
+        let written = self.subject != Subject::Official371
+            || self.logs("updated storage version", START_LIMIT);
+        assert!(written, "no storage version:\n{}", tail(&self.log()));
+    }
+
     /// Waits until `look` sees something.
     ///
     /// # Panics

@@ -23,6 +23,7 @@ fn session(tool: &str, subject: Subject) -> Option<Session> {
         numbers.next().expect("minor"),
     );
     let server = Server::start(subject, &[])?;
+    server.wait_storage_version();
     Some(Session::new(etcdctl, release, server))
 }
 

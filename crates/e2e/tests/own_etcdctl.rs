@@ -67,6 +67,7 @@ fn own_etcdctl_in_all_forms_beside_official_on_older_servers() {
 /// What a tool writes, script and server being given.
 fn transcript(tool: PathBuf, subject: Subject, script: &str) -> Option<Vec<String>> {
     let server = Server::start(subject, &[])?;
+    server.wait_storage_version();
     Some(Session::new(tool, RELEASE, server).transcript(script))
 }
 

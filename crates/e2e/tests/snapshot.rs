@@ -315,8 +315,7 @@ fn a_file_comes_in_blobs_and_then_its_hash(subject: Subject) {
     let Some(server) = Server::start(subject, &[]) else {
         return;
     };
-    // Official members write the version of their storage down some time after the start.
-    assert!(subject == Subject::Kvorum || server.logs("updated storage version", LIMIT));
+    server.wait_storage_version();
     block_on(fill(server.port(), &LEASES)).expect("the server takes the content");
     let messages = block_on(async {
         let connection = Connection::open(server.port()).await?;
@@ -369,7 +368,7 @@ fn the_file_has_what_an_official_one_has() {
     let Some(official) = Server::start(Subject::Official371, &[]) else {
         return;
     };
-    assert!(official.logs("updated storage version", LIMIT));
+    official.wait_storage_version();
     let ours = Server::start(Subject::Kvorum, &[]).expect("ours is always there");
     let [expected, found] = [&official, &ours].map(|server| {
         let messages = block_on(async {
