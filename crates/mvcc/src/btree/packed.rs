@@ -26,7 +26,7 @@ use super::keys::{GROWTH, Keys, insert_at};
 /// A leaf with more bytes of keys than this is divided, though it has few keys.
 const KEY_BYTES_MAX: usize = 8 * 1024;
 
-/// A key as it lies in a [`Packed`] list: in two parts.
+/// A key as it lies in a packed list: in two parts.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyRef<'a> {
     common: &'a [u8],
