@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::metrics::Metrics;
 
 /// Rest behind a piece of work, as a multiple of the time that the piece took.
-const REST: u32 = 2;
+const REST: u32 = 4;
 /// Somebody writes when something was applied within this time.
 const WRITING: Duration = Duration::from_millis(20);
 
