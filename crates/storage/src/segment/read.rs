@@ -209,9 +209,10 @@ impl Segment {
             return Ok(None);
         }
         // The pages of a large value come one by one otherwise.
-        if self.frame(row)?.len() > LARGE_BYTES {
+        let bytes = self.frame(row)?.len();
+        if bytes > LARGE_BYTES {
             let start = self.frame_offset(row);
-            self.file.will_need(start..start + self.frame(row)?.len());
+            self.will_need(start..start + bytes);
         }
         self.at(row).map(Some)
     }
