@@ -235,13 +235,31 @@ impl Api {
         reply: ReplySink,
         answer: impl Future<Output = Result<Body, Status>> + Send + 'static,
     ) {
+        self.hand_over_by_task(reply, async move {
+            let body = answer.await?;
+            Ok(move || Ok(body))
+        });
+    }
+
+    /// Lets a task get something for a call that has to wait. `hand_over` makes the answer, once it is certain that
+    /// the caller still waits for it; for a caller that is gone it is dropped, with what it owns.
+    fn hand_over_by_task<H>(
+        &self,
+        reply: ReplySink,
+        hand_over: impl Future<Output = Result<H, Status>> + Send + 'static,
+    ) where
+        H: FnOnce() -> Result<Body, Status> + Send + 'static,
+    {
         let gone = reply.closed();
         self.runtime.spawn(async move {
             // A caller that is gone comes first: what it asked for is then given up rather than kept.
             tokio::select! {
                 biased;
                 () = gone => {}
-                result = answer => reply.send(result),
+                got = hand_over => match got {
+                    Ok(hand_over) => reply.run(hand_over),
+                    Err(refused) => reply.send(Err(refused)),
+                },
             }
         });
     }

@@ -32,10 +32,21 @@ fn missing_leader() -> Status {
 pub(in crate::api::v3) fn campaign(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
     let request: CampaignRequest = decode_or_answer!(message, reply);
     let task = Arc::clone(api);
-    api.answer_by_task(reply, async move { run(&task, request).await });
+    api.hand_over_by_task(reply, async move {
+        let (place, key) = run(&task, request).await?;
+        Ok(move || {
+            let response = body(&CampaignResponse {
+                // The moment when the candidate got in line, not that of its election.
+                header: Some(task.member.header(place.taken_at)),
+                leader: Some(key),
+            });
+            place.keep();
+            response
+        })
+    });
 }
 
-async fn run(api: &Arc<Api>, request: CampaignRequest) -> Result<Body, Status> {
+async fn run(api: &Arc<Api>, request: CampaignRequest) -> Result<(Place, LeaderKey), Status> {
     let lease = ask::lease_or_new(api, request.lease, LEASE_TTL_SECONDS).await?;
     let place = Place::take(api, &request.name, lease, request.value.clone()).await?;
     let key = LeaderKey {
@@ -53,13 +64,7 @@ async fn run(api: &Arc<Api>, request: CampaignRequest) -> Result<Body, Status> {
         write_value(api, &key, request.value).await?;
     }
     place.wait_for_turn().await?;
-    let response = body(&CampaignResponse {
-        // The moment when the candidate got in line, not that of its election.
-        header: Some(api.member.header(place.taken_at)),
-        leader: Some(key),
-    });
-    place.keep();
-    response
+    Ok((place, key))
 }
 
 /// Writes the leader's value if it still leads.
