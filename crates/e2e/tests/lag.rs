@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kvorum_e2e::cluster::Cluster;
 use kvorum_e2e::grpc::{Connection, Failure, block_on};
@@ -14,7 +14,7 @@ use kvorum_e2e::peers::{Subject, skip};
 use kvorum_proto::etcdserverpb::{PutRequest, PutResponse, RangeRequest, RangeResponse};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// A file of zeros that takes as much room as is written to it.
 const DISK_BYTES: u64 = 1 << 30;
@@ -26,6 +26,8 @@ const SMALL_PUTS: usize = 6_000;
 /// Puts that follow until one is refused, and the time between two of them.
 const LATE_PUTS_MAX: u32 = 3_000;
 const NEXT_PUT: Duration = Duration::from_millis(20);
+/// A member that has not caught up by then hangs.
+const CATCH_UP: Duration = Duration::from_secs(120);
 
 on_each_server!(writes_are_refused_while_applying_lags);
 
@@ -158,7 +160,13 @@ fn writes_are_refused_while_applying_lags(subject: Subject) {
                 Err(failure) => assert!([&refused, &timed_out].contains(&&failure), "{failure}"),
             }
         }
-        put(connection.clone(), 0, 1).await.expect("it catches up");
+        // What timed out may be waiting to be applied still.
+        let started = Instant::now();
+        while let Err(failure) = put(connection.clone(), 0, 1).await {
+            let behind = [&refused, &timed_out].contains(&&failure);
+            assert!(behind && started.elapsed() < CATCH_UP, "{failure}");
+            sleep(NEXT_PUT).await;
+        }
         let kept = count(&connection, false).await.expect("it serves");
         assert!(kept >= acknowledged, "{kept} of {acknowledged}");
     });

@@ -74,6 +74,8 @@ fn etcdctl(endpoint: &str, arguments: &[&str]) -> Outcome {
 /// A server with some megabytes in it.
 fn filled(subject: Subject) -> Option<Server> {
     let server = Server::start(subject, &[])?;
+    // It stands in the database, of which two are compared.
+    server.wait_storage_version();
     for number in 0..VALUES {
         let mut put = command(
             &peers::etcdctl(),

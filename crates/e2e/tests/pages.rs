@@ -355,15 +355,19 @@ fn an_alarm_shows_in_the_metrics(subject: Subject) {
                 .call("etcdserverpb.Maintenance/Alarm", &request)
                 .await
                 .expect("an answer");
-            let page = get(server.port(), "/metrics").expect("a page").body;
-            let name = "etcd_debugging_server_alarms{alarm_type=\"CORRUPT\",server_id=\"1\"}";
-            samples(&page)
-                .into_iter()
-                .find(|(found, _)| found == name)
-                .map(|(_, value)| value)
         };
-        assert_eq!(switch(AlarmAction::Activate).await, Some(1.0));
-        assert_ne!(switch(AlarmAction::Deactivate).await, Some(1.0));
+        // It is shown behind the answer.
+        let shows = |raised: bool| {
+            server.wait("alarm in the metrics", || {
+                let page = get(server.port(), "/metrics").expect("a page").body;
+                let name = "etcd_debugging_server_alarms{alarm_type=\"CORRUPT\",server_id=\"1\"}";
+                (raised == (samples(&page).get(name) == Some(&1.0))).then_some(())
+            });
+        };
+        switch(AlarmAction::Activate).await;
+        shows(true);
+        switch(AlarmAction::Deactivate).await;
+        shows(false);
     });
 }
 

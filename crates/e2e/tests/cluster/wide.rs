@@ -75,8 +75,11 @@ fn the_version_of_the_cluster_is_that_of_all_members(subject: Subject) {
         cluster.wait("version of all", || {
             (version(&cluster, place)? == "3.7.0").then_some(())
         });
-        let page = get(cluster.client_port(place), "/metrics").expect("a page");
-        let line = "etcd_cluster_version{cluster_version=\"3.7\"} 1";
-        assert!(page.body.contains(line), "{place}");
+        // What a member has applied shows in its metrics a little later.
+        cluster.wait("version of all among the metrics", || {
+            let page = get(cluster.client_port(place), "/metrics").ok()?;
+            let line = "etcd_cluster_version{cluster_version=\"3.7\"} 1";
+            page.body.contains(line).then_some(())
+        });
     }
 }

@@ -89,10 +89,12 @@ fn ports_of_their_own_serve_their_part_alone(subject: Subject) {
         assert_eq!(seen, (Some(on_http), Some(on_metrics)), "{path}");
         assert_eq!(status(server.port(), path), None, "{path}: gRPC alone");
     }
-    // Both pages are of the same member.
+    // Both pages are of the same member. It counts behind the answer.
     for port in [http, metrics] {
-        let page = get(port, "/metrics").expect("a page");
-        assert_eq!(samples(&page.body)["etcd_mvcc_put_total"], 1.0);
+        server.wait("counted put", || {
+            let page = get(port, "/metrics").expect("a page");
+            (samples(&page.body)["etcd_mvcc_put_total"] == 1.0).then_some(())
+        });
     }
 }
 
