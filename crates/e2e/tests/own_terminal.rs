@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use kvorum_e2e::peers::{self, Subject};
 use kvorum_e2e::process::{Outcome, run};
 use kvorum_e2e::server::{Server, free_port, new_folder};
+use rustix::fs::OFlags;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 /// How long any command may take: the longest one writes 10,000 values.
@@ -24,6 +26,8 @@ fn terminal() -> (OwnedFd, File) {
     let name = ptsname(&person, Vec::new()).expect("its name");
     let name = name.to_str().expect("a path in ASCII");
     let mut options = File::options();
+    // Or it becomes that of this process, where it leads a session, and ends it when it is closed.
+    options.custom_flags(OFlags::NOCTTY.bits().cast_signed());
     let program = options.read(true).write(true).open(name);
     (person, program.expect("the side of the program"))
 }

@@ -105,8 +105,10 @@ fn lone_put(client: &mut Client) -> (f64, f64) {
         per_put(wake_ups_of(is_core) - core),
         per_put(wake_ups() - all),
     );
+    // With one processor there is one worker, which must not stand still behind a disk.
+    let shares = std::thread::available_parallelism().is_ok_and(|count| count.get() > 1);
     assert!(
-        woken.0 <= CORE_MAX && woken.1 <= ALL_MAX,
+        !shares || woken.0 <= CORE_MAX && woken.1 <= ALL_MAX,
         "a lone put wakes the core thread and all threads {woken:?} times"
     );
     woken
