@@ -191,6 +191,11 @@ impl Load {
         self.shared.acknowledged.load(Ordering::Relaxed)
     }
 
+    /// The highest revision that anybody was told of.
+    pub fn known(&self) -> i64 {
+        self.shared.known()
+    }
+
     /// Keys that the watcher saw vanish because their lease had expired.
     pub fn expired(&self) -> u64 {
         self.shared.expired.load(Ordering::Relaxed)
