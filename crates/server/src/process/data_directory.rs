@@ -322,6 +322,8 @@ fn read_format(path: &Path) -> Result<Option<u32>, DirectoryError> {
         .and_then(|text| text.split_once(' '))
         .filter(|(word, _)| *word == FORMAT_WORD)
         .and_then(|(_, number)| number.parse().ok())
+        // The first format is 1.
+        .filter(|found| *found > 0)
         .ok_or_else(|| DirectoryError::UnreadableFormat {
             path: path.to_owned(),
         })?;
@@ -433,6 +435,28 @@ mod tests {
                 matches!(error, DirectoryError::UnreadableFormat { .. }),
                 "{damaged:?}"
             );
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_of_the_mark_is_refused_with_its_file() {
+        let scratch = Scratch::new();
+        let mut directory = DataDirectory::open(scratch.path()).expect("a data directory");
+        directory.mark_format().expect("a mark");
+        let mark = directory.state().join("format");
+        drop(directory);
+        let sound = fs::read(&mark).expect("the mark");
+        for at in 0..sound.len() * 8 {
+            let mut damaged = sound.clone();
+            damaged[at / 8] ^= 1 << (at % 8);
+            fs::write(&mark, &damaged).expect("a damaged mark");
+            let opened = DataDirectory::open(scratch.path());
+            let Err(error) = opened else {
+                panic!("{:?} is taken", String::from_utf8_lossy(&damaged));
+            };
+            let error = error.to_string();
+            assert!(error.contains(&mark.display().to_string()), "{error}");
+            assert_eq!(fs::read(&mark).expect("the mark"), damaged);
         }
     }
 
