@@ -86,10 +86,18 @@ impl<'a, Ks: Keys, V> Iter<'a, Ks, V> {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Entries that iterators have given out on this thread: the work of a read, for tests.
+    pub(crate) static GIVEN_OUT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 impl<'a, Ks: Keys, V> Iterator for Iter<'a, Ks, V> {
     type Item = (Ks::Ref<'a>, &'a V);
 
     fn next(&mut self) -> Option<Self::Item> {
+        #[cfg(test)]
+        GIVEN_OUT.with(|given| given.set(given.get() + 1));
         let mut leaf = self.leaf?;
         let at = if self.ascending {
             if self.at == leaf.values.len() {

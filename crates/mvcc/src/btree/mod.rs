@@ -30,6 +30,8 @@ mod packed;
 use std::ops::{AddAssign, Bound, SubAssign};
 use std::sync::Arc;
 
+#[cfg(test)]
+pub(crate) use iter::GIVEN_OUT;
 pub(crate) use iter::Iter;
 use keys::Cut;
 pub(crate) use keys::Keys;

@@ -1,3 +1,5 @@
+use std::cell::Cell;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -125,6 +127,54 @@ fn ascending_inserts_fill_the_leaves() {
         }
     }
     assert!(tree.is_empty());
+}
+
+thread_local! {
+    static COMPARED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A key that counts how often it is compared.
+#[derive(Clone, Copy, Debug)]
+struct Counted(u32);
+
+impl Ord for Counted {
+    fn cmp(&self, other: &Self) -> Ordering {
+        COMPARED.with(|compared| compared.set(compared.get() + 1));
+        self.0.cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Counted {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Counted {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Counted {}
+
+#[test]
+fn a_range_is_found_and_counted_in_logarithmic_time() {
+    for keys in [1_000, 30_000, 1_000_000u32] {
+        let mut tree = Tree::<Vec<Counted>, Value>::default();
+        (0..keys).for_each(|key| drop(tree.insert(&Counted(key), Value(1))));
+        let (low, high) = (Counted(keys / 7), Counted(keys / 7 * 6));
+        COMPARED.set(0);
+        let mut sum = tree.sum_before(Bound::Excluded(&high));
+        sum -= tree.sum_before(Bound::Excluded(&low));
+        assert_eq!(sum.entries, i64::from(high.0 - low.0));
+        let page = tree.ascend(Bound::Included(&low)).take(500);
+        assert_eq!(page.last().map(|(key, _)| key.0), Some(low.0 + 499));
+        // Three ways down, and a node is searched by halving.
+        let most = 3 * (keys.ilog2() as usize + 12);
+        let compared = COMPARED.get();
+        assert!(compared <= most, "{compared} comparisons among {keys} keys");
+    }
 }
 
 /// How many nodes of `new` are not nodes of `old`.

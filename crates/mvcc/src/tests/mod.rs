@@ -1,5 +1,6 @@
 //! The whole store against known answers and against a plain model.
 
+mod costs;
 mod disk;
 mod known_answers;
 mod model;
