@@ -111,6 +111,7 @@ fn metrics_tell_of_the_files_of_the_state() {
         value("kvorum_checkpoint_index") > 20.0
     });
     assert!(value("kvorum_checkpoint_age_seconds") < LIMIT.as_secs_f64());
+    assert!(value("etcd_disk_backend_commit_duration_seconds_count") > 0.0);
     wait("records in files", || {
         value("kvorum_segment_bytes") > 10_000.0
     });
@@ -132,6 +133,27 @@ fn metrics_tell_of_the_files_of_the_state() {
     ] {
         assert!(value(quiet) >= 0.0);
     }
+}
+
+/// Files of the state that a process has mapped.
+fn mapped(server: &Server) -> String {
+    fs::read_to_string(format!("/proc/{}/maps", server.pid())).expect("it runs")
+}
+
+#[test]
+fn segments_are_mapped_when_they_are_sealed_and_when_they_are_opened() {
+    let mut server = Server::start(Subject::Kvorum, &FLAGS).expect("ours is always there");
+    let all_mapped = |server: &Server| {
+        let listed = segments(server);
+        let maps = mapped(server);
+        let is_mapped = |path: &PathBuf| maps.contains(&name(path));
+        !listed.is_empty() && listed.iter().all(is_mapped)
+    };
+    fill(&server, 100);
+    wait("map of each segment", || all_mapped(&server));
+    server.kill();
+    server.restart();
+    wait("map of each segment", || all_mapped(&server));
 }
 
 #[test]

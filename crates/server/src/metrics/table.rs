@@ -54,7 +54,7 @@ metrics! {
     auth_revision: Gauge => "etcd_debugging_auth_revision", "Revision of the user and role store.";
     backend_rebalance: Histogram in MILLISECONDS_UP => "etcd_debugging_disk_backend_commit_rebalance_duration_seconds", "Rebalance part of a backend commit; always empty here.";
     backend_spill: Histogram in MILLISECONDS_UP => "etcd_debugging_disk_backend_commit_spill_duration_seconds", "Spill part of a backend commit; always empty here.";
-    backend_write: Histogram in MILLISECONDS_UP => "etcd_debugging_disk_backend_commit_write_duration_seconds", "Write part of a backend commit.";
+    backend_write: Histogram in MILLISECONDS_UP => "etcd_debugging_disk_backend_commit_write_duration_seconds", "Write part of a backend commit; always empty here.";
     lease_granted: Counter => "etcd_debugging_lease_granted_total", "Leases granted.";
     lease_renewed: Counter => "etcd_debugging_lease_renewed_total", "Renewals seen by the leader.";
     lease_revoked: Counter => "etcd_debugging_lease_revoked_total", "Leases revoked.";
@@ -84,7 +84,7 @@ metrics! {
     store_expires: Counter => "etcd_debugging_store_expires_total", "Expired keys of the v2 store.";
     store_watch_requests: Counter => "etcd_debugging_store_watch_requests_total", "Watch requests to the v2 store.";
     store_watchers: Gauge => "etcd_debugging_store_watchers", "Watchers of the v2 store.";
-    backend_commit: Histogram in MILLISECONDS_UP => "etcd_disk_backend_commit_duration_seconds", "Time to make a batch of state durable.";
+    backend_commit: Histogram in MILLISECONDS_UP => "etcd_disk_backend_commit_duration_seconds", "Time to make the manifest of a checkpoint durable.";
     backend_defrag: Histogram in exponential(0.1, 2.0, 13) => "etcd_disk_backend_defrag_duration_seconds", "Time of a defragmentation.";
     backend_snapshot: Histogram in exponential(0.01, 2.0, 17) => "etcd_disk_backend_snapshot_duration_seconds", "Time to send a snapshot of the state.";
     defrag_inflight: Gauge => "etcd_disk_defrag_inflight", "1 while a defragmentation runs.";

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Instant;
 
 use kvorum_member::checkpoint::{Done, Executor, Job, Lane};
 use kvorum_mvcc::Freed;
@@ -60,8 +61,14 @@ impl StateThreads {
         let latency = load.latency();
         let finished = Arc::clone(&unfinished);
         let mut run = runner(executor.clone(), latency, pace);
+        let commits = Arc::clone(metrics);
         let run = move |job| {
+            let commits = is_commit(&job).then_some(&commits.backend_commit);
+            let begun = Instant::now();
             let result = run(job);
+            if let Some(commits) = commits {
+                commits.observe_duration(begun.elapsed());
+            }
             finished.fetch_sub(1, Ordering::Relaxed);
             result
         };
@@ -106,6 +113,11 @@ impl StateThreads {
         };
         let _ = lane.send(job);
     }
+}
+
+/// Whether what was written before counts once this is durable.
+fn is_commit(job: &Job) -> bool {
+    matches!(job, Job::Manifest(_) | Job::Adopt)
 }
 
 fn free_thread() -> std::io::Result<Sender<Freed>> {
