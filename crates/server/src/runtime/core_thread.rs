@@ -24,6 +24,7 @@ use tracing::{error, info, warn};
 
 use super::disk::DiskThreads;
 use super::heartbeats::Heartbeats;
+use super::slices::Slices;
 use super::state_disk::StateThreads;
 use super::waiters::{NumberMap, Proposed, ReadWaiter, Waiter, Waiters};
 use super::{Clock, Member, door, measure, timeouts};
@@ -44,10 +45,6 @@ const FILES_MEASURE_PAUSE: Duration = Duration::from_secs(1);
 /// With more commands than these in a turn, the thread leaves writing to another one and goes on; and no worker takes
 /// the thread's place.
 const INLINE_COMMANDS_MAX: usize = 8;
-
-/// Records that a step of a compaction visits before a request gets its turn again: some microseconds each, since every
-/// one lies somewhere else in the index. A larger step (`--compaction-batch-limit`) is divided, and its pause with it.
-const COMPACTION_SLICE_RECORDS: usize = 100;
 
 /// No worker carries out a larger request itself.
 const INLINE_BYTES_MAX: usize = 16 << 10;
@@ -201,10 +198,8 @@ pub(super) struct CoreThread {
     leases: NumberMap<lease::Token, LeaseWaiter>,
     next_token: u64,
     next_tick: Moment,
-    /// No step of a compaction before this.
-    next_compaction: Moment,
-    /// Behind each step of a compaction.
-    compaction_pause: Duration,
+    /// The steps of a compaction.
+    compaction: Slices,
     leader: MemberId,
     /// When it was elected, as this member learned.
     elected: Option<Instant>,
@@ -242,9 +237,8 @@ impl CoreThread {
         settings: Settings,
         (disks, state): (DiskThreads, StateThreads),
     ) -> Self {
-        let (slice, compaction_pause) =
-            compaction_slice(settings.compaction_step_records, settings.compaction_pause);
-        core.set_compact_step(slice);
+        let compaction = Slices::new(settings.compaction_step_records, settings.compaction_pause);
+        core.set_compact_step(compaction.records());
         core.set_checkpoint_policy(settings.checkpoint);
         Self {
             core,
@@ -259,8 +253,7 @@ impl CoreThread {
             leases: NumberMap::default(),
             next_token: 0,
             next_tick: clock.now() + settings.tick,
-            next_compaction: Moment::default(),
-            compaction_pause,
+            compaction,
             leader: MemberId(0),
             elected: None,
             heartbeats: Heartbeats::default(),
@@ -339,7 +332,7 @@ impl CoreThread {
             .core
             .apply()
             .compaction_pending()
-            .then_some(self.next_compaction);
+            .then_some(self.compaction.next());
         let ends = [
             self.core.foreground_deadline(),
             compaction,
@@ -419,22 +412,30 @@ impl CoreThread {
         }
         self.tick(now);
         while let Some(machine) = self.next_machine(now) {
+            if machine == Machine::Compaction {
+                self.compact(now);
+                continue;
+            }
             let started = Instant::now();
             self.core.step(machine, now);
-            let elapsed = started.elapsed();
-            if machine == Machine::Compaction {
-                self.compacting_since.get_or_insert(started);
-            }
-            self.carry_out(machine, started, elapsed);
-            if machine == Machine::Compaction {
-                measure::compaction_step(self.member.metrics(), elapsed);
-                self.next_compaction = self.clock.now() + self.compaction_pause;
-            }
+            self.carry_out(machine, started, started.elapsed());
         }
         self.follow_roster();
         self.expire(now);
         self.end_if_removed(now);
         self.measure();
+    }
+
+    fn compact(&mut self, now: Moment) {
+        let started = Instant::now();
+        let before = self.core.apply().counts().compacted_records;
+        self.core.step(Machine::Compaction, now);
+        let elapsed = started.elapsed();
+        self.compacting_since.get_or_insert(started);
+        self.carry_out(Machine::Compaction, started, elapsed);
+        measure::compaction_step(self.member.metrics(), elapsed);
+        let removed = self.core.apply().counts().compacted_records - before;
+        self.compaction.done(self.clock.now(), removed);
     }
 
     fn measure(&mut self) {
@@ -470,7 +471,7 @@ impl CoreThread {
     fn next_machine(&self, now: Moment) -> Option<Machine> {
         self.core
             .ready(now)
-            .find(|machine| *machine != Machine::Compaction || self.next_compaction <= now)
+            .find(|machine| *machine != Machine::Compaction || self.compaction.next() <= now)
     }
 
     /// Gives one tick for each interval that has passed; after a long pause of the process not all of them, so that
@@ -787,13 +788,6 @@ impl CoreThread {
         self.disks.join();
         self.stop.unwrap_or(StopReason::Asked)
     }
-}
-
-/// The part of a step of a compaction that is done without a break, and the pause behind it.
-fn compaction_slice(step_records: usize, pause: Duration) -> (usize, Duration) {
-    let slices = step_records.div_ceil(COMPACTION_SLICE_RECORDS).max(1);
-    let slices = u32::try_from(slices).unwrap_or(u32::MAX);
-    (step_records.min(COMPACTION_SLICE_RECORDS), pause / slices)
 }
 
 fn refuse(waiter: Waiter, error: RequestError) {

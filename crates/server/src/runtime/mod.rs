@@ -35,6 +35,7 @@ pub(crate) mod reconfigure;
 mod request_ids;
 mod running;
 mod scrub;
+mod slices;
 mod state_disk;
 mod timeouts;
 mod turn;
