@@ -15,7 +15,7 @@ use kvorum_storage::segment::Damage;
 use crate::btree::KeyRef;
 use crate::hash::{Hasher, KeptHashes, hash_rest};
 use crate::index::KeyIndex;
-use crate::range::{self, RangeReply, Reader};
+use crate::range::{self, RangeError, RangeReply, Reader};
 use crate::record_log::{Glance, RecordLog};
 use crate::revision::{NEVER_COMPACTED, REVISION_FIRST};
 use crate::{Change, Event, EventBatch, HashKv, Interval, ReadError, Record, Revision, Sizes};
@@ -221,6 +221,20 @@ impl View {
     /// [`ReadError`] when the revision cannot be read.
     pub fn range(&self, request: &RangeRequest) -> Result<RangeReply, ReadError> {
         range::execute(self, request)
+    }
+
+    /// The same, refused when the pairs to return take more than `bytes_max` bytes as encoded. Nearly all of what is
+    /// too long is refused without being read.
+    ///
+    /// # Errors
+    ///
+    /// [`RangeError`].
+    pub fn range_within(
+        &self,
+        request: &RangeRequest,
+        bytes_max: usize,
+    ) -> Result<RangeReply, RangeError> {
+        range::execute_within(self, request, bytes_max)
     }
 
     /// The changes from a revision on, in order. At the compacted revision itself the history is

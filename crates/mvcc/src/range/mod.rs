@@ -22,6 +22,7 @@ use std::cmp::Reverse;
 use kvorum_proto::etcdserverpb::RangeRequest;
 use kvorum_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use kvorum_storage::segment::Damage;
+use thiserror::Error;
 
 use crate::btree::KeyRef;
 use crate::index::History;
@@ -29,7 +30,8 @@ use crate::interval::End;
 use crate::{Change, Interval, ReadError, Record, View};
 pub(crate) use count::count;
 pub use pages::{Page, Pages, STREAM_FIRST_CHUNK_KEYS, StreamError};
-pub use reply::RangeReply;
+use reply::field_bytes;
+pub use reply::{RangeReply, ReplyPieces};
 
 /// Whatever a range can be read from.
 pub trait Reader {
@@ -47,15 +49,59 @@ pub fn execute<R: Reader + ?Sized>(
     reader: &R,
     request: &RangeRequest,
 ) -> Result<RangeReply, ReadError> {
-    let view = reader.view();
+    Ok(read(reader.view(), request, usize::MAX)?.0)
+}
+
+/// Why a range that has a bound has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RangeError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Its pairs are too long.
+    #[error("the pairs take {bytes} bytes")]
+    TooLarge {
+        /// Length of all pairs to return, as encoded.
+        bytes: usize,
+    },
+}
+
+/// The same for a reply whose pairs take at most `bytes_max` bytes. What is longer is refused by what the index
+/// knows of the lengths: hardly more than `bytes_max` is read of it.
+///
+/// # Errors
+///
+/// [`RangeError`].
+pub(crate) fn execute_within(
+    view: &View,
+    request: &RangeRequest,
+    bytes_max: usize,
+) -> Result<RangeReply, RangeError> {
+    let (reply, bytes) = read(view, request, bytes_max)?;
+    if bytes > bytes_max {
+        return Err(RangeError::TooLarge { bytes });
+    }
+    Ok(reply)
+}
+
+/// The reply, without its pairs when they take more than `bytes_max`, and how much they take.
+fn read(
+    view: &View,
+    request: &RangeRequest,
+    bytes_max: usize,
+) -> Result<(RangeReply, usize), ReadError> {
     let revision = view.readable(request.revision)?;
     let interval = Interval::from_wire(request.key.clone(), request.range_end.clone());
     if request.count_only {
         let count = count(view, &interval, revision)?;
-        return Ok(RangeReply::of_count(count));
+        return Ok((RangeReply::of_count(count), 0));
     }
-    let plan = Plan::new(request);
-    let (records, fetched) = plan.read(view, &interval, revision)?;
+    let plan = Plan::new(request, bytes_max);
+    let Fetched {
+        records,
+        fetched,
+        bytes,
+    } = plan.read(view, &interval, revision)?;
     let whole = !plan.filtered && fetched < plan.fetch_max;
     let count = if whole {
         fetched as i64
@@ -63,11 +109,22 @@ pub fn execute<R: Reader + ?Sized>(
         count(view, &interval, revision)?
     };
     let more = fetched > plan.limit;
-    Ok(RangeReply {
+    let reply = RangeReply {
         records,
         more,
         count,
-    })
+    };
+    Ok((reply, bytes))
+}
+
+/// What a plan found.
+struct Fetched {
+    /// The pairs to return; none when they take too many bytes.
+    records: Vec<Record>,
+    /// Pairs that took part.
+    fetched: usize,
+    /// Length of the pairs to return, as far as they are read from files.
+    bytes: usize,
 }
 
 /// A key with the pair that a read sees there.
@@ -94,6 +151,14 @@ impl Content {
         }
     }
 
+    /// Bytes that a pair takes in a reply, where the value is in it; else it is not counted.
+    fn bytes(self, change: &Change) -> usize {
+        match self {
+            Content::Full => field_bytes(change.stored_bytes() as usize),
+            Content::WithoutValue | Content::KeyOnly => 0,
+        }
+    }
+
     /// Pairs as the client gets them.
     fn records(self, view: &View, found: &[Found<'_>]) -> Result<Vec<Record>, Damage> {
         found.iter().map(|found| self.record(view, found)).collect()
@@ -111,10 +176,12 @@ struct Plan<'a> {
     /// Most pairs to fetch; `usize::MAX` for all.
     fetch_max: usize,
     content: Content,
+    /// Pairs that take more bytes are not read.
+    bytes_max: usize,
 }
 
 impl<'a> Plan<'a> {
-    fn new(request: &'a RangeRequest) -> Self {
+    fn new(request: &'a RangeRequest, bytes_max: usize) -> Self {
         let target = SortTarget::try_from(request.sort_target).unwrap_or_default();
         let order = SortOrder::try_from(request.sort_order).unwrap_or_default();
         let filtered = has_revision_filter(request);
@@ -144,27 +211,13 @@ impl<'a> Plan<'a> {
             limit,
             fetch_max,
             content,
+            bytes_max,
         }
     }
 
-    /// The pairs to return, and how many were fetched.
-    fn read(
-        &self,
-        view: &View,
-        interval: &Interval,
-        revision: i64,
-    ) -> Result<(Vec<Record>, usize), Damage> {
+    fn read(&self, view: &View, interval: &Interval, revision: i64) -> Result<Fetched, Damage> {
         if self.target == SortTarget::Key {
-            // They come in the order asked for, so none has to be kept for later.
-            let (mut records, mut fetched) = (Vec::new(), 0);
-            self.fetch(view, interval, revision, |found| {
-                fetched += 1;
-                if fetched <= self.limit {
-                    records.push(self.content.record(view, &found)?);
-                }
-                Ok(())
-            })?;
-            return Ok((records, fetched));
+            return self.read_in_order(view, interval, revision);
         }
         let mut found = Vec::new();
         self.fetch(view, interval, revision, |pair| {
@@ -173,11 +226,55 @@ impl<'a> Plan<'a> {
         })?;
         let fetched = found.len();
         if self.target == SortTarget::Value {
-            return Ok((self.sorted_by_value(view, &found)?, fetched));
+            let records = self.sorted_by_value(view, &found)?;
+            let lengths = records.iter().map(|record| record.encoded().len());
+            let bytes = lengths.map(field_bytes).sum();
+            return Ok(Fetched {
+                records,
+                fetched,
+                bytes,
+            });
         }
         self.sort(&mut found);
         found.truncate(self.limit);
-        Ok((self.content.records(view, &found)?, fetched))
+        let bytes = found.iter().map(|(_, change)| self.content.bytes(change));
+        let bytes = bytes.sum();
+        if bytes > self.bytes_max {
+            found.clear();
+        }
+        Ok(Fetched {
+            records: self.content.records(view, &found)?,
+            fetched,
+            bytes,
+        })
+    }
+
+    /// They come in the order asked for, so none has to be kept for later.
+    fn read_in_order(
+        &self,
+        view: &View,
+        interval: &Interval,
+        revision: i64,
+    ) -> Result<Fetched, Damage> {
+        let (mut records, mut fetched, mut bytes) = (Vec::new(), 0, 0);
+        self.fetch(view, interval, revision, |found| {
+            fetched += 1;
+            if fetched > self.limit {
+                return Ok(());
+            }
+            bytes += self.content.bytes(&found.1);
+            if bytes <= self.bytes_max {
+                records.push(self.content.record(view, &found)?);
+            } else if !records.is_empty() {
+                records = Vec::new();
+            }
+            Ok(())
+        })?;
+        Ok(Fetched {
+            records,
+            fetched,
+            bytes,
+        })
     }
 
     /// Gives the pairs that take part in the order of their keys, as many as are to be fetched.

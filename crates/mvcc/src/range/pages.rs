@@ -70,7 +70,7 @@ impl Pages {
         request: &RangeRequest,
         chunk_bytes_target: usize,
     ) -> Result<Self, StreamError> {
-        let plan = Plan::new(request);
+        let plan = Plan::new(request, usize::MAX);
         let natural = request.sort_order == SortOrder::None as i32
             || (request.sort_order == SortOrder::Ascend as i32 && plan.target == SortTarget::Key);
         if !natural {

@@ -246,6 +246,8 @@ fn check_range(view: &View, model: &Model, request: &RangeRequest, revision: i64
     for header in [None, Some(&b"\x18\x07"[..])] {
         let bytes = reply.encode(header);
         assert_eq!(bytes.len(), reply.encoded_len(header));
+        let pieces: Vec<Bytes> = reply.clone().into_pieces(header).collect();
+        assert_eq!(pieces.concat(), bytes);
         let message = RangeResponse::decode(bytes).expect("a response decodes");
         assert_eq!(message, reply.to_message(message.header));
         assert_eq!(

@@ -6,6 +6,7 @@ use kvorum_proto::ids::LeaseId;
 use kvorum_storage::segment::{Segment, SegmentId};
 
 use super::disk::Disk;
+use crate::range::RangeError;
 use crate::watch::{Config, Input, Output, Room, StreamId, WatchHub};
 use crate::{
     CompactError, HistoryBounds, ImportError, Interval, ReadError, RestoreError, Revision, Scrub,
@@ -285,6 +286,12 @@ fn keys_counts_and_writes_come_from_the_index_alone() {
         ..everything()
     };
     let keys = store.view().range(&keys_only);
+    let whole = store.view().range(&everything()).expect("undamaged");
+    let count_bytes = 2;
+    let all = whole.encoded_len(None) - count_bytes;
+    let within = |most| store.view().range_within(&everything(), most);
+    assert_eq!(within(all), Ok(whole.clone()));
+    assert_eq!(within(all - 1), Err(RangeError::TooLarge { bytes: all }));
     let mut store = without_values(&disk, &mut store);
     let view = store.view();
     assert_eq!(view.range(&keys_only), keys);
@@ -295,6 +302,11 @@ fn keys_counts_and_writes_come_from_the_index_alone() {
     assert_eq!(
         view.range(&count_only).map(|reply| reply.count),
         Ok(KEYS as i64 - 1)
+    );
+    // So is the length of what is too long.
+    assert_eq!(
+        view.range_within(&everything(), 0),
+        Err(RangeError::TooLarge { bytes: all })
     );
     assert_eq!(view.live_changes(&Interval::all()).count(), KEYS - 1);
     assert!(view.get(b"key-00").is_err() && view.range(&everything()).is_err());

@@ -13,12 +13,46 @@ pub(super) const PREFIX_BYTES: usize = 5;
 /// sent as they are, after a piece that holds only the prefix.
 const COPIED_BYTES_MAX: usize = 4 * 1024;
 
-/// One reply message with its gRPC prefix. Cheap to clone: the bytes are shared.
-#[derive(Clone, Debug)]
+/// One reply message with its gRPC prefix.
+#[derive(Debug)]
 pub struct Body {
-    /// The prefix, and the message too unless `tail` holds it.
+    /// The prefix, and the message too unless the others hold it.
     head: Bytes,
     tail: Bytes,
+    rest: Option<Rest>,
+}
+
+/// Bytes that are made piece by piece while the reply is sent.
+pub(super) struct Rest {
+    /// Length of what was not made yet.
+    bytes: usize,
+    pieces: Box<dyn Iterator<Item = Bytes> + Send>,
+}
+
+impl Rest {
+    /// Length of what was not made yet.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Iterator for Rest {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let piece = self.pieces.next();
+        let made = piece.as_ref().map_or(0, Bytes::len);
+        let is_right = made <= self.bytes && (piece.is_some() || self.bytes == 0);
+        assert!(is_right, "a reply is as long as its prefix says");
+        self.bytes -= made;
+        piece
+    }
+}
+
+impl std::fmt::Debug for Rest {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} bytes to be made", self.bytes)
+    }
 }
 
 impl Body {
@@ -30,6 +64,7 @@ impl Body {
         Self {
             head: buffer.freeze(),
             tail: Bytes::new(),
+            rest: None,
         }
     }
 
@@ -42,6 +77,25 @@ impl Body {
                 with_prefix(buffer, write);
             }),
             tail: Bytes::new(),
+            rest: None,
+        }
+    }
+
+    /// A reply whose `bytes` bytes are made while it is sent: as long as the client takes nothing, it costs what the
+    /// iterator holds. The pieces must be as long together as announced.
+    #[must_use]
+    pub fn in_pieces(bytes: usize, pieces: impl Iterator<Item = Bytes> + Send + 'static) -> Self {
+        let mut prefix = BytesMut::with_capacity(PREFIX_BYTES);
+        prefix.put_u8(0);
+        // A reply whose length does not fit is never sent.
+        prefix.put_u32(bytes as u32);
+        Self {
+            head: prefix.freeze(),
+            tail: Bytes::new(),
+            rest: Some(Rest {
+                bytes,
+                pieces: Box::new(pieces),
+            }),
         }
     }
 
@@ -65,6 +119,7 @@ impl Body {
         Self {
             head: buffer.freeze(),
             tail,
+            rest: None,
         }
     }
 
@@ -80,30 +135,41 @@ impl Body {
         Self {
             head: prefix.freeze(),
             tail: message,
+            rest: None,
         }
     }
 
     /// Refuses a reply that is too large to send.
     pub(super) fn check_size(&self) -> Result<(), Status> {
-        let length = self.written_bytes() - PREFIX_BYTES;
-        if length <= REPLY_BYTES_MAX {
-            return Ok(());
+        match self.written_bytes() - PREFIX_BYTES {
+            length if length > REPLY_BYTES_MAX => Err(Self::too_large(length)),
+            _ => Ok(()),
         }
+    }
+
+    /// What is said instead of a reply of so many bytes.
+    #[must_use]
+    pub fn too_large(length: usize) -> Status {
         let text =
             format!("trying to send message larger than max ({length} vs. {REPLY_BYTES_MAX})");
-        Err(Status::new(Code::ResourceExhausted, text))
+        Status::new(Code::ResourceExhausted, text)
     }
 
     /// Length in bytes as written, prefix included.
     #[must_use]
     pub fn written_bytes(&self) -> usize {
-        self.head.len() + self.tail.len()
+        let rest = self.rest.as_ref().map_or(0, Rest::bytes);
+        self.head.len() + self.tail.len() + rest
     }
 
     /// The message without its prefix.
     #[must_use]
     pub fn into_message(mut self) -> Bytes {
         let front = self.head.split_off(PREFIX_BYTES);
+        if let Some(rest) = self.rest {
+            let pieces = [front, self.tail].into_iter().chain(rest);
+            return Bytes::from(pieces.collect::<Vec<_>>().concat());
+        }
         if self.tail.is_empty() {
             return front;
         }
@@ -121,9 +187,9 @@ impl Body {
         self
     }
 
-    /// The pieces to write, in order; the second may be empty.
-    pub(super) fn into_pieces(self) -> (Bytes, Bytes) {
-        (self.head, self.tail)
+    /// The pieces to write, in order; the second may be empty, and the third is there for large replies alone.
+    pub(super) fn into_pieces(self) -> (Bytes, Bytes, Option<Rest>) {
+        (self.head, self.tail, self.rest)
     }
 }
 

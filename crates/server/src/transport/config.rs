@@ -83,7 +83,7 @@ impl Side {
 pub const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
 
 /// Largest reply, in bytes. Source: as above, `grpcSendMaxSize`.
-pub(super) const REPLY_BYTES_MAX: usize = i32::MAX as usize;
+pub(crate) const REPLY_BYTES_MAX: usize = i32::MAX as usize;
 
 /// File descriptors kept for files and peers when connections are limited. Source: v3.7.1
 /// `server/embed/serve.go` and `server/embed/etcd.go`, `reservedInternalFDNum`.

@@ -52,6 +52,7 @@ mod tests;
 mod unary;
 
 pub use body::Body;
+pub(crate) use config::REPLY_BYTES_MAX;
 pub use config::{
     Address, GRPC_OVERHEAD_BYTES, ListenerConfig, RESERVED_DESCRIPTORS, Settings, Side,
 };

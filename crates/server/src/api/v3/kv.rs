@@ -7,7 +7,7 @@ use bytes::Bytes;
 use kvorum_member::apply::Response;
 use kvorum_member::check::{self, Route};
 use kvorum_mvcc::View;
-use kvorum_mvcc::range::{Pages, StreamError};
+use kvorum_mvcc::range::{Pages, RangeError, StreamError};
 use kvorum_proto::etcdserverpb::internal_raft_request::Payload;
 use kvorum_proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
@@ -17,7 +17,9 @@ use prost::encoding::WireType;
 
 use super::{Api, decode, decode_or_answer, status};
 use crate::runtime::{Member, requested};
-use crate::transport::{Body, Code, Credit, ReplySink, RequestStream, Status, StreamSink};
+use crate::transport::{
+    Body, Code, Credit, REPLY_BYTES_MAX, ReplySink, RequestStream, Status, StreamSink,
+};
 
 pub(super) fn range(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
     let request: RangeRequest = decode_or_answer!(message, reply);
@@ -49,20 +51,30 @@ pub(super) fn range(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
     });
 }
 
+/// Longer lists are encoded while they are sent, so that one that nobody takes costs no copy of it.
+const WHOLE_BYTES_MAX: usize = 1 << 20;
+
 /// More bytes than a header takes: four numbers with a key each.
 const HEADER_BYTES_MAX: usize = 4 * (1 + 10);
 
 fn execute(member: &Member, view: &View, request: &RangeRequest) -> Result<Body, Status> {
     let started = Instant::now();
-    let result = view.range(request);
+    let result = view.range_within(request, REPLY_BYTES_MAX);
     member.range_executed(started, result.is_ok());
-    let found = result.map_err(|error| status(error.into()))?;
+    let found = result.map_err(|error| match error {
+        RangeError::Read(error) => status(error.into()),
+        RangeError::TooLarge { bytes } => Body::too_large(bytes),
+    })?;
     let header = member.header(view.current_revision());
     let (mut room, bytes) = ([0; HEADER_BYTES_MAX], header.encoded_len());
     // There is room for the longest numbers.
     let _ = header.encode(&mut &mut room[..]);
     let header = Some(&room[..bytes]);
-    Ok(Body::answer(found.encoded_len(header), |out| {
+    let length = found.encoded_len(header);
+    if length > WHOLE_BYTES_MAX {
+        return Ok(Body::in_pieces(length, found.into_pieces(header)));
+    }
+    Ok(Body::answer(length, |out| {
         found.encode_into(header, out);
     }))
 }

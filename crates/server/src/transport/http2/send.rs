@@ -1,7 +1,5 @@
 //! From answers to bytes.
 
-use bytes::Bytes;
-
 use super::super::frames::{ErrorCode, PAYLOAD_BYTES_MAX};
 use super::super::head::{Refusal, percent_encode};
 use super::super::hpack::Encoder;
@@ -61,9 +59,12 @@ impl<C> Http2<C> {
             return;
         };
         self.unsent += body.written_bytes();
-        let (head, tail) = body.into_own().into_pieces();
+        let (head, tail, rest) = body.into_own().into_pieces();
         state.wait(head);
         state.wait(tail);
+        if let Some(rest) = rest {
+            state.wait_to_be_made(rest);
+        }
         if state.joins_the_row() {
             self.row.push_back(stream);
         }
@@ -117,15 +118,10 @@ impl<C> Http2<C> {
         let window = self.send_window.min(state.send_window).max(0) as usize;
         let mut room = window.min(PAYLOAD_BYTES_MAX);
         while room > 0
-            && let Some(piece) = waiting.pieces.front_mut()
+            && let Some(data) = waiting.take(room)
         {
-            let data: Bytes = piece.split_to(piece.len().min(room));
-            if piece.is_empty() {
-                waiting.pieces.pop_front();
-            }
             self.outbox.data(stream, &data);
             room -= data.len();
-            waiting.bytes -= data.len();
             state.send_window -= data.len() as i64;
             self.send_window -= data.len() as i64;
             self.unsent -= data.len();
@@ -164,9 +160,10 @@ impl<C> Http2<C> {
         if let Some(state) = self.streams.get_mut(&stream) {
             state.send_window -= bytes;
         }
-        let (head, tail) = body.into_pieces();
-        self.outbox.data(stream, &head);
-        self.outbox.data(stream, &tail);
+        let (head, tail, rest) = body.into_pieces();
+        for piece in [head, tail].into_iter().chain(rest.into_iter().flatten()) {
+            self.outbox.data(stream, &piece);
+        }
     }
 
     /// Writes the end of a stream and forgets it.

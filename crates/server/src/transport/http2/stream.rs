@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::window::ReceiveWindow;
 use crate::transport::Status;
+use crate::transport::body::Rest;
 
 /// An open stream. `C` is what the user of the connection keeps with it.
 #[derive(Debug)]
@@ -25,13 +26,43 @@ pub(super) struct Stream<C> {
 /// Data that flow control has not let out yet.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    pub(super) pieces: VecDeque<Bytes>,
-    /// Bytes in `pieces`.
+    pieces: VecDeque<Piece>,
+    /// Bytes in `pieces`, made or not.
     pub(super) bytes: usize,
     /// How the stream ends after them.
     pub(super) end: Option<Result<(), Status>>,
     /// The stream stands in the row of those that may send.
     pub(super) queued: bool,
+}
+
+/// A part of what waits.
+#[derive(Debug)]
+enum Piece {
+    Made(Bytes),
+    /// It is made when there is room for it.
+    Unmade(Rest),
+}
+
+impl Waiting {
+    /// Takes the next bytes, at most `room`; `None` when nothing waits.
+    pub(super) fn take(&mut self, room: usize) -> Option<Bytes> {
+        loop {
+            match self.pieces.front_mut()? {
+                Piece::Made(piece) => {
+                    let data = piece.split_to(piece.len().min(room));
+                    if piece.is_empty() {
+                        self.pieces.pop_front();
+                    }
+                    self.bytes -= data.len();
+                    return Some(data);
+                }
+                Piece::Unmade(rest) => match rest.next() {
+                    Some(piece) => self.pieces.push_front(Piece::Made(piece)),
+                    None => _ = self.pieces.pop_front(),
+                },
+            }
+        }
+    }
 }
 
 impl<C> Stream<C> {
@@ -45,7 +76,16 @@ impl<C> Stream<C> {
         if !piece.is_empty() {
             let waiting = self.waiting.get_or_insert_default();
             waiting.bytes += piece.len();
-            waiting.pieces.push_back(piece);
+            waiting.pieces.push_back(Piece::Made(piece));
+        }
+    }
+
+    /// Adds what is made when there is room for it.
+    pub(super) fn wait_to_be_made(&mut self, rest: Rest) {
+        if rest.bytes() > 0 {
+            let waiting = self.waiting.get_or_insert_default();
+            waiting.bytes += rest.bytes();
+            waiting.pieces.push_back(Piece::Unmade(rest));
         }
     }
 

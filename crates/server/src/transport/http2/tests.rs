@@ -1,5 +1,8 @@
 //! Frames in, events and frames out. Source of the rules: RFC 9113; the section stands beside each.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bytes::Bytes;
 
 use super::super::frames::{
@@ -531,6 +534,54 @@ fn data_waits_for_both_windows_and_streams_take_turns() {
     world.send(&setting(INITIAL_WINDOW_SIZE, 50_001)).unwrap();
     assert_eq!(world.take_data(), 1);
     assert!(!world.http2.has_streams());
+}
+
+#[test]
+fn a_large_reply_is_made_as_the_client_takes_it() {
+    const PIECE: usize = 10_000;
+    const PIECES: usize = 100;
+    /// The prefix of the message stands before them.
+    const ALL: usize = 5 + PIECES * PIECE;
+    let made = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&made);
+    let pieces = (0..PIECES).map(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        Bytes::from(vec![7; PIECE])
+    });
+    let mut world = World::new();
+    world.send(&request(1, END_STREAM)).unwrap();
+    let reply = Body::in_pieces(PIECES * PIECE, pieces);
+    assert!(world.http2.answer(1, reply).is_none());
+    assert_eq!(made.load(Ordering::Relaxed), 0);
+    assert_eq!(world.take_data(), 65_535);
+    assert_eq!(world.http2.unsent(), ALL - 65_535);
+    assert_eq!(made.load(Ordering::Relaxed), 7);
+    let more = u32::try_from(ALL).unwrap();
+    let windows = [window_update(0, more), window_update(1, more)].concat();
+    world.send(&windows).unwrap();
+    let mut taken = 65_535;
+    while world.http2.has_streams() {
+        let before = made.load(Ordering::Relaxed);
+        taken += world.take_data();
+        let now = made.load(Ordering::Relaxed) - before;
+        assert!(
+            now * PIECE <= OUTBOX_BYTES_MAX + 2 * PIECE + 16_384,
+            "{now} pieces at once"
+        );
+    }
+    assert_eq!(taken, ALL);
+}
+
+#[test]
+fn a_reply_that_is_too_long_is_refused_before_it_is_made() {
+    let length = 10_000_000_000;
+    let reply = Body::in_pieces(length, std::iter::from_fn(|| panic!("nobody may make it")));
+    let refused = reply.check_size().expect_err("it is too long");
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(
+        refused.message().contains("10000000000 vs. 2147483647"),
+        "{refused:?}"
+    );
 }
 
 #[test]
