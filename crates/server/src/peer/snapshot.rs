@@ -382,17 +382,20 @@ pub(super) async fn receive(
         );
     };
     let from = MemberId(message.from());
-    let counted = Counted::begin(peers, from);
+    let counted = Counted::begin(peers.clone(), from);
     let outcome = match form {
-        Form::Database => take(claim, taker, message, rest, body).await,
+        Form::Database => {
+            let taken = take(claim, taker, message, rest, body).await;
+            counted.end(taken)
+        }
         Form::Files => {
             // When the sender leaves, whoever calls this is gone: what has arrived goes its way, and of the rest nothing
             // stays.
-            let taken = tokio::spawn(take_files(claim, taker, message, rest, body));
+            let taken = take_files(claim, taker, message, rest, body);
+            let taken = tokio::spawn(async move { counted.end(taken.await) });
             taken.await.unwrap_or_else(|error| Err(error.to_string()))
         }
     };
-    counted.end(outcome.is_ok());
     match outcome {
         Ok(true) => {
             info!("remote-snapshot-sender-id" = %from, "received and saved database snapshot");
@@ -406,15 +409,16 @@ pub(super) async fn receive(
     }
 }
 
-/// The metrics of one snapshot.
-struct Counted<'a> {
-    peers: &'a Peers,
+/// The metrics of one snapshot. It is under way until this is dropped, which may be for want of a caller.
+struct Counted {
+    peers: Peers,
     label: String,
     started: Instant,
+    is_good: bool,
 }
 
-impl<'a> Counted<'a> {
-    fn begin(peers: &'a Peers, from: MemberId) -> Self {
+impl Counted {
+    fn begin(peers: Peers, from: MemberId) -> Self {
         let label = from.to_string();
         let metrics = peers.local().member.metrics();
         metrics.snapshot_receive_inflights.with(&[&label]).add(1.0);
@@ -422,14 +426,23 @@ impl<'a> Counted<'a> {
             peers,
             label,
             started: Instant::now(),
+            is_good: false,
         }
     }
 
-    fn end(self, good: bool) {
+    /// What came of it.
+    fn end<T, E>(mut self, outcome: Result<T, E>) -> Result<T, E> {
+        self.is_good = outcome.is_ok();
+        outcome
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
         let metrics = self.peers.local().member.metrics();
         let label = [self.label.as_str()];
         metrics.snapshot_receive_inflights.with(&label).add(-1.0);
-        if good {
+        if self.is_good {
             metrics.snapshot_receive_success.with(&label).increment();
             let took = self.started.elapsed();
             metrics.snap_db_save.observe_duration(took);
