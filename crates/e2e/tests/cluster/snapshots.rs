@@ -29,6 +29,9 @@ const PUTS: usize = 5;
 /// The log in memory holds a few entries only.
 const SHORT_LOG: [&str; 2] = ["--snapshot-count=20", "--snapshot-catchup-entries=5"];
 
+/// The same, and the lead stays where it is although machines stand still for moments: who leads sends the state.
+const LASTING_LEAD: [&str; 3] = [SHORT_LOG[0], SHORT_LOG[1], "--election-timeout=5000"];
+
 /// Writes more than the log in memory holds, through the leader.
 fn fill(cluster: &Cluster, leader: usize, round: usize) {
     for number in 0..60 {
@@ -56,7 +59,7 @@ fn fall_behind(cluster: &mut Cluster, place: usize, round: usize) {
 }
 
 fn a_follower_that_fell_behind_gets_the_state(subject: Subject) {
-    let Some(mut cluster) = Cluster::start(&[subject; 3], &SHORT_LOG) else {
+    let Some(mut cluster) = Cluster::start(&[subject; 3], &LASTING_LEAD) else {
         return;
     };
     let granted = cluster.must(&["lease", "grant", "300"]);
@@ -187,7 +190,7 @@ fn put(cluster: &Cluster, place: usize, number: usize) {
 
 /// The way to a follower that fell behind is a long one: its state takes seconds, during which the others serve.
 fn puts_go_on_while_the_state_is_on_its_way(subject: Subject) {
-    let Some(mut cluster) = Cluster::prepare(&[subject; 3], &SHORT_LOG) else {
+    let Some(mut cluster) = Cluster::prepare(&[subject; 3], &LASTING_LEAD) else {
         return;
     };
     let network = Network::between(&mut cluster, 1);
@@ -233,7 +236,7 @@ fn puts_go_on_while_the_state_is_on_its_way(subject: Subject) {
 #[test]
 fn official_members_and_ours_send_each_other_the_state() {
     use Subject::{Kvorum, Official371};
-    let Some(mut cluster) = Cluster::start(&[Official371, Kvorum, Kvorum], &SHORT_LOG) else {
+    let Some(mut cluster) = Cluster::start(&[Official371, Kvorum, Kvorum], &LASTING_LEAD) else {
         return;
     };
     // Ours to the official one, then the other way.
