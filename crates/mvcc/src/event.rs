@@ -1,8 +1,6 @@
 //! What a write tells the watchers.
 
-use std::sync::Arc;
-
-use crate::Record;
+use crate::{Few, Record};
 
 /// One change of one key: a put, or a delete when the record is a tombstone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,5 +27,5 @@ pub struct EventBatch {
     /// The store revision that the changes share.
     pub revision: i64,
     /// The changes, sub revisions ascending.
-    pub events: Arc<[Event]>,
+    pub events: Few<Event>,
 }

@@ -7,6 +7,7 @@ use kvorum_storage::segment::Damage;
 use prost::Message as _;
 use thiserror::Error;
 
+use crate::room::Room;
 use crate::store::Store;
 use crate::{Record, Revision};
 
@@ -60,10 +61,10 @@ impl Store {
         let record = match is_tombstone {
             false if stored.is_empty() => Record::raising(at),
             _ if pair.key.is_empty() => return Err(malformed("no key")),
-            true => Record::tombstone(&pair.key, at),
+            true => Record::tombstone(&pair.key, at, &mut self.record_room),
             false if pair.mod_revision != at.main => return Err(malformed("another revision")),
             false if pair.version <= 0 => return Err(malformed("no version")),
-            false => record_of(&pair, at),
+            false => record_of(&pair, at, &mut self.record_room),
         };
         if at.main > self.view.current {
             self.seal_when_due();
@@ -91,8 +92,8 @@ impl Store {
     }
 }
 
-fn record_of(pair: &KeyValue, at: Revision) -> Record {
+fn record_of(pair: &KeyValue, at: Revision, room: &mut Room) -> Record {
     let (key, value): (&Bytes, &Bytes) = (&pair.key, &pair.value);
     let (lease, create) = (LeaseId(pair.lease), pair.create_revision);
-    Record::put(key, value, lease, create, at, pair.version)
+    Record::put(key, value, lease, create, at, pair.version, room)
 }

@@ -20,6 +20,7 @@ use prost::encoding::{
 };
 
 use crate::btree::KeyRef;
+use crate::room::Room;
 use crate::{Change, Revision};
 
 /// Field numbers of `mvccpb.KeyValue`.
@@ -64,6 +65,7 @@ impl Record {
         create_revision: i64,
         mod_revision: Revision,
         version: i64,
+        room: &mut Room,
     ) -> Self {
         Record::encode(
             KeyRef::whole(key),
@@ -72,6 +74,7 @@ impl Record {
             create_revision,
             mod_revision,
             version,
+            room,
         )
     }
 
@@ -82,25 +85,27 @@ impl Record {
         create_revision: i64,
         mod_revision: Revision,
         version: i64,
+        room: &mut Room,
     ) -> Self {
         assert!(version > 0, "a live pair has a version");
         let numbers = number_bytes(create_revision)
             + number_bytes(mod_revision.main)
             + number_bytes(version)
             + number_bytes(lease.0);
-        let mut out =
-            BytesMut::with_capacity(field_bytes(key.len()) + numbers + field_bytes(value.len()));
-        let key_end = put_bytes(field::KEY, &key.parts(), &mut out);
-        put_number(field::CREATE_REVISION, create_revision, &mut out);
-        put_number(field::MOD_REVISION, mod_revision.main, &mut out);
-        put_number(field::VERSION, version, &mut out);
-        let value_end = match value {
-            [] => 0,
-            _ => put_bytes(field::VALUE, &[value], &mut out),
-        };
-        put_number(field::LEASE, lease.0, &mut out);
+        let length = field_bytes(key.len()) + numbers + field_bytes(value.len());
+        let (mut key_end, mut value_end) = (0, 0);
+        let encoded = room.fill(length, |out| {
+            key_end = put_bytes(field::KEY, &key.parts(), out);
+            put_number(field::CREATE_REVISION, create_revision, out);
+            put_number(field::MOD_REVISION, mod_revision.main, out);
+            put_number(field::VERSION, version, out);
+            if !value.is_empty() {
+                value_end = put_bytes(field::VALUE, &[value], out);
+            }
+            put_number(field::LEASE, lease.0, out);
+        });
         Record(Arc::new(Fields {
-            encoded: out.freeze(),
+            encoded,
             key_end,
             key_bytes: offset(key.len()),
             value_end,
@@ -113,13 +118,15 @@ impl Record {
     }
 
     /// A delete.
-    pub(crate) fn tombstone(key: &[u8], mod_revision: Revision) -> Self {
-        let mut out =
-            BytesMut::with_capacity(field_bytes(key.len()) + number_bytes(mod_revision.main));
-        let key_end = put_bytes(field::KEY, &[key], &mut out);
-        put_number(field::MOD_REVISION, mod_revision.main, &mut out);
+    pub(crate) fn tombstone(key: &[u8], mod_revision: Revision, room: &mut Room) -> Self {
+        let length = field_bytes(key.len()) + number_bytes(mod_revision.main);
+        let mut key_end = 0;
+        let encoded = room.fill(length, |out| {
+            key_end = put_bytes(field::KEY, &[key], out);
+            put_number(field::MOD_REVISION, mod_revision.main, out);
+        });
         Record(Arc::new(Fields {
-            encoded: out.freeze(),
+            encoded,
             key_end,
             key_bytes: offset(key.len()),
             value_end: 0,
@@ -140,7 +147,8 @@ impl Record {
             LeaseId(0)
         };
         let (create, version) = (change.create_revision(), change.version());
-        Record::encode(key, b"", lease, create, change.mod_revision(), version)
+        let at = change.mod_revision();
+        Record::encode(key, b"", lease, create, at, version, &mut Room::none())
     }
 
     /// The change that raises the revision of a restored member and does nothing else: a pair of
@@ -422,7 +430,15 @@ mod tests {
             (b"a longer key", &[7; 300], 0x0568_a1fb_6884_c187),
             (b"k", b"", -1),
         ] {
-            let record = Record::put(key, value, LeaseId(lease), 13, at(1300), 5);
+            let record = Record::put(
+                key,
+                value,
+                LeaseId(lease),
+                13,
+                at(1300),
+                5,
+                &mut Room::none(),
+            );
             let message = record.to_key_value();
             assert_eq!(record.encoded().as_ref(), message.encode_to_vec());
             assert_eq!(record.stored(), message.encode_to_vec());
@@ -450,7 +466,7 @@ mod tests {
 
     #[test]
     fn a_tombstone_is_stored_as_its_key_and_seen_with_its_revision() {
-        let record = Record::tombstone(b"ml/568a1fb6884c105", at(3));
+        let record = Record::tombstone(b"ml/568a1fb6884c105", at(3), &mut Room::none());
         let stored = KeyValue {
             key: record.key_bytes(),
             ..Default::default()
@@ -479,7 +495,15 @@ mod tests {
 
     #[test]
     fn a_put_looks_like_the_sample_of_the_official_database() {
-        let record = Record::put(b"a", b"b", LeaseId(0), 13, Revision::start_of(13), 1);
+        let record = Record::put(
+            b"a",
+            b"b",
+            LeaseId(0),
+            13,
+            Revision::start_of(13),
+            1,
+            &mut Room::none(),
+        );
         assert_eq!(
             record.stored(),
             b"\x0a\x01a\x10\x0d\x18\x0d\x20\x01\x2a\x01b"

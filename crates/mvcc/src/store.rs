@@ -21,6 +21,7 @@ use kvorum_storage::segment::SegmentId;
 
 use crate::compaction::Pass;
 use crate::index::History;
+use crate::room::Room;
 use crate::segments::{Live, Segments};
 use crate::size::STORE_BASE_BYTES;
 use crate::{Change, Counts, Event, Record, View, WriteTxn};
@@ -37,6 +38,8 @@ pub struct Store {
     pub(crate) counts: Counts,
     /// Room for the events of the next transaction; empty.
     pub(crate) event_room: Vec<Event>,
+    /// Memory for the next records.
+    pub(crate) record_room: Room,
     pub(crate) segments: Segments,
 }
 

@@ -7,8 +7,6 @@
 //! from a segment file, and reading it fails when the file is damaged: then there is no answer, and
 //! the process has to stop.
 
-use std::sync::Arc;
-
 use kvorum_proto::etcdserverpb::RangeRequest;
 use kvorum_storage::segment::Damage;
 
@@ -262,7 +260,7 @@ impl View {
             }
             batches.push(EventBatch {
                 revision,
-                events: Arc::from(std::mem::take(&mut events)),
+                events: events.drain(..).collect(),
             });
             let full = batches.len() >= bounds.revisions_max || bytes >= bounds.bytes_max;
             if let Some(next_revision) = next.filter(|_| full) {

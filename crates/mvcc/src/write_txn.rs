@@ -54,7 +54,15 @@ impl<'a> WriteTxn<'a> {
             }
             _ => (at.main, 1),
         };
-        let record = Record::put(key, value, lease, create, at, version);
+        let record = Record::put(
+            key,
+            value,
+            lease,
+            create,
+            at,
+            version,
+            &mut self.store.record_room,
+        );
         self.operations += 1;
         self.store.counts.puts += 1;
         self.store.counts.put_bytes += (key.len() + value.len()) as u64;
@@ -72,7 +80,8 @@ impl<'a> WriteTxn<'a> {
             .map(|(key, change)| (key.to_bytes(), change))
             .collect();
         for (key, before) in &deleted {
-            let tombstone = Record::tombstone(key, self.next_revision());
+            let at = self.next_revision();
+            let tombstone = Record::tombstone(key, at, &mut self.store.record_room);
             self.take(tombstone, Some(*before));
         }
         deleted

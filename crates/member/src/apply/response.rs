@@ -10,7 +10,7 @@
 //! Source: etcd v3.7.1 server/etcdserver/txn/txn.go (newTxnResp), api/v3rpc/header.go.
 
 use bytes::BufMut;
-use kvorum_mvcc::{RangeReply, Record};
+use kvorum_mvcc::{Few, RangeReply, Record};
 use kvorum_proto::etcdserverpb::{AlarmMember, Member, ResponseHeader};
 use kvorum_proto::ids::LeaseId;
 use prost::Message as _;
@@ -117,7 +117,7 @@ pub struct Txn {
     /// Whether the comparisons held.
     pub succeeded: bool,
     /// An answer for each operation of the branch that was taken.
-    pub responses: Vec<Operation>,
+    pub responses: Few<Operation>,
 }
 
 /// The answer to one operation of a transaction.
@@ -130,7 +130,7 @@ pub enum Operation {
     /// To a delete.
     DeleteRange(DeleteRange),
     /// To a nested transaction.
-    Txn(Txn),
+    Txn(Box<Txn>),
     /// To an operation without content, which only a log written by others can hold.
     Empty,
 }

@@ -14,7 +14,7 @@
 
 use std::cmp::Ordering;
 
-use kvorum_mvcc::{Change, Interval, Record, View};
+use kvorum_mvcc::{Change, Few, Interval, Record, View};
 use kvorum_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use kvorum_proto::etcdserverpb::request_op::Request;
 use kvorum_proto::etcdserverpb::{Compare, RangeRequest, RequestOp, TxnRequest};
@@ -32,14 +32,14 @@ use crate::lease::Grants;
 #[derive(Debug)]
 struct Plan<'a> {
     succeeded: bool,
-    steps: Vec<Step<'a>>,
+    steps: Few<Step<'a>>,
 }
 
 /// An operation of the branch that is taken.
 #[derive(Debug)]
 enum Step<'a> {
     Plain(&'a Request),
-    Nested(Plan<'a>),
+    Nested(Box<Plan<'a>>),
     Empty,
 }
 
@@ -60,7 +60,9 @@ impl<'a> Plan<'a> {
         };
         let step = |operation: &'a RequestOp| {
             Ok(match &operation.request {
-                Some(Request::RequestTxn(nested)) => Step::Nested(Self::new(view, nested)?),
+                Some(Request::RequestTxn(nested)) => {
+                    Step::Nested(Box::new(Self::new(view, nested)?))
+                }
                 Some(request) => Step::Plain(request),
                 None => Step::Empty,
             })
@@ -76,7 +78,12 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// What the first operation that cannot be carried out is refused with.
     fn check(&self, view: &View, grants: &Grants) -> Result<(), RequestError> {
-        self.check_after(view, grants, &mut Earlier::default())
+        let mut earlier = Earlier::default();
+        // Nearly every transaction writes once, and nothing comes after it that would have to know.
+        if let [Step::Plain(request)] = &*self.steps {
+            return check_plain(view, grants, &earlier, request);
+        }
+        self.check_after(view, grants, &mut earlier)
     }
 
     /// `earlier` are the operations that come before in the order of execution.
@@ -88,18 +95,12 @@ impl<'a> Plan<'a> {
     ) -> Result<(), RequestError> {
         for step in &self.steps {
             match step {
-                Step::Plain(Request::RequestRange(range)) => check_range(view, range)?,
-                Step::Plain(Request::RequestPut(put)) => {
-                    put::check_lease(grants, put)?;
-                    if put::keeps_something(put) && !earlier.has_pair(view, put) {
-                        return Err(RequestError::KeyNotFound);
-                    }
+                Step::Plain(request) => {
+                    check_plain(view, grants, earlier, request)?;
+                    earlier.push(request);
                 }
                 Step::Nested(plan) => plan.check_after(view, grants, earlier)?,
-                Step::Plain(_) | Step::Empty => {}
-            }
-            if let Step::Plain(request) = step {
-                earlier.push(request);
+                Step::Empty => {}
             }
         }
         Ok(())
@@ -110,7 +111,7 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// What could not be read although it was checked: a broken invariant, or damage.
     fn execute(&self, writer: &mut Writer<'_>, somebody_waits: bool) -> Result<Txn, RequestError> {
-        let mut responses = Vec::with_capacity(self.steps.len());
+        let mut responses = Few::default();
         for step in &self.steps {
             responses.push(match step {
                 Step::Plain(Request::RequestRange(_)) if !somebody_waits => Operation::Range(None),
@@ -125,7 +126,9 @@ impl<'a> Plan<'a> {
                 Step::Plain(Request::RequestDeleteRange(delete)) => {
                     Operation::DeleteRange(delete_range::execute(writer, delete)?)
                 }
-                Step::Nested(plan) => Operation::Txn(plan.execute(writer, somebody_waits)?),
+                Step::Nested(plan) => {
+                    Operation::Txn(Box::new(plan.execute(writer, somebody_waits)?))
+                }
                 Step::Plain(Request::RequestTxn(_)) | Step::Empty => Operation::Empty,
             });
         }
@@ -166,7 +169,7 @@ pub fn read(view: &View, txn: &TxnRequest) -> Result<Txn, RequestError> {
     let plan = Plan::new(view, txn)?;
     plan.check(view, &Grants::new())?;
     let revision = view.current_revision();
-    let mut responses = Vec::with_capacity(plan.steps.len());
+    let mut responses = Few::default();
     for step in &plan.steps {
         responses.push(match step {
             Step::Plain(Request::RequestRange(range)) => Operation::Range(Some(Range {
@@ -181,6 +184,26 @@ pub fn read(view: &View, txn: &TxnRequest) -> Result<Txn, RequestError> {
         succeeded: plan.succeeded,
         responses,
     })
+}
+
+/// Checks an operation that comes after some others.
+fn check_plain(
+    view: &View,
+    grants: &Grants,
+    earlier: &Earlier<'_>,
+    request: &Request,
+) -> Result<(), RequestError> {
+    match request {
+        Request::RequestRange(range) => check_range(view, range),
+        Request::RequestPut(put) => {
+            put::check_lease(grants, put)?;
+            if put::keeps_something(put) && !earlier.has_pair(view, put) {
+                return Err(RequestError::KeyNotFound);
+            }
+            Ok(())
+        }
+        Request::RequestDeleteRange(_) | Request::RequestTxn(_) => Ok(()),
+    }
 }
 
 /// Unlike in a range of its own, a negative revision is checked too.

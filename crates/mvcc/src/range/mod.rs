@@ -27,7 +27,7 @@ use thiserror::Error;
 use crate::btree::KeyRef;
 use crate::index::History;
 use crate::interval::End;
-use crate::{Change, Interval, ReadError, Record, View};
+use crate::{Change, Few, Interval, ReadError, Record, View};
 pub(crate) use count::count;
 pub use pages::{Page, Pages, STREAM_FIRST_CHUNK_KEYS, StreamError};
 use reply::field_bytes;
@@ -120,7 +120,7 @@ fn read(
 /// What a plan found.
 struct Fetched {
     /// The pairs to return; none when they take too many bytes.
-    records: Vec<Record>,
+    records: Few<Record>,
     /// Pairs that took part.
     fetched: usize,
     /// Length of the pairs to return, as far as they are read from files.
@@ -160,7 +160,7 @@ impl Content {
     }
 
     /// Pairs as the client gets them.
-    fn records(self, view: &View, found: &[Found<'_>]) -> Result<Vec<Record>, Damage> {
+    fn records(self, view: &View, found: &[Found<'_>]) -> Result<Few<Record>, Damage> {
         found.iter().map(|found| self.record(view, found)).collect()
     }
 }
@@ -256,7 +256,7 @@ impl<'a> Plan<'a> {
         interval: &Interval,
         revision: i64,
     ) -> Result<Fetched, Damage> {
-        let (mut records, mut fetched, mut bytes) = (Vec::new(), 0, 0);
+        let (mut records, mut fetched, mut bytes) = (Few::default(), 0, 0);
         self.fetch(view, interval, revision, |found| {
             fetched += 1;
             if fetched > self.limit {
@@ -266,7 +266,7 @@ impl<'a> Plan<'a> {
             if bytes <= self.bytes_max {
                 records.push(self.content.record(view, &found)?);
             } else if !records.is_empty() {
-                records = Vec::new();
+                records = Few::default();
             }
             Ok(())
         })?;
@@ -330,7 +330,7 @@ impl<'a> Plan<'a> {
     }
 
     /// The pairs to return in the order of their values; equal ones keep the order of the keys.
-    fn sorted_by_value(&self, view: &View, found: &[Found<'_>]) -> Result<Vec<Record>, Damage> {
+    fn sorted_by_value(&self, view: &View, found: &[Found<'_>]) -> Result<Few<Record>, Damage> {
         let mut pairs = Vec::with_capacity(found.len());
         for (key, change) in found {
             pairs.push((view.log.read(change)?, (*key, *change)));

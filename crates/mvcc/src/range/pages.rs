@@ -15,7 +15,7 @@ use thiserror::Error;
 use super::{Content, Found, Plan, RangeReply, count, has_revision_filter};
 use crate::btree::KeyRef;
 use crate::interval::End;
-use crate::{Interval, ReadError, Record, View};
+use crate::{Few, Interval, ReadError, Record, View};
 
 /// Most keys in the first chunk.
 pub const STREAM_FIRST_CHUNK_KEYS: usize = 10;
@@ -150,7 +150,7 @@ impl Pages {
 
 /// Some pairs of a stream.
 struct Chunk {
-    records: Vec<Record>,
+    records: Few<Record>,
     /// Whether others follow.
     more: bool,
     /// Where they begin.

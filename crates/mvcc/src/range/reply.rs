@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kvorum_proto::etcdserverpb::{RangeResponse, ResponseHeader};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
-use crate::Record;
+use crate::{Few, Record};
 
 /// Field numbers of `etcdserverpb.RangeResponse`.
 mod field {
@@ -24,7 +24,7 @@ const PIECE_BYTES: usize = 32 << 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RangeReply {
     /// The pairs to return, in the order asked for, and without what was not asked for.
-    pub records: Vec<Record>,
+    pub records: Few<Record>,
     /// Whether the limit cut pairs off.
     pub more: bool,
     /// Number of pairs in the whole interval.
@@ -34,7 +34,7 @@ pub struct RangeReply {
 impl RangeReply {
     pub(crate) fn of_count(count: i64) -> Self {
         RangeReply {
-            records: Vec::new(),
+            records: Few::default(),
             more: false,
             count,
         }
@@ -86,7 +86,7 @@ impl RangeReply {
         ReplyPieces {
             begun,
             large: None,
-            records: self.records.into_iter(),
+            records: self.records.into_vec().into_iter(),
             end: Some((self.more, self.count)),
         }
     }

@@ -274,7 +274,7 @@ fn check_pages(view: &View, request: &RangeRequest, revision: i64) {
         let mut joined = last.reply.clone();
         joined.records = pages
             .iter()
-            .flat_map(|page| page.reply.records.clone())
+            .flat_map(|page| page.reply.records.to_vec())
             .collect();
         let whole = view.range(&RangeRequest {
             sort_target: 0,
@@ -303,7 +303,7 @@ fn check_history(view: &View, model: &Model, from: i64, revisions_max: usize, by
     }
     let mut events = Vec::new();
     for batch in &batches {
-        for event in batch.events.iter() {
+        for event in &batch.events {
             assert_eq!(event.record.mod_revision().main, batch.revision);
             let seen = change(&event.record);
             assert_eq!(

@@ -68,7 +68,12 @@ pub(super) struct Body {
     bytes: Bytes,
     /// Where each event ends in `bytes`; never empty.
     ends: Vec<usize>,
+    /// The last message made of all events: watchers on many streams mostly have the same number, and so the same head.
+    message: Option<(WatchResponse, Encoded)>,
 }
+
+/// A message in two parts of which the second may be empty.
+pub(super) type Encoded = (Bytes, Bytes);
 
 impl Body {
     /// Joins encoded events; nothing when there are none.
@@ -85,7 +90,11 @@ impl Body {
             [only] => only.clone(),
             _ => Bytes::from(events.concat()),
         };
-        Some(Self { bytes, ends })
+        Some(Self {
+            bytes,
+            ends,
+            message: None,
+        })
     }
 
     /// How many events there are.
@@ -93,8 +102,20 @@ impl Body {
         self.ends.len()
     }
 
+    /// All events behind a head.
+    pub(super) fn message(&mut self, head: &WatchResponse) -> Encoded {
+        if let Some((known, message)) = &self.message
+            && known == head
+        {
+            return message.clone();
+        }
+        let message = head_and_body(head, self.bytes.clone());
+        self.message = Some((head.clone(), message.clone()));
+        message
+    }
+
     /// All events.
-    pub(super) fn whole(&self) -> Piece {
+    fn whole(&self) -> Piece {
         Piece {
             bytes: self.bytes.clone(),
             events: self.events(),
@@ -146,7 +167,7 @@ pub(super) struct Piece {
 }
 
 /// Encodes a head, and the events behind it when they are few bytes; else returns them apart.
-pub(super) fn head_and_body(head: &WatchResponse, events: Bytes) -> (Bytes, Bytes) {
+pub(super) fn head_and_body(head: &WatchResponse, events: Bytes) -> Encoded {
     let splice = events.len() <= SPLICE_BYTES_MAX;
     let spliced_bytes = if splice { events.len() } else { 0 };
     let mut out = Vec::with_capacity(head.encoded_len() + spliced_bytes);

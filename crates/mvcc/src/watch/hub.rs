@@ -12,7 +12,7 @@ use prost::Message as _;
 use crate::{Interval, View};
 
 use super::door::{Config, Counts, Input, Message, MessageKind, Output};
-use super::encode::{self, Body, Piece};
+use super::encode::{self, Body, Encoded, Piece};
 use super::page::{Page, Selection};
 use super::progress::Leader;
 use super::slots::{Slot, Slots};
@@ -372,7 +372,7 @@ impl WatchHub {
     }
 
     /// Hands out the events of a watcher, in pieces where it allows that and they are many.
-    pub(super) fn send_events(&mut self, slot: Slot<Watcher>, body: &Body) {
+    pub(super) fn send_events(&mut self, slot: Slot<Watcher>, body: &mut Body) {
         self.watchers[slot].idle = false;
         let Watcher {
             stream,
@@ -382,7 +382,8 @@ impl WatchHub {
         } = self.watchers[slot];
         let mut head = self.head(self.live, id);
         if !fragment {
-            self.send(stream, MessageKind::Events, &head, Some(body.whole()));
+            let message = body.message(&head);
+            self.hand_out(stream, MessageKind::Events, body.events(), message);
             return;
         }
         let limit = self.config.message_bytes_max;
@@ -401,7 +402,16 @@ impl WatchHub {
         piece: Option<Piece>,
     ) {
         let (events, bytes) = piece.map_or((0, Bytes::new()), |piece| (piece.events, piece.bytes));
-        let (head, body) = encode::head_and_body(head, bytes);
+        self.hand_out(slot, kind, events, encode::head_and_body(head, bytes));
+    }
+
+    fn hand_out(
+        &mut self,
+        slot: Slot<Stream>,
+        kind: MessageKind,
+        events: usize,
+        (head, body): Encoded,
+    ) {
         let message = Message {
             stream: self.streams[slot].id,
             kind,
