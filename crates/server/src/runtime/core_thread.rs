@@ -26,7 +26,7 @@ use super::disk::DiskThreads;
 use super::heartbeats::Heartbeats;
 use super::slices::Slices;
 use super::state_disk::StateThreads;
-use super::waiters::{NumberMap, Proposed, ReadWaiter, Waiter, Waiters};
+use super::waiters::{LeaseWaiter, NumberMap, Proposed, ReadWaiter, Waiter, Waiters};
 use super::{Clock, Member, door, measure, timeouts};
 use crate::api::v3::status;
 use crate::config::Span;
@@ -115,9 +115,6 @@ pub(super) type Look = Box<dyn FnOnce(&Core, Status) + Send>;
 /// Makes a question about a lease.
 pub(crate) type LeaseQuestion = fn(lease::Token, LeaseId) -> core::Input;
 
-/// Gets the answer of the lease deadlines.
-pub(super) type LeaseWaiter = Box<dyn FnOnce(Result<lease::Output, RequestError>) + Send>;
-
 impl Command {
     /// Answers whoever waits: the member is stopping.
     pub(super) fn refuse(self) {
@@ -127,7 +124,7 @@ impl Command {
                 refuse(proposed.waiter, RequestError::Stopped);
             }
             Self::Read(then) => then(Err(RequestError::Stopped)),
-            Self::Lease { then, .. } => then(Err(RequestError::Stopped)),
+            Self::Lease { then, .. } => then.take(Err(RequestError::Stopped)),
             Self::Inspect(_)
             | Self::Message { .. }
             | Self::Peer(_)
@@ -517,7 +514,7 @@ impl CoreThread {
                 core::Output::Watch(input) => self.member.watch().tell(input),
                 core::Output::Lease(answer) => {
                     if let Some(then) = self.leases.remove(&answer_token(&answer)) {
-                        then(Ok(answer));
+                        then.take(Ok(answer));
                     }
                 }
                 core::Output::Send(message) => self.send(message),
@@ -769,7 +766,7 @@ impl CoreThread {
             then(Err(RequestError::Stopped));
         }
         for (_, then) in self.leases.drain() {
-            then(Err(RequestError::Stopped));
+            then.take(Err(RequestError::Stopped));
         }
         while let Ok(command) = commands.try_recv() {
             command.refuse();

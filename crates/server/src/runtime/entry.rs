@@ -23,21 +23,42 @@ mod field {
 /// Bytes of the keys of a request (one) and of the header (two).
 const KEYS_BYTES: usize = 3;
 
-/// The entry of a request. `message` are the bytes that a client sent it as, if they say all of it.
-pub(super) fn encode(id: RequestId, payload: Payload, message: Option<&Bytes>) -> Bytes {
-    let header = RequestHeader {
-        id: id.0,
-        ..RequestHeader::default()
-    };
-    if let (Some(field), Some(message)) = (field_of(&payload), message) {
-        return splice(&header, field, message);
+/// A request that is to stand in the log.
+pub(super) enum Asked<'a> {
+    /// Made by the server.
+    Made(Payload),
+    /// Sent by a client as these bytes.
+    Sent(&'a Payload, &'a Bytes),
+}
+
+impl Asked<'_> {
+    pub(super) fn payload(&self) -> &Payload {
+        match self {
+            Self::Made(payload) => payload,
+            Self::Sent(payload, _) => payload,
+        }
     }
-    let request = InternalRaftRequest {
-        header: Some(header),
-        id: 0,
-        payload: Some(payload),
-    };
-    request.encode_to_vec().into()
+
+    /// Its entry.
+    pub(super) fn entry(self, id: RequestId) -> Bytes {
+        let header = RequestHeader {
+            id: id.0,
+            ..RequestHeader::default()
+        };
+        let payload = match self {
+            Self::Made(payload) => payload,
+            Self::Sent(payload, message) => match field_of(payload) {
+                Some(field) => return splice(&header, field, message),
+                None => payload.clone(),
+            },
+        };
+        let request = InternalRaftRequest {
+            header: Some(header),
+            id: 0,
+            payload: Some(payload),
+        };
+        request.encode_to_vec().into()
+    }
 }
 
 /// The field that holds a request, of those whose bytes are taken as they are.
@@ -91,8 +112,8 @@ mod tests {
         ];
         for (payload, message) in cases {
             let id = RequestId(u64::MAX);
-            let spliced = encode(id, payload.clone(), Some(&message.into()));
-            assert_eq!(spliced, encode(id, payload, None));
+            let spliced = Asked::Sent(&payload, &message.into()).entry(id);
+            assert_eq!(spliced, Asked::Made(payload).entry(id));
             assert_eq!(
                 spliced.len(),
                 spliced.to_vec().capacity(),

@@ -21,11 +21,12 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::core_thread::{Command, LeaseQuestion};
 use super::door::Door;
+use super::entry::Asked;
+use super::measure;
 use super::request_ids::RequestIds;
 use super::turn::{self, Gathered};
-use super::waiters::{Proposed, Waiter};
+use super::waiters::{LeaseAnswer, LeaseWaiter, Proposed, Waiter};
 use super::watch_thread::WatchHandle;
-use super::{entry, measure};
 use crate::api::v3::status;
 use crate::metrics::Metrics;
 use crate::peer::Peers;
@@ -301,18 +302,19 @@ impl Member {
 
     /// Proposes a request; the response is encoded into `reply`. `bytes_max` bounds the whole proposal.
     pub fn propose(&self, payload: Payload, bytes_max: usize, reply: ReplySink) {
-        self.submit(payload, None, bytes_max, Waiter::Client(reply));
+        self.submit(Asked::Made(payload), bytes_max, Waiter::Client(reply));
     }
 
     /// Like [`Member::propose`] for a request that a client sent as these bytes.
     pub fn propose_message(
         &self,
-        payload: Payload,
-        message: Bytes,
+        payload: &Payload,
+        message: &Bytes,
         bytes_max: usize,
         reply: ReplySink,
     ) {
-        self.submit(payload, Some(message), bytes_max, Waiter::Client(reply));
+        let asked = Asked::Sent(payload, message);
+        self.submit(asked, bytes_max, Waiter::Client(reply));
     }
 
     /// Proposes a request on behalf of the server itself.
@@ -321,13 +323,14 @@ impl Member {
         payload: Payload,
         then: impl FnOnce(Result<Response, RequestError>) + Send + 'static,
     ) {
-        self.submit(payload, None, usize::MAX, Waiter::Inside(Box::new(then)));
+        let waiter = Waiter::Inside(Box::new(then));
+        self.submit(Asked::Made(payload), usize::MAX, waiter);
     }
 
-    fn submit(&self, payload: Payload, message: Option<Bytes>, bytes_max: usize, waiter: Waiter) {
+    fn submit(&self, asked: Asked<'_>, bytes_max: usize, waiter: Waiter) {
         let stored = self.0.stored_bytes.load(Ordering::Relaxed);
         let (cost, is_short) = (
-            quota::cost(&payload),
+            quota::cost(asked.payload()),
             self.0.disk_short.load(Ordering::Relaxed),
         );
         // A disk without room is a quota that is used up.
@@ -339,23 +342,17 @@ impl Member {
             self.raise_no_space();
             return answer(waiter, full);
         }
-        self.send_proposal(payload, message, bytes_max, waiter);
+        self.send_proposal(asked, bytes_max, waiter);
     }
 
-    fn send_proposal(
-        &self,
-        payload: Payload,
-        message: Option<Bytes>,
-        bytes_max: usize,
-        waiter: Waiter,
-    ) {
+    fn send_proposal(&self, asked: Asked<'_>, bytes_max: usize, waiter: Waiter) {
         let proposed = Proposed {
             waiter,
-            kind: measure::kind(&payload),
+            kind: measure::kind(asked.payload()),
             since: Instant::now(),
         };
         let id = self.0.request_ids.next();
-        let data = entry::encode(id, payload, message.as_ref());
+        let data = asked.entry(id);
         match check::proposal(data.len(), bytes_max) {
             Ok(()) => self.send(Command::Propose { id, data, proposed }),
             Err(error) => answer(proposed.waiter, error),
@@ -384,7 +381,7 @@ impl Member {
         if !raised {
             let alarm = quota::alarm(self.0.identity.member);
             let waiter = Waiter::Inside(Box::new(|_| {}));
-            self.send_proposal(Payload::Alarm(alarm), None, usize::MAX, waiter);
+            self.send_proposal(Asked::Made(Payload::Alarm(alarm)), usize::MAX, waiter);
         }
     }
 
@@ -420,13 +417,14 @@ impl Member {
         &self,
         id: LeaseId,
         ask: LeaseQuestion,
-        then: impl FnOnce(Result<lease::Output, RequestError>) + Send + 'static,
+        then: impl FnOnce(LeaseAnswer) + Send + 'static,
     ) {
-        self.send(Command::Lease {
-            id,
-            ask,
-            then: Box::new(then),
-        });
+        self.ask_lease_for(id, ask, LeaseWaiter::Other(Box::new(then)));
+    }
+
+    /// The same for whoever waits; it is told on the core thread.
+    pub(crate) fn ask_lease_for(&self, id: LeaseId, ask: LeaseQuestion, then: LeaseWaiter) {
+        self.send(Command::Lease { id, ask, then });
     }
 
     /// Looks at the machines between two of their steps; `look` runs on the core thread.

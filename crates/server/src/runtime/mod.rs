@@ -51,4 +51,5 @@ pub use member::{Identity, Member, MemberSettings};
 pub(crate) use pace::{Disturbance, Latency, Pace};
 pub(crate) use priority::lower_priority;
 pub use running::{PeerSettings, Requests, Running, Start};
+pub(crate) use waiters::{LeaseAnswer, LeaseStream, LeaseWaiter};
 pub use watch_thread::{Target, WatchHandle};

@@ -2,12 +2,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Instant;
 
 use kvorum_member::apply::{RequestError, Response};
+use kvorum_member::lease;
 use kvorum_proto::ids::Moment;
 
-use crate::transport::ReplySink;
+use crate::transport::{Credit, ReplySink};
 
 /// Whoever waits for the result of a proposal.
 pub(super) enum Waiter {
@@ -27,6 +29,46 @@ pub(super) struct Proposed {
 
 /// Whoever waits for a read index.
 pub(super) type ReadWaiter = Box<dyn FnOnce(Result<(), RequestError>) + Send>;
+
+/// What the lease deadlines say.
+pub(crate) type LeaseAnswer = Result<lease::Output, RequestError>;
+
+/// Gets the answer of the lease deadlines.
+pub(crate) enum LeaseWaiter {
+    /// The stream of a client, which numbers its questions.
+    Stream {
+        /// The stream.
+        stream: Arc<dyn LeaseStream>,
+        /// The question.
+        number: u64,
+        /// Given back with the answer.
+        credit: Credit,
+    },
+    /// Anybody else.
+    Other(Box<dyn FnOnce(LeaseAnswer) + Send>),
+}
+
+/// A stream that asks about leases all the time: who waits costs it no memory of its own.
+pub(crate) trait LeaseStream: Send + Sync {
+    /// Takes the answer to a question.
+    fn answer(self: Arc<Self>, number: u64, answer: LeaseAnswer);
+}
+
+impl LeaseWaiter {
+    pub(super) fn take(self, answer: LeaseAnswer) {
+        match self {
+            Self::Stream {
+                stream,
+                number,
+                credit,
+            } => {
+                drop(credit);
+                stream.answer(number, answer);
+            }
+            Self::Other(then) => then(answer),
+        }
+    }
+}
 
 /// Spreads numbers that the server gives out itself, one after another: nobody can choose them to collide.
 #[derive(Clone, Copy, Debug, Default)]

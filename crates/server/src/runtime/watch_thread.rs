@@ -7,7 +7,7 @@
 //! over in order against how many the queue still holds. When the queue is full the transport calls back once half of
 //! it is free again; until then the stream's watchers stay cursors.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -20,6 +20,7 @@ use kvorum_mvcc::View;
 use kvorum_mvcc::watch::{Config, Input, Message, Output, Room, StreamId, WatchHub};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::waiters::NumberMap;
 use super::{Clock, measure};
 use crate::api::v3::status;
 use crate::metrics::Metrics;
@@ -31,6 +32,13 @@ use crate::transport::{
 const BATCH_INPUTS_MAX: usize = 1024;
 /// History read for watchers that are behind, in one turn; see [`WatchHub::poll`].
 const CATCH_UP_BUDGET: usize = 1000;
+/// Messages, and bytes of them, that a stream was given before it is asked what has left: its queue is shared with the
+/// connection's thread. Far below what it may hold, so nothing ever waits for this.
+const UNASKED_MESSAGES_MAX: usize = 16;
+const UNASKED_BYTES_MAX: usize = 64 << 10;
+const _: () = assert!(UNASKED_MESSAGES_MAX <= STREAM_QUEUED_MESSAGES_MAX / 8);
+const _: () = assert!(UNASKED_BYTES_MAX <= STREAM_QUEUED_BYTES_MAX / 8);
+
 /// The longest sleep without a deadline.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
@@ -167,7 +175,7 @@ impl Pending {
             hub: WatchHub::new(config, view),
             clock,
             metrics,
-            streams: HashMap::new(),
+            streams: NumberMap::default(),
             touched: Vec::new(),
         };
         let body = move || watchers.run(&self.commands);
@@ -182,6 +190,8 @@ struct Stream {
     target: Target,
     /// Sizes of the messages handed over and not known to have left, oldest first.
     handed: VecDeque<usize>,
+    /// The sum of them.
+    handed_bytes: usize,
     /// Requests that are not read on because the queue is full.
     held: Vec<Credit>,
     touched: bool,
@@ -191,7 +201,7 @@ struct Watchers {
     hub: WatchHub,
     clock: Clock,
     metrics: Arc<Metrics>,
-    streams: HashMap<StreamId, Stream>,
+    streams: NumberMap<StreamId, Stream>,
     /// Streams that got messages in this turn.
     touched: Vec<StreamId>,
 }
@@ -250,6 +260,7 @@ impl Watchers {
                 let state = Stream {
                     target,
                     handed: VecDeque::new(),
+                    handed_bytes: 0,
                     held: Vec::new(),
                     touched: false,
                 };
@@ -288,9 +299,11 @@ impl Watchers {
 
     /// Hands all messages to their streams and tells the hub what has left since.
     fn deliver(&mut self) {
+        let mut last = None;
+        let mut since = Instant::now();
         while let Some(output) = self.hub.take_output() {
             match output {
-                Output::Message(message) => self.hand_over(message),
+                Output::Message(message) => since = self.hand_over(&message, since, &mut last),
                 Output::Damaged(damage) => panic!("the history cannot be read: {damage}"),
                 Output::NoLeader { stream } => {
                     if let Some(Stream {
@@ -308,15 +321,15 @@ impl Watchers {
         }
     }
 
-    fn hand_over(&mut self, message: Message) {
+    /// Gives a message that is the first one or comes after another one, given at `since`, to its stream. Returns when.
+    fn hand_over(&mut self, message: &Message, since: Instant, last: &mut Option<Last>) -> Instant {
         let name = message.stream;
         let Some(stream) = self.streams.get_mut(&name) else {
-            return;
+            return since;
         };
         let bytes = message.bytes();
-        let started = Instant::now();
         match &stream.target {
-            Target::Client(sink) => sink.send(into_body(&message)),
+            Target::Client(sink) => sink.send(Last::body(last, message)),
             Target::Inside(sender) => {
                 let mut whole = Vec::with_capacity(bytes);
                 whole.put_slice(&message.head);
@@ -325,16 +338,17 @@ impl Watchers {
                 let _ = sender.send(whole.into());
             }
         }
-        measure::watch_sent(
-            &self.metrics,
-            message.kind,
-            message.events,
-            started.elapsed(),
-        );
+        let now = Instant::now();
+        measure::watch_sent(&self.metrics, message.kind, message.events, now - since);
         stream.handed.push_back(bytes);
-        if !std::mem::replace(&mut stream.touched, true) {
+        stream.handed_bytes += bytes;
+        let is_much = stream.handed.len() >= UNASKED_MESSAGES_MAX
+            || stream.handed_bytes >= UNASKED_BYTES_MAX
+            || !stream.held.is_empty();
+        if is_much && !std::mem::replace(&mut stream.touched, true) {
             self.touched.push(name);
         }
+        now
     }
 
     /// Tells the hub what has left the stream's queue.
@@ -358,6 +372,7 @@ impl Watchers {
         stream.held.clear();
         let gone_messages = stream.handed.len().saturating_sub(queued);
         let gone_bytes = stream.handed.drain(..gone_messages).sum();
+        stream.handed_bytes -= gone_bytes;
         if gone_messages > 0 {
             let gone = Room {
                 messages: gone_messages,
@@ -396,9 +411,34 @@ fn stream_of(input: &Input) -> Option<StreamId> {
     }
 }
 
-fn into_body(message: &Message) -> Body {
-    Body::encode(message.bytes(), |out| {
-        out.put_slice(&message.head);
-        out.put_slice(&message.body);
-    })
+/// The message handed over last. Many streams in a row get the same one, and then share what is written.
+struct Last {
+    /// Held, so that no other message can lie where it does.
+    head: Bytes,
+    rest: Bytes,
+    body: Body,
+}
+
+impl Last {
+    /// What is written for a message.
+    fn body(last: &mut Option<Self>, message: &Message) -> Body {
+        let is_same = |a: &Bytes, b: &Bytes| a.as_ptr() == b.as_ptr() && a.len() == b.len();
+        if let Some(last) = last
+            && is_same(&last.head, &message.head)
+            && is_same(&last.rest, &message.body)
+            && let Some(body) = last.body.again()
+        {
+            return body;
+        }
+        let body = Body::encode(message.bytes(), |out| {
+            out.put_slice(&message.head);
+            out.put_slice(&message.body);
+        });
+        *last = body.again().map(|body| Self {
+            head: message.head.clone(),
+            rest: message.body.clone(),
+            body,
+        });
+        body
+    }
 }

@@ -20,6 +20,8 @@ pub struct Body {
     head: Bytes,
     tail: Bytes,
     rest: Option<Rest>,
+    /// The head lies in memory that it shares with other answers.
+    has_neighbours: bool,
 }
 
 /// Bytes that are made piece by piece while the reply is sent.
@@ -65,6 +67,7 @@ impl Body {
             head: buffer.freeze(),
             tail: Bytes::new(),
             rest: None,
+            has_neighbours: false,
         }
     }
 
@@ -78,6 +81,7 @@ impl Body {
             }),
             tail: Bytes::new(),
             rest: None,
+            has_neighbours: true,
         }
     }
 
@@ -96,7 +100,17 @@ impl Body {
                 bytes,
                 pieces: Box::new(pieces),
             }),
+            has_neighbours: false,
         }
+    }
+
+    /// The same of a protobuf message.
+    #[must_use]
+    pub fn answer_of(message: &impl prost::Message) -> Self {
+        Self::answer(message.encoded_len(), |buffer| {
+            // A `BytesMut` grows as needed, so it cannot run out of room.
+            let _ = message.encode(buffer);
+        })
     }
 
     /// A reply made of a protobuf message.
@@ -120,6 +134,7 @@ impl Body {
             head: buffer.freeze(),
             tail,
             rest: None,
+            has_neighbours: false,
         }
     }
 
@@ -136,6 +151,7 @@ impl Body {
             head: prefix.freeze(),
             tail: message,
             rest: None,
+            has_neighbours: false,
         }
     }
 
@@ -179,9 +195,21 @@ impl Body {
         Bytes::from([front, self.tail].concat())
     }
 
+    /// The same reply once more, of shared bytes; none of one that is made while it is sent.
+    #[must_use]
+    pub fn again(&self) -> Option<Self> {
+        self.rest.is_none().then(|| Self {
+            head: self.head.clone(),
+            tail: self.tail.clone(),
+            rest: None,
+            has_neighbours: self.has_neighbours,
+        })
+    }
+
     /// The same in memory of its own: for what waits longer than its neighbours.
     pub(super) fn into_own(mut self) -> Self {
-        if self.head.len() <= arena::SMALL_BYTES_MAX {
+        if self.has_neighbours && self.head.len() <= arena::SMALL_BYTES_MAX {
+            self.has_neighbours = false;
             self.head = Bytes::copy_from_slice(&self.head);
         }
         self

@@ -124,9 +124,18 @@ impl Completions {
 
     /// Says that the task is awake: whoever adds something has nobody to wake, until [`take`](Self::take) finds
     /// nothing. Without it a task that is given an answer by its own turn would wake itself, and be polled for nothing.
-    pub(super) fn awake(&self) {
+    /// Moves everything queued behind what is in `batch`.
+    pub(super) fn awake(&self, batch: &mut VecDeque<Completion>) {
+        let mut state = self.lock();
         // Dropped outside the lock.
-        let _waker = self.lock().waker.take();
+        let _waker = state.waker.take();
+        if batch.is_empty() {
+            std::mem::swap(&mut state.queue, batch);
+        } else {
+            batch.append(&mut state.queue);
+        }
+        self.made_bytes.store(0, Ordering::Relaxed);
+        drop(state);
     }
 
     /// Moves everything queued into `batch`, which must be empty. With nothing queued, `waker` is kept for the
@@ -196,12 +205,13 @@ mod tests {
         };
         assert!(!completions.take(&mut batch, &waker));
         assert_eq!(push(3), 1, "it slept");
-        completions.awake();
+        completions.awake(&mut batch);
+        assert_eq!(std::mem::take(&mut batch).len(), 3);
         assert_eq!(push(2), 0);
         assert!(completions.take(&mut batch, &waker));
-        assert_eq!(std::mem::take(&mut batch).len(), 5);
+        assert_eq!(std::mem::take(&mut batch).len(), 2);
         assert!(!completions.take(&mut batch, &waker));
-        completions.awake();
+        completions.awake(&mut batch);
         assert_eq!(push(2), 0, "it woke for something else");
         assert!(completions.take(&mut batch, &waker));
     }

@@ -71,6 +71,17 @@ pub(super) enum Call {
     Streaming(Box<StreamCall>),
 }
 
+/// What a look at the socket found.
+enum Requests {
+    Came,
+    /// Nothing, and the socket wakes the task when that changes.
+    None,
+    /// Nobody looked.
+    PutOff,
+    /// Nothing will come after the client's end, or an error.
+    Over,
+}
+
 /// One connection. A future that is ready when the connection is over.
 pub(super) struct Connection {
     http2: Http2<Call>,
@@ -471,22 +482,21 @@ impl Connection {
         true
     }
 
-    /// Reads what the socket has, unless the client does not read either. Ready: whether something came; nothing
-    /// more will after an error or the client's end.
-    fn poll_requests(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    /// Reads what the socket has, unless the client does not read either.
+    fn poll_requests(&mut self, cx: &mut Context<'_>) -> Requests {
         if !self.http2.outbox.has_room() || self.abandoned > ABANDONED_MAX {
-            return Poll::Pending;
+            return Requests::PutOff;
         }
         READ_ROOM.with_borrow_mut(|room| {
             let mut buffer = ReadBuf::new(room);
             match self.socket.poll_read(cx, &mut buffer) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(result) => {
-                    let came = result.is_ok() && !buffer.filled().is_empty();
+                Poll::Pending => Requests::None,
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                     let shared = Arc::clone(&self.shared);
                     shared.service.turn(&mut || self.take(buffer.filled()));
-                    Poll::Ready(came)
+                    Requests::Came
                 }
+                Poll::Ready(_) => Requests::Over,
             }
         })
     }
@@ -494,7 +504,7 @@ impl Connection {
     /// Works off what other threads have answered. Returns whether there was anything.
     fn take_completions(&mut self, cx: &mut Context<'_>) -> bool {
         let mut batch = std::mem::take(&mut self.batch);
-        let more = self.completions.take(&mut batch, cx.waker());
+        let more = !batch.is_empty() || self.completions.take(&mut batch, cx.waker());
         if more {
             let shared = Arc::clone(&self.shared);
             shared.service.turn(&mut || {
@@ -528,12 +538,16 @@ impl Connection {
 
     /// One turn. Ready: the connection is over.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut socket_wakes = false;
         loop {
             let mut news = false;
-            match self.poll_requests(cx) {
-                Poll::Pending => {}
-                Poll::Ready(true) => news = true,
-                Poll::Ready(false) => return Poll::Ready(()),
+            if !socket_wakes {
+                match self.poll_requests(cx) {
+                    Requests::Came => news = true,
+                    Requests::None => socket_wakes = true,
+                    Requests::PutOff => {}
+                    Requests::Over => return Poll::Ready(()),
+                }
             }
             if self.broken {
                 return Poll::Ready(());
@@ -589,7 +603,9 @@ impl Future for Connection {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.completions.awake();
+        let mut batch = std::mem::take(&mut self.batch);
+        self.completions.awake(&mut batch);
+        self.batch = batch;
         loop {
             let turn = self.poll_turn(cx);
             let could_read = self.http2.outbox.has_room();

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep};
 
 use super::Settings;
@@ -26,6 +27,8 @@ struct Active {
     heard: bool,
     /// A ping is on its way and nothing arrived since.
     waits: bool,
+    /// The timer wakes the task when it ends.
+    armed: bool,
 }
 
 impl Keepalive {
@@ -40,6 +43,7 @@ impl Keepalive {
             timeout,
             heard: false,
             waits: false,
+            armed: false,
         };
         Self {
             active: Some(active),
@@ -59,12 +63,21 @@ impl Keepalive {
         active.heard |= heard;
         if active.heard && active.waits {
             active.waits = false;
+            active.armed = false;
             active
                 .timer
                 .as_mut()
                 .reset(Instant::now() + active.interval);
         }
-        while active.timer.as_mut().poll(cx).is_ready() {
+        // To ask whether it has ended costs less than to ask it to wake the task, which it will anyway.
+        if active.armed && !active.timer.is_elapsed() {
+            return Poll::Pending;
+        }
+        // A task that has used up its budget would not be woken by the timer, and would not ask again.
+        while Pin::new(&mut unconstrained(active.timer.as_mut()))
+            .poll(cx)
+            .is_ready()
+        {
             if active.waits {
                 return Poll::Ready(());
             }
@@ -80,6 +93,7 @@ impl Keepalive {
                 active.waits = true;
             }
         }
+        active.armed = true;
         Poll::Pending
     }
 }

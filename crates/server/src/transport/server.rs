@@ -1,8 +1,10 @@
 //! Accepting connections, and ending them.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::ReadBuf;
@@ -184,22 +186,38 @@ fn reject(side: Side, address: &str, error: &str) {
 async fn serve_http2(
     mut connection: Connection,
     open_timeout: Duration,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) {
     let opened = poll_fn(|cx| connection.poll_opened(cx));
     if tokio::time::timeout(open_timeout, opened).await.is_err() {
         return;
     }
-    tokio::select! {
-        biased;
-        () = &mut connection => {}
-        () = stopped(&mut stop) => {
-            connection.start_shutdown();
-            (&mut connection).await;
-        }
+    if serve_until_stopped(&mut connection, stop).await {
+        connection.start_shutdown();
+        (&mut connection).await;
     }
     // A socket closed with unread bytes takes the last frames with it; so the client is heard out for a moment.
     let _ = tokio::time::timeout(LINGER, linger(connection.end())).await;
+}
+
+/// Serves a connection until it is over, or the server stops: then `true`.
+async fn serve_until_stopped(connection: &mut Connection, stop: watch::Receiver<bool>) -> bool {
+    let mut listening = stop.clone();
+    // Asked once, so it must not be put off for a budget that is used up.
+    let mut stops = std::pin::pin!(tokio::task::unconstrained(stopped(&mut listening)));
+    let mut listens = false;
+    poll_fn(|cx| {
+        if Pin::new(&mut *connection).poll(cx).is_ready() {
+            return Poll::Ready(false);
+        }
+        // Whoever listens once is woken. To listen again takes a lock that connections share, to look takes none.
+        if listens && !stop.has_changed().unwrap_or(true) {
+            return Poll::Pending;
+        }
+        listens = true;
+        stops.as_mut().poll(cx).map(|()| true)
+    })
+    .await
 }
 
 async fn linger(socket: &mut Socket) -> io::Result<()> {

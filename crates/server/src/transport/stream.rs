@@ -16,6 +16,9 @@ use super::{Body, Code, Status};
 /// Bytes of replies that may wait for one stream before it has no room.
 pub const STREAM_QUEUED_BYTES_MAX: usize = 1024 * 1024;
 
+/// Bytes of replies that may wait for one stream in memory that they share with others; those behind them are copied.
+const SHARED_QUEUED_BYTES_MAX: usize = 4 * 1024;
+
 /// Replies that may wait for one stream before it has no room.
 pub const STREAM_QUEUED_MESSAGES_MAX: usize = 1024;
 
@@ -243,6 +246,9 @@ impl StreamSink {
     pub fn send(&self, body: Body) {
         self.inner.state.change(|outbox| {
             outbox.bytes += body.written_bytes();
+            // A client that does not read must not keep what others have read.
+            let waits = outbox.bytes > SHARED_QUEUED_BYTES_MAX;
+            let body = if waits { body.into_own() } else { body };
             outbox.messages.push_back(body);
             outbox.starved |= outbox.room().is_empty();
         });

@@ -1,5 +1,6 @@
 //! Reads and writes of the store.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -15,7 +16,7 @@ use kvorum_proto::etcdserverpb::{
 use prost::Message;
 use prost::encoding::WireType;
 
-use super::{Api, decode, decode_or_answer, status};
+use super::{Api, decode, decode_or_answer, malformed, status};
 use crate::runtime::{Member, requested};
 use crate::transport::{
     Body, Code, Credit, REPLY_BYTES_MAX, ReplySink, RequestStream, Status, StreamSink,
@@ -88,8 +89,8 @@ pub(super) fn put(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
     let request: PutRequest = decode_or_answer!(message.clone(), reply);
     match check::put(&request) {
         Ok(()) => api.member.propose_message(
-            Payload::Put(request),
-            message,
+            &Payload::Put(request),
+            &message,
             api.limits.request_bytes_max,
             reply,
         ),
@@ -103,23 +104,43 @@ pub(super) fn delete_range(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
         Ok(()) => {
             let limit = api.limits.request_bytes_max;
             api.member
-                .propose_message(Payload::DeleteRange(request), message, limit, reply);
+                .propose_message(&Payload::DeleteRange(request), &message, limit, reply);
         }
         Err(error) => reply.send(Err(status(error))),
     }
 }
 
+thread_local! {
+    /// An empty transaction whose lists have room for the next one.
+    static TXN_ROOM: Cell<TxnRequest> = Cell::default();
+}
+
+/// Keeps the lists of a transaction that stands in the log, unless they are much longer than lists are.
+fn keep_room(mut request: TxnRequest) {
+    const ITEMS_MAX: usize = 16;
+    let operations = request.success.capacity().max(request.failure.capacity());
+    if operations.max(request.compare.capacity()) <= ITEMS_MAX {
+        request.clear();
+        TXN_ROOM.set(request);
+    }
+}
+
 pub(super) fn txn(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
-    let request: TxnRequest = decode_or_answer!(message.clone(), reply);
+    let mut request = TXN_ROOM.take();
+    if let Err(error) = request.merge(message.clone()) {
+        return reply.send(Err(malformed(&error)));
+    }
     if let Err(error) = check::txn(&request, api.limits.txn_ops_max) {
         return reply.send(Err(status(error)));
     }
     let route = check::txn_route(&request);
     if route == Route::Propose {
-        let limit = api.limits.request_bytes_max;
-        return api
-            .member
-            .propose_message(Payload::Txn(request), message, limit, reply);
+        let (payload, limit) = (Payload::Txn(request), api.limits.request_bytes_max);
+        api.member.propose_message(&payload, &message, limit, reply);
+        if let Payload::Txn(request) = payload {
+            keep_room(request);
+        }
+        return;
     }
     let member = api.member.clone();
     let since = Instant::now();

@@ -16,7 +16,7 @@ use kvorum_proto::etcdserverpb::{
 use kvorum_proto::ids::LeaseId;
 
 use super::{Api, body, decode, decode_or_answer, status};
-use crate::runtime::leader;
+use crate::runtime::{LeaseAnswer, LeaseStream, LeaseWaiter, leader};
 use crate::transport::{Body, Credit, ReplySink, RequestStream, Status, StreamSink};
 
 pub(super) fn grant(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
@@ -124,7 +124,7 @@ struct Shared {
 }
 
 /// How a keep-alive came out.
-type Answer = Result<lease::Output, RequestError>;
+type Answer = LeaseAnswer;
 
 #[derive(Default)]
 struct State {
@@ -205,12 +205,13 @@ impl Shared {
     }
 
     fn ask(self: &Arc<Self>, id: LeaseId, credit: Credit, number: u64) {
-        let shared = Arc::clone(self);
         let ask = |token, id| Input::KeepAlive { token, id };
-        self.api.member.ask_lease(id, ask, move |answer| {
-            drop(credit);
-            shared.answer(number, answer);
-        });
+        let waiter = LeaseWaiter::Stream {
+            stream: Arc::clone(self) as Arc<dyn LeaseStream>,
+            number,
+            credit,
+        };
+        self.api.member.ask_lease_for(id, ask, waiter);
     }
 
     /// Asks the member that leads.
@@ -228,19 +229,6 @@ impl Shared {
         });
     }
 
-    fn answer(self: &Arc<Self>, number: u64, answer: Answer) {
-        let mut state = self.lock();
-        state.keep(number, answer);
-        // Sent under the lock, so that no later answer overtakes.
-        while !state.failed
-            && let Some(answer) = state.next_answer()
-        {
-            state.failed = !self.send(answer);
-        }
-        drop(state);
-        self.advance();
-    }
-
     /// Sends an answer; false: the stream has ended with it.
     fn send(&self, answer: Answer) -> bool {
         let member = &self.api.member;
@@ -251,12 +239,12 @@ impl Shared {
                 if ttl_seconds > 0 {
                     member.metrics().lease_renewed.increment();
                 }
-                self.replies
-                    .send(Body::from_message(&LeaseKeepAliveResponse {
-                        header: Some(member.header(member.current_revision())),
-                        id: id.0,
-                        ttl: ttl_seconds,
-                    }));
+                let answer = LeaseKeepAliveResponse {
+                    header: Some(member.header(member.current_revision())),
+                    id: id.0,
+                    ttl: ttl_seconds,
+                };
+                self.replies.send(Body::answer_of(&answer));
                 return true;
             }
             Ok(_) => RequestError::NotPrimary,
@@ -264,6 +252,21 @@ impl Shared {
         };
         self.replies.finish(Err(status(failure)));
         false
+    }
+}
+
+impl LeaseStream for Shared {
+    fn answer(self: Arc<Self>, number: u64, answer: Answer) {
+        let mut state = self.lock();
+        state.keep(number, answer);
+        // Sent under the lock, so that no later answer overtakes.
+        while !state.failed
+            && let Some(answer) = state.next_answer()
+        {
+            state.failed = !self.send(answer);
+        }
+        drop(state);
+        self.advance();
     }
 }
 

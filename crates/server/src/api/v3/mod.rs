@@ -274,12 +274,15 @@ fn requires_leader(metadata: &Metadata) -> bool {
 
 /// Decodes a request as the gRPC library of official servers does, error text included.
 fn decode<M: Message + Default>(message: Bytes) -> Result<M, Status> {
-    M::decode(message).map_err(|error| {
-        Status::new(
-            Code::Internal,
-            format!("grpc: error unmarshalling request: {error}"),
-        )
-    })
+    M::decode(message).map_err(|error| malformed(&error))
+}
+
+/// What a request is refused with that does not decode.
+fn malformed(error: &prost::DecodeError) -> Status {
+    Status::new(
+        Code::Internal,
+        format!("grpc: error unmarshalling request: {error}"),
+    )
 }
 
 /// Decodes the request or answers at once.
