@@ -48,12 +48,16 @@ pub(crate) enum Command {
     KeepAlive(LoadArguments),
     /// Read a key, and write it unless somebody else did in between; again if so
     Stm(LoadArguments),
+    /// Many leases, each with a key, that all end together, and puts at a steady rate before and meanwhile
+    Expire(ExpireArguments),
     /// Plays named sets of scenarios on two servers and writes raw results, page and charts of each
     Suite(SuiteArguments),
     /// Plays some scenarios on two servers in turn (A B A B)
     Compare(CompareArguments),
     /// Tells all scenarios
     Scenarios,
+    /// Joins raw results of the same two servers into one page: a long suite played in pieces
+    Join(JoinArguments),
     /// Makes page and charts of raw results again, beside them
     Table {
         /// What a suite or a comparison wrote
@@ -77,9 +81,12 @@ impl Command {
             Self::LeaseGrant(load) => (Kind::LeaseGrant, load),
             Self::KeepAlive(load) => (Kind::KeepAlive, load),
             Self::Stm(load) => (Kind::Stm, load),
-            Self::Suite(_) | Self::Compare(_) | Self::Scenarios | Self::Table { .. } => {
-                return None;
-            }
+            Self::Expire(_)
+            | Self::Suite(_)
+            | Self::Compare(_)
+            | Self::Join(_)
+            | Self::Scenarios
+            | Self::Table { .. } => return None,
         })
     }
 }
@@ -194,11 +201,7 @@ impl LoadArguments {
 
     /// Who is asked.
     pub(crate) fn target(&self) -> Result<Target> {
-        let addresses = self.endpoints.iter().map(|endpoint| address(endpoint));
-        Ok(Target {
-            addresses: addresses.collect::<Result<_>>()?,
-            pids: self.server_pids.clone(),
-        })
+        target(&self.endpoints, &self.server_pids)
     }
 
     /// How long it runs.
@@ -208,6 +211,72 @@ impl LoadArguments {
             window: Duration::try_from_secs_f64(self.seconds)?,
         })
     }
+}
+
+#[derive(Args)]
+pub(crate) struct ExpireArguments {
+    /// host:port or http://host:port, with commas between; the first grants the leases
+    #[arg(
+        long,
+        alias = "endpoint",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:2379"
+    )]
+    endpoints: Vec<String>,
+    /// Leases that end together
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) leases: u64,
+    /// Seconds from the first grant until they end: granting must not take longer
+    #[arg(long, default_value_t = 45.0)]
+    lead: f64,
+    /// Puts per second beside them
+    #[arg(long, default_value_t = 500.0)]
+    pub(crate) rate: f64,
+    /// Process ids of the servers, with commas between, to tell their CPU and memory
+    #[arg(long, alias = "server-pid", value_delimiter = ',')]
+    server_pids: Vec<u32>,
+    /// Seconds that count, before and from the moment when the leases end
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl ExpireArguments {
+    /// Who is asked.
+    pub(crate) fn target(&self) -> Result<Target> {
+        target(&self.endpoints, &self.server_pids)
+    }
+
+    /// How long before their end leases begin to be granted.
+    pub(crate) fn lead(&self) -> Result<Duration> {
+        Ok(Duration::try_from_secs_f64(self.lead)?)
+    }
+
+    /// How long either part runs.
+    pub(crate) fn times(&self) -> Result<Times> {
+        Ok(Times {
+            warm_up: Duration::from_secs(1),
+            window: Duration::try_from_secs_f64(self.seconds)?,
+        })
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct JoinArguments {
+    /// What suites or comparisons wrote, in the order of the page; scenarios that come again add turns
+    #[arg(required = true)]
+    pub(crate) results: Vec<PathBuf>,
+    /// What the files of the page are called
+    #[arg(long)]
+    pub(crate) name: String,
+    /// Headline of the page [default: that of the first]
+    #[arg(long)]
+    pub(crate) title: Option<String>,
+    /// The folder of the page
+    #[arg(long, default_value = ".")]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Args)]
@@ -221,7 +290,7 @@ pub(crate) struct SuiteArguments {
 
 #[derive(Args)]
 pub(crate) struct CompareArguments {
-    /// Which scenarios, by name, with commas between
+    /// Which scenarios, by name, with commas between; `name*` is all that begin so
     #[arg(long, value_delimiter = ',', required = true)]
     pub(crate) scenarios: Vec<String>,
     /// What the files of the results are called [default: the date and `compare`]
@@ -351,6 +420,14 @@ fn own_name(version: &[String]) -> String {
         (None, Some(etcd)) => format!("etcd {etcd}"),
         _ => "unknown".to_owned(),
     }
+}
+
+fn target(endpoints: &[String], pids: &[u32]) -> Result<Target> {
+    let addresses = endpoints.iter().map(|endpoint| address(endpoint));
+    Ok(Target {
+        addresses: addresses.collect::<Result<_>>()?,
+        pids: pids.to_vec(),
+    })
 }
 
 fn address(endpoint: &str) -> Result<SocketAddr> {

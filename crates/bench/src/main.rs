@@ -45,7 +45,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 
-use crate::arguments::{Arguments, Command, LoadArguments, SideArguments};
+use crate::arguments::{Arguments, Command, ExpireArguments, LoadArguments, SideArguments};
 use crate::load::Kind;
 use crate::results::Results;
 use crate::suite::{Group, Size, Suite};
@@ -82,11 +82,21 @@ fn run(command: Command) -> Result<()> {
             let name = name.unwrap_or_else(|| format!("{}-compare", results::today()));
             play(&asked.sides, &name, &groups)
         }
+        Command::Expire(asked) => expire(&asked),
         Command::Scenarios => scenarios(),
+        Command::Join(asked) => {
+            let parts = asked.results.iter().map(|path| read(path));
+            let joined = Results::join(parts.collect::<Result<_>>()?)?;
+            let title = asked.title.clone().unwrap_or(joined.title.clone());
+            let joined = Results {
+                name: asked.name.clone(),
+                title,
+                ..joined
+            };
+            write(&joined, &asked.out)
+        }
         Command::Table { results } => {
-            let raw = fs::read(&results).with_context(|| results.display().to_string())?;
-            let read: Results = serde_json::from_slice(&raw)?;
-            write_page(&read, results.parent().unwrap_or(Path::new("")))
+            write_page(&read(&results)?, results.parent().unwrap_or(Path::new("")))
         }
         _ => Ok(()),
     }
@@ -107,6 +117,25 @@ fn one(kind: Kind, asked: &LoadArguments) -> Result<()> {
     print(&page::run(&run))
 }
 
+/// Lets leases end on servers that are there.
+fn expire(asked: &ExpireArguments) -> Result<()> {
+    let (leases, rate) = (asked.leases, asked.rate);
+    let times = asked.times()?;
+    let outcome = suite::lease::expire(&asked.target()?, leases, asked.lead()?, rate, times)?;
+    if asked.json {
+        return print(&format!("{:#}\n", serde_json::json!(outcome)));
+    }
+    for phase in &outcome.phases {
+        print(&format!("{}\n{}", phase.name, page::run(&phase.run)))?;
+    }
+    for seconds in outcome.figures.values() {
+        print(&format!(
+            "all {leases} keys gone {seconds:.2} s after the last lease ended\n"
+        ))?;
+    }
+    Ok(())
+}
+
 fn play_suite(suite: Suite, sides: &SideArguments) -> Result<()> {
     let size = sides.size();
     let name = match size {
@@ -122,17 +151,28 @@ fn play(asked: &SideArguments, name: &str, groups: &[Group]) -> Result<()> {
     let plan = asked.plan(name)?;
     let results = compare::run(&plan, groups)?;
     if let Some(folder) = &asked.out {
-        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        let raw = folder.join(format!("{name}.json"));
-        let text = serde_json::to_string_pretty(&results)? + "\n";
-        fs::write(&raw, text).with_context(|| raw.display().to_string())?;
-        write_page(&results, folder)?;
+        write(&results, folder)?;
     }
     print(&page::markdown(&results))?;
     let failed = |turn: &&results::Turn| turn.outcome.failure.is_some();
     let failed = results.turns.iter().filter(failed).count();
     ensure!(failed == 0, "{failed} turns failed; the page says why");
     Ok(())
+}
+
+/// Reads raw results.
+fn read(path: &Path) -> Result<Results> {
+    let raw = fs::read(path).with_context(|| path.display().to_string())?;
+    serde_json::from_slice(&raw).with_context(|| path.display().to_string())
+}
+
+/// Writes raw results with their page.
+fn write(results: &Results, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    let raw = folder.join(format!("{}.json", results.name));
+    let text = serde_json::to_string_pretty(results)? + "\n";
+    fs::write(&raw, text).with_context(|| raw.display().to_string())?;
+    write_page(results, folder)
 }
 
 /// Writes the page of some results and its charts.

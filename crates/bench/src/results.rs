@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::load::Load;
@@ -128,6 +129,41 @@ impl Outcome {
 }
 
 impl Results {
+    /// One of several, played apart on the same two servers. Turns of a scenario that comes again are more rounds of it.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or they are not of the same servers, flags and commit.
+    pub(crate) fn join(parts: Vec<Self>) -> Result<Self> {
+        let mut parts = parts.into_iter();
+        let mut all = parts.next().context("nothing to join")?;
+        for part in parts {
+            let same = part.sides == all.sides && part.flags == all.flags;
+            ensure!(
+                same && part.commit == all.commit && part.machine == all.machine,
+                "{} is of other servers, flags, another commit or machine than {}",
+                part.name,
+                all.name
+            );
+            all.command = format!("{}\n{}", all.command, part.command);
+            all.notes.extend(part.notes);
+            all.rounds = all.rounds.max(part.rounds);
+            all.warm_up_seconds = all.warm_up_seconds.min(part.warm_up_seconds);
+            all.seconds = all.seconds.min(part.seconds);
+            for scenario in part.scenarios {
+                if all
+                    .scenarios
+                    .iter()
+                    .all(|known| known.name != scenario.name)
+                {
+                    all.scenarios.push(scenario);
+                }
+            }
+            all.turns.extend(part.turns);
+        }
+        Ok(all)
+    }
+
     /// `a`, and `b` if there are two.
     pub(crate) fn letters(&self) -> &'static [char] {
         &['a', 'b'][..self.sides.len().min(2)]

@@ -51,6 +51,34 @@ fn run(per_second: f64) -> Run {
     }
 }
 
+#[test]
+fn pieces_of_the_same_servers_are_joined() {
+    let whole = results();
+    let piece = |name: &str| {
+        let mut piece = whole.clone();
+        piece.scenarios.retain(|scenario| scenario.name == name);
+        piece.turns.retain(|turn| turn.scenario == name);
+        piece
+    };
+    let pieces = || -> Vec<Results> {
+        let names = whole.scenarios.iter().map(|scenario| piece(&scenario.name));
+        names.collect()
+    };
+    let mut joined = Results::join(pieces()).unwrap();
+    assert_eq!(
+        joined.command,
+        [whole.command.as_str(); 2].join("\n"),
+        "each piece tells how it was made"
+    );
+    joined.command.clone_from(&whole.command);
+    joined.notes.clone_from(&whole.notes);
+    assert_eq!(joined, whole);
+    let mut others = pieces();
+    others[1].commit.push('x');
+    assert!(Results::join(others).is_err(), "another commit");
+    assert!(Results::join(Vec::new()).is_err());
+}
+
 /// Two scenarios, two sides, two rounds; the second round of B failed.
 fn results() -> Results {
     let scenario = |name: &str, load| Scenario {

@@ -13,6 +13,7 @@ use crate::api;
 use crate::drive::{Driver, Extent, Pace};
 use crate::fan_out::Audience;
 use crate::keys::{KEY_BYTES_MIN, KeySpace};
+use crate::load::Target;
 use crate::measure::{self, Times};
 use crate::results::Outcome;
 use crate::workload::{Request, Step, Workload};
@@ -28,7 +29,11 @@ pub(super) fn mass_expiry(size: Size) -> Spec {
     let leases = size.pick(50, 10_000, 100_000);
     let what =
         format!("{leases} leases that end within a second, each with a key; puts, 500 per second");
-    Spec::new("mass-expiry", &what, move |stage| expire(stage, leases))
+    let play = move |stage: &mut Stage<'_>| {
+        let (target, lead) = (stage.servers.target(), lead(stage.size));
+        expire(&target, leases, lead, 500.0, stage.times)
+    };
+    Spec::new("mass-expiry", &what, play)
         .figure("gone", "end of the last lease until all keys are gone", "s")
         .written(&format!("{leases} leases with a key each"))
         .long()
@@ -43,20 +48,26 @@ fn lead(size: Size) -> Duration {
     )
 }
 
-fn expire(stage: &mut Stage<'_>, leases: u64) -> Result<Outcome> {
-    let target = stage.servers.target();
-    let puts = steady_puts(KeySpace::short(1000, 256), 500.0);
-    let quiet = stage.run(&puts, &target)?;
-    let due = Instant::now() + lead(stage.size);
+/// Puts, so many per second, first alone and then while leases end that were granted within `lead`.
+pub(crate) fn expire(
+    target: &Target,
+    leases: u64,
+    lead: Duration,
+    rate: f64,
+    times: Times,
+) -> Result<Outcome> {
+    let puts = steady_puts(KeySpace::short(1000, 256), rate);
+    let quiet = accept(measure::run(&puts, target, times)?)?;
+    let due = Instant::now() + lead;
     grant(target.first()?, leases, due)?;
     let mut audience =
-        Audience::of_range(&target, 1, 1, (b"/bench/k".to_vec(), b"/bench/l".to_vec()))?;
+        Audience::of_range(target, 1, 1, (b"/bench/k".to_vec(), b"/bench/l".to_vec()))?;
     let left = due.checked_duration_since(Instant::now());
     let times = Times {
         warm_up: left.context("granting took longer than the leases last")?,
-        window: stage.times.window.max(Duration::from_secs(1)),
+        window: times.window.max(Duration::from_secs(1)),
     };
-    let (run, gone) = measure::run_during(&puts, &target, times, move |_| {
+    let (run, gone) = measure::run_during(&puts, target, times, move |_| {
         let mut events = 0;
         while events < leases {
             events += audience.take()?;

@@ -7,7 +7,7 @@
 mod churn;
 mod cluster;
 mod failover;
-mod lease;
+pub(crate) mod lease;
 mod lone;
 mod matrix;
 mod store;
@@ -230,7 +230,7 @@ impl Stage<'_> {
 }
 
 /// A run in which calls failed counts for nothing.
-fn accept(run: Run) -> Result<Run> {
+pub(crate) fn accept(run: Run) -> Result<Run> {
     if !run.refused.is_empty() {
         bail!("calls failed: {:?} {:?}", run.refused, run.refusal);
     }
@@ -258,7 +258,7 @@ pub(crate) fn groups(suite: Suite, size: Size) -> Vec<Group> {
     }
 }
 
-/// The scenarios with these names, of all suites, in their groups.
+/// The scenarios with these names, or names that begin so (`matrix-2048-*`), of all suites, in their groups.
 pub(crate) fn chosen(names: &[String], size: Size) -> Result<Vec<Group>> {
     let mut all: Vec<Group> = Suite::value_variants()
         .iter()
@@ -268,11 +268,17 @@ pub(crate) fn chosen(names: &[String], size: Size) -> Result<Vec<Group>> {
         .iter()
         .flat_map(|group| group.scenarios.iter().map(|spec| spec.name.clone()))
         .collect();
-    if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
+    let is_meant = |name: &String, known: &String| match name.strip_suffix('*') {
+        Some(start) => known.starts_with(start),
+        None => name == known,
+    };
+    let is_unknown = |name: &&String| !known.iter().any(|known| is_meant(name, known));
+    if let Some(unknown) = names.iter().find(is_unknown) {
         bail!("no scenario {unknown}; there are {}", known.join(", "));
     }
     for group in &mut all {
-        group.scenarios.retain(|spec| names.contains(&spec.name));
+        let scenarios = &mut group.scenarios;
+        scenarios.retain(|spec| names.iter().any(|name| is_meant(name, &spec.name)));
     }
     all.retain(|group| !group.scenarios.is_empty());
     Ok(all)
@@ -303,10 +309,17 @@ mod tests {
 
     #[test]
     fn scenarios_are_chosen_with_their_groups() {
-        let names = ["range".to_owned(), "put".to_owned()];
-        let groups = chosen(&names, Size::Quick).unwrap();
-        let found: Vec<_> = groups.iter().flat_map(|group| &group.scenarios).collect();
-        assert_eq!(found.len(), 2);
+        let count = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let groups = chosen(&names, Size::Quick).unwrap();
+            groups
+                .iter()
+                .map(|group| group.scenarios.len())
+                .sum::<usize>()
+        };
+        assert_eq!(count(&["range", "put"]), 2);
+        assert_eq!(count(&["matrix-*"]), 48, "every cell");
+        assert_eq!(count(&["matrix-2048-*", "range"]), 13);
         let unknown = chosen(&["pot".to_owned()], Size::Quick).map(|_| ());
         assert!(
             unknown
