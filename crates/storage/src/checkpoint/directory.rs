@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::{
-    Listed, MANIFEST_NAME, Manifest, NEXT_MANIFEST_NAME, RECEIVED_MANIFEST_NAME, RECEIVING_NAME,
-    StateError,
+    Listed, MANIFEST_NAME, Manifest, NEXT_MANIFEST_NAME, NEXT_RECEIVED_MANIFEST_NAME,
+    RECEIVED_MANIFEST_NAME, RECEIVING_NAME, StateError,
 };
 use crate::segment::{Damage, Segment, SegmentId};
 use crate::vfs::{FILE_MODE, OpenMode, Vfs, VfsFile};
@@ -83,7 +83,11 @@ impl<V: Vfs> Directory<V> {
     ///
     /// As for [`Directory::replace_manifest`].
     pub fn write_received(&self, manifest: &Manifest) -> Result<(), StateError> {
-        self.write_manifest(RECEIVED_MANIFEST_NAME, manifest)
+        self.write_manifest(
+            NEXT_RECEIVED_MANIFEST_NAME,
+            RECEIVED_MANIFEST_NAME,
+            manifest,
+        )
     }
 
     /// Makes the received state the own one.
@@ -137,7 +141,12 @@ impl<V: Vfs> Directory<V> {
         for name in names {
             let unlisted = SegmentId::of_file_name(&name)
                 .is_some_and(|id| listed.iter().all(|listed| listed.id != id));
-            let half_done = [NEXT_MANIFEST_NAME, RECEIVED_MANIFEST_NAME, RECEIVING_NAME];
+            let half_done = [
+                NEXT_MANIFEST_NAME,
+                RECEIVED_MANIFEST_NAME,
+                NEXT_RECEIVED_MANIFEST_NAME,
+                RECEIVING_NAME,
+            ];
             if unlisted || half_done.contains(&&*name) {
                 self.remove(&self.path.join(&name))?;
                 removed.push(name);
@@ -237,11 +246,18 @@ impl<V: Vfs> Directory<V> {
     ///
     /// [`StateError`] when the disk refuses. Which manifest is there then is not known.
     pub fn replace_manifest(&self, manifest: &Manifest) -> Result<(), StateError> {
-        self.write_manifest(MANIFEST_NAME, manifest)
+        self.write_manifest(NEXT_MANIFEST_NAME, MANIFEST_NAME, manifest)
     }
 
-    fn write_manifest(&self, name: &str, manifest: &Manifest) -> Result<(), StateError> {
-        let (next, name) = (self.path.join(NEXT_MANIFEST_NAME), self.path.join(name));
+    /// Each manifest has a name of its own while it is written: a checkpoint and a state that is received are written at
+    /// the same time, by different threads.
+    fn write_manifest(
+        &self,
+        next: &str,
+        name: &str,
+        manifest: &Manifest,
+    ) -> Result<(), StateError> {
+        let (next, name) = (self.path.join(next), self.path.join(name));
         let left_over = self.vfs.exists(&next);
         if left_over.map_err(|error| failed(&next, "looking for it", error))? {
             self.remove(&next)?;

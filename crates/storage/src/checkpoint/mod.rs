@@ -38,6 +38,9 @@ pub const NEXT_MANIFEST_NAME: &str = "manifest.tmp";
 /// Name of the manifest of a state that a leader sent, until it takes the place of the own one.
 pub const RECEIVED_MANIFEST_NAME: &str = "manifest.received";
 
+/// Name under which the manifest of a state that a leader sent is written.
+pub const NEXT_RECEIVED_MANIFEST_NAME: &str = "manifest.received.tmp";
+
 /// Name of the file that the state of a leader is received into.
 pub const RECEIVING_NAME: &str = "receiving.db";
 

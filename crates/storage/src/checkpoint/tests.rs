@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::segment::{Builder, Entry, Place, Segment, SegmentId};
 use crate::vfs::crash_disk::{CrashDisk, Fate};
-use crate::vfs::{DIRECTORY_MODE, Vfs};
+use crate::vfs::{DIRECTORY_MODE, FILE_MODE, OpenMode, Vfs, VfsFile as _};
 
 fn listed(id: u64, first: i64, last: i64) -> Listed {
     let place = |main| Place { main, sub: 3 };
@@ -227,4 +227,30 @@ fn another_segment_of_the_same_number_is_refused_by_name() {
     assert!(
         error.starts_with("/state/000000000000000d.seg: not the segment that the manifest lists")
     );
+}
+
+/// A checkpoint and the state of a leader are written down by two threads. They shared a name once, and one gave its own
+/// name to what the other was writing.
+#[test]
+fn a_manifest_that_another_thread_writes_is_left_alone() {
+    let disk = CrashDisk::new();
+    assert_eq!(run(&disk), 7);
+    let directory = Directory::new(disk.clone(), place());
+    let begin = |name: &str| {
+        let create = OpenMode::CreateNew { mode: FILE_MODE };
+        let mut file = disk.open(&place().join(name), create).unwrap();
+        file.write_at(0, b"half").unwrap();
+    };
+    let is_there = |name: &str| disk.exists(&place().join(name)).unwrap();
+    begin(NEXT_MANIFEST_NAME);
+    directory.write_received(&sample()).unwrap();
+    assert!(is_there(NEXT_MANIFEST_NAME));
+    begin(NEXT_RECEIVED_MANIFEST_NAME);
+    directory.replace_manifest(&sample()).unwrap();
+    assert!(is_there(NEXT_RECEIVED_MANIFEST_NAME));
+    assert_eq!(directory.manifest().unwrap(), Some(sample()));
+    // What a crash left of either goes at the next start.
+    begin(NEXT_MANIFEST_NAME);
+    directory.remove_unlisted(&[]).unwrap();
+    assert!(!is_there(NEXT_MANIFEST_NAME) && !is_there(NEXT_RECEIVED_MANIFEST_NAME));
 }
