@@ -8,9 +8,16 @@ use kvorum_sim::world::{Trial, World};
 /// Deaths between two steps of a compaction that a fault at each disk call must bring.
 const COMPACTING: u64 = 20;
 
-/// Disk calls and jobs of the undisturbed history.
-fn undisturbed() -> (u64, u64) {
-    let mut world = World::of_trial(Trial::default(), false);
+/// Histories beside the first, in which other clients do other things: each is disturbed at every place, too.
+const MORE_HISTORIES: std::ops::RangeInclusive<u64> = 2..=7;
+
+/// Disk calls and jobs of an undisturbed history.
+fn undisturbed(seed: u64) -> (u64, u64) {
+    let trial = Trial {
+        seed,
+        ..Trial::default()
+    };
+    let mut world = World::of_trial(trial, false);
     let report = judge(&mut world, 0);
     assert_eq!(report.violations, []);
     assert!(report.counts["log files begun"] >= 3, "{:?}", report.counts);
@@ -30,21 +37,27 @@ fn check(trial: Trial, happened: &str) -> u64 {
     compacting.copied().unwrap_or_default()
 }
 
-/// A fault at each call of the history up to the last restart, by when plans are forgotten.
-fn at_each_call(fault: Fault, lucks: u64, happened: &str) {
-    let (calls, _) = undisturbed();
+/// A fault at each call of a history up to the last restart, by when plans are forgotten. Returns how often the process
+/// died in the midst of a compaction.
+fn at_each_call_of(seed: u64, fault: Fault, lucks: u64, happened: &str) -> u64 {
+    let (calls, _) = undisturbed(seed);
     let mut compacting = 0;
     for call in 0..calls {
         for luck in 0..lucks {
-            let call = Some((call, fault));
             let trial = Trial {
+                seed,
                 luck,
-                call,
+                call: Some((call, fault)),
                 ..Trial::default()
             };
             compacting += check(trial, happened);
         }
     }
+    compacting
+}
+
+fn at_each_call(fault: Fault, lucks: u64, happened: &str) {
+    let compacting = at_each_call_of(0, fault, lucks, happened);
     if fault != Fault::Full {
         assert!(
             compacting >= COMPACTING,
@@ -74,8 +87,22 @@ fn full_disk_at_each_call() {
 }
 
 #[test]
+fn power_loss_before_each_call_of_more_histories() {
+    for seed in MORE_HISTORIES {
+        at_each_call_of(seed, Fault::CrashBefore, 1, "power losses");
+    }
+}
+
+#[test]
+fn power_loss_after_each_call_of_more_histories() {
+    for seed in MORE_HISTORIES {
+        at_each_call_of(seed, Fault::CrashAfter, 1, "power losses");
+    }
+}
+
+#[test]
 fn each_job_hangs() {
-    let (_, jobs) = undisturbed();
+    let (_, jobs) = undisturbed(0);
     for job in 0..jobs {
         check(
             Trial {
