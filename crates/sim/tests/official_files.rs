@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use kvorum_member::apply::{Apply, Effect, Input, Local};
 use kvorum_member::backend::{Backend, Encoding, Sizing};
 use kvorum_member::checkpoint;
+use kvorum_member::checkpoint::stream::{Receiving, SendStep, Sending};
 use kvorum_member::cluster::{Change, Member, Roster, Version};
 use kvorum_member::official::{self, Founding, OfficialError, Site};
 use kvorum_mvcc::StoreJob;
@@ -403,15 +404,61 @@ fn the_same_state_sent_again_is_not_needed() {
     assert!(take(named).expect("room").is_none());
 }
 
+/// The same state as a leader of ours sends it: as the files that it lies in.
+fn files() -> Vec<u8> {
+    let (all, disk) = (entries().len(), behind_disk());
+    let executor = checkpoint::Executor::new(state_directory(&disk));
+    let (file, named) = (&database(all)[..], LogIndex(all as u64));
+    let taken = checkpoint::take_in(&executor, file, named, local(), SEGMENT_BYTES);
+    let apply = taken.expect("room").expect("it is newer");
+    assert!(apply.files().len() > 2, "it lies in several files");
+    let mut sending = Sending::new(&Backend::new(&apply));
+    let mut stream = Vec::new();
+    loop {
+        match sending.step().expect("undamaged") {
+            SendStep::Read(_) => {}
+            SendStep::Bytes(bytes) => stream.extend_from_slice(&bytes),
+            SendStep::End => return stream,
+        }
+    }
+}
+
+/// Bytes of such a stream that arrive together.
+const ARRIVING_BYTES: usize = 300;
+
+fn take_files(
+    executor: &checkpoint::Executor<Disk>,
+    stream: &[u8],
+    named: LogIndex,
+) -> Result<Apply, Box<dyn std::error::Error>> {
+    let mut receiving = Receiving::begin(executor, named)?.expect("it is newer");
+    for bytes in stream.chunks(ARRIVING_BYTES) {
+        receiving.input(bytes)?;
+    }
+    Ok(receiving.finish(local())?)
+}
+
+/// What a leader sends.
+#[derive(Clone, Copy)]
+enum Sent<'a> {
+    Database(&'a [u8]),
+    Files(&'a [u8]),
+}
+
 /// Takes over the state that a leader sends, in the order of a running member.
-fn install(disk: &Disk, database: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+fn install(disk: &Disk, sent: Sent<'_>) -> Result<(), Box<dyn std::error::Error>> {
     let directory = state_directory(disk);
     let mut opened = wal::open(disk, &member().join("wal"), options())?;
     let old = directory.manifest()?.expect("a checkpoint of its own");
     let executor = checkpoint::Executor::new(directory);
     let named = LogIndex(entries().len() as u64);
-    let taken = checkpoint::take_in(&executor, database, named, local(), SEGMENT_BYTES)?;
-    let mut state = taken.expect("it is newer");
+    let mut state = match sent {
+        Sent::Database(file) => {
+            let taken = checkpoint::take_in(&executor, file, named, local(), SEGMENT_BYTES)?;
+            taken.expect("it is newer")
+        }
+        Sent::Files(stream) => take_files(&executor, stream, named)?,
+    };
     assert!(checkpoint::receive(&executor, &mut state)?, "it is newer");
     let index = state.applied();
     let record = Snapshot {
@@ -439,17 +486,25 @@ fn install(disk: &Disk, database: &[u8]) -> Result<(), Box<dyn std::error::Error
 
 #[test]
 fn a_snapshot_that_is_interrupted_while_it_is_installed_leaves_the_old_state_or_the_new() {
-    let database = database(entries().len());
+    check_install(Sent::Database(&database(entries().len())));
+}
+
+#[test]
+fn files_that_are_interrupted_while_they_are_installed_leave_the_old_state_or_the_new() {
+    check_install(Sent::Files(&files()));
+}
+
+fn check_install(sent: Sent<'_>) {
     let prepared = behind_disk();
     let old = start(&prepared.copy()).expect("nothing was done yet");
     let whole = prepared.copy();
-    install(&whole, &database).expect("no fault is planned");
+    install(&whole, sent).expect("no fault is planned");
     let new = start(&whole).expect("it was just installed");
     assert_ne!(old, new);
     let (seen_old, seen_new) = (Cell::new(0), Cell::new(0));
     let calls = with_each_crash(
         &prepared,
-        |disk| install(disk, &database),
+        |disk| install(disk, sent),
         |disk, place| {
             let found = start(disk).unwrap_or_else(|error| panic!("{place}: {error}"));
             assert!(found == old || found == new, "{place}: {found}");
@@ -457,7 +512,7 @@ fn a_snapshot_that_is_interrupted_while_it_is_installed_leaves_the_old_state_or_
             seen.set(seen.get() + 1);
             // Whatever is there, the next snapshot is taken in.
             if found == old {
-                install(disk, &database).unwrap_or_else(|error| panic!("{place}: {error}"));
+                install(disk, sent).unwrap_or_else(|error| panic!("{place}: {error}"));
                 assert_eq!(start(disk).expect("it was just installed"), new, "{place}");
             }
         },

@@ -1,6 +1,6 @@
 //! The state goes into files, in order, and comes back.
 
-use kvorum_storage::vfs::Vfs as _;
+use kvorum_storage::vfs::{OpenMode, Vfs as _, VfsFile as _};
 
 use super::*;
 
@@ -76,6 +76,47 @@ fn a_checkpoint_goes_from_files_to_manifest_to_log_to_removal() {
     let records = world.records();
     let world = world.crash(1);
     assert_eq!(world.records(), records);
+}
+
+#[test]
+fn a_checkpoint_costs_what_is_new_and_not_what_is_there() {
+    let mut world = World::leading();
+    // Files too large to be worth a copy.
+    world.core.set_segment_bytes(64 << 10);
+    world.puts(0..400);
+    world.checkpoint();
+    let segments = |world: &World| -> BTreeMap<String, u64> {
+        let state = Path::new(STATE);
+        let names = world.disk.list(state).unwrap().into_iter();
+        let segments = names.filter(|name| name.ends_with(".seg"));
+        let open = |name: &String| world.disk.open(&state.join(name), OpenMode::Read).unwrap();
+        let sized = segments.map(|name| (open(&name).length().unwrap(), name));
+        sized.map(|(bytes, name)| (name, bytes)).collect()
+    };
+    let before = segments(&world);
+    world.puts(0..3);
+    world.trace.clear();
+    world.core.ask_for_checkpoint();
+    world.settle();
+    let written: Vec<&String> = world
+        .trace
+        .iter()
+        .filter(|line| line.starts_with("StateJob(Store(Write"))
+        .collect();
+    assert_eq!(written.len(), 1, "one run, with what is new: {written:?}");
+    let after = segments(&world);
+    assert!(
+        before
+            .iter()
+            .all(|(name, bytes)| after.get(name) == Some(bytes))
+    );
+    let new: u64 = after
+        .iter()
+        .filter(|(name, _)| !before.contains_key(*name))
+        .map(|(_, bytes)| bytes)
+        .sum();
+    let there: u64 = before.values().sum();
+    assert!(new < there / 20, "{new} bytes beside {there}");
 }
 
 #[test]
