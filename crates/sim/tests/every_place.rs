@@ -9,7 +9,7 @@ use kvorum_sim::world::{Trial, World};
 const COMPACTING: u64 = 20;
 
 /// Histories beside the first, in which other clients do other things: each is disturbed at every place, too.
-const MORE_HISTORIES: std::ops::RangeInclusive<u64> = 2..=7;
+const MORE_HISTORIES: std::ops::RangeInclusive<u64> = 2..=4;
 
 /// Disk calls and jobs of an undisturbed history.
 fn undisturbed(seed: u64) -> (u64, u64) {
