@@ -185,6 +185,6 @@ fn much_data() {
 
 #[test]
 fn three_members() {
-    let scenarios = "cluster-put,leader-kill,leader-term,member-join";
+    let scenarios = "cluster-put,leader-kill,leader-term,member-join,member-join-gb";
     play(Subject::Kvorum, Some(Subject::Official351), scenarios);
 }

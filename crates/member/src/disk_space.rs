@@ -14,6 +14,8 @@
 //! Both lines are far enough from each other that giving back the reserve does not make the disk
 //! look ample.
 
+use kvorum_storage::vfs;
+
 /// The reserve on a disk that is not small, in bytes: the next file of the log, the runs of the
 /// history that may wait to be written, and a copy of segments.
 pub const RESERVE_BYTES: u64 = 256 << 20;
@@ -45,6 +47,37 @@ impl Needs {
             free_bytes: FREE_BYTES_MIN.min(total_bytes / FREE_PART),
         }
     }
+}
+
+/// A state that comes from elsewhere does not fit. Nothing of the own state is touched by that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "no room for the state: {free_bytes} bytes of the disk are free, of which {kept_bytes} are for the log and for what makes room; \
+     enlarge the disk or give the member another one"
+)]
+pub struct NoRoom {
+    /// What is free.
+    pub free_bytes: u64,
+    /// What stays free.
+    pub kept_bytes: u64,
+}
+
+/// Whether a state that comes from elsewhere may take so many bytes more: the disk must not become short by it, as that
+/// would refuse writes in the whole cluster for the sake of one member that is of no use yet.
+///
+/// # Errors
+///
+/// [`NoRoom`].
+pub fn room(disk: vfs::DiskSpace, bytes: u64) -> Result<(), NoRoom> {
+    let kept_bytes = Needs::of_disk(disk.total_bytes).free_bytes;
+    let free_bytes = disk.free_bytes;
+    if free_bytes.saturating_sub(bytes) < kept_bytes {
+        return Err(NoRoom {
+            free_bytes,
+            kept_bytes,
+        });
+    }
+    Ok(())
 }
 
 /// What is to be done with the reserve.

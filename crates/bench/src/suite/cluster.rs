@@ -21,7 +21,12 @@ pub(super) fn groups(size: Size) -> Vec<Group> {
             fixture: Fixture::filled(MEMBERS, KeySpace::short(100, 256)),
             scenarios: vec![kills(size), terminations(size)],
         },
-        joining(size),
+        joining(
+            "member-join",
+            size.pick(100, 60_000, 250_000),
+            size.pick(100.0, 200.0, 500.0),
+        ),
+        joining("member-join-gb", size.pick(100, 250_000, 250_000), 200.0),
     ]
 }
 
@@ -139,11 +144,10 @@ fn spread(mut outcome: Outcome, name: &str, numbers: &[f64]) -> Outcome {
         )
 }
 
-/// A member joins a cluster that has data, while puts go on.
-fn joining(size: Size) -> Group {
-    let keys = KeySpace::short(size.pick(100, 60_000, 250_000), 4096);
+/// A member joins a cluster that has so many keys, while so many puts in a second go on.
+fn joining(name: &str, keys: u64, rate: f64) -> Group {
+    let keys = KeySpace::short(keys, 4096);
     let megabytes = keys.count * keys.value_bytes as u64 / 1_000_000;
-    let rate = size.pick(100.0, 200.0, 500.0);
     let play = move |stage: &mut Stage<'_>| {
         let leader = stage.servers.only(stage.servers.leader()?);
         let puts = Load {
@@ -181,7 +185,7 @@ fn joining(size: Size) -> Group {
             .large()
             .flag("--snapshot-count=10000"),
         scenarios: vec![
-            Spec::new("member-join", &what, play)
+            Spec::new(name, &what, play)
                 .figure(
                     "took",
                     "start of the process until it has applied all that was there",

@@ -4,6 +4,7 @@ mod discovery;
 mod liar;
 mod membership;
 mod mixed;
+mod no_room;
 mod port;
 mod rescue;
 mod running;

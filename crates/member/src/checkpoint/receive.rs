@@ -12,6 +12,7 @@ use super::machine::Sealed;
 use super::stream::StreamError;
 use crate::apply::{self, Apply, Local};
 use crate::backend::import::{Changes, ImportError, Imported};
+use crate::disk_space::{self, NoRoom};
 
 /// Segments of a received state have numbers from its index times this on. The own ones stay below:
 /// there are fewer segments than entries, and the index is ahead of the own log.
@@ -43,6 +44,9 @@ pub enum ReceiveError {
     /// The stream is no state. Nothing of it is used.
     #[error(transparent)]
     Stream(#[from] StreamError),
+    /// There is no room for it. Nothing of it is used, and what was written is gone again.
+    #[error(transparent)]
+    Room(#[from] NoRoom),
 }
 
 impl ReceiveError {
@@ -50,6 +54,16 @@ impl ReceiveError {
     #[must_use]
     pub fn is_of_own_disk(&self) -> bool {
         matches!(self, ReceiveError::State(_))
+    }
+
+    /// Whether the disk is too small for it.
+    #[must_use]
+    pub fn is_no_room(&self) -> bool {
+        match self {
+            ReceiveError::Room(_) => true,
+            ReceiveError::Stream(StreamError::Write(error)) => error.is_full_disk(),
+            _ => false,
+        }
     }
 }
 
@@ -72,7 +86,15 @@ pub fn take_in<V: Vfs, S: Source>(
     }
     let mut written = Vec::new();
     let reader = Reader::open(file).map_err(ImportError::from)?;
-    let taken = import_into(executor, &reader, local, segment_bytes, &mut written);
+    let mut fits = |bytes| Ok(disk_space::room(executor.directory().space()?, bytes)?);
+    let taken = import_into(
+        executor,
+        &reader,
+        local,
+        segment_bytes,
+        &mut written,
+        &mut fits,
+    );
     let taken = taken.and_then(|state| match state.applied() {
         found if found == named => Ok(Some(state)),
         found => Err(ReceiveError::OtherEntry { found, named }),
@@ -110,16 +132,19 @@ pub fn import<V: Vfs, S: Source>(
     file: &Reader<S>,
     local: Local,
 ) -> Result<Apply, ReceiveError> {
-    import_into(executor, file, local, SEGMENT_BYTES, &mut Vec::new())
+    let fits = &mut |_| Ok(());
+    import_into(executor, file, local, SEGMENT_BYTES, &mut Vec::new(), fits)
 }
 
-/// The same with segments of that size; `files` are those that were written, also after a failure.
+/// The same with segments of that size; `files` are those that were written, also after a failure. Before each, `fits`
+/// is asked whether there is room for so many bytes.
 fn import_into<V: Vfs, S: Source>(
     executor: &Executor<V>,
     file: &Reader<S>,
     local: Local,
     segment_bytes: u64,
     files: &mut Vec<Listed>,
+    fits: &mut dyn FnMut(u64) -> Result<(), ReceiveError>,
 ) -> Result<Apply, ReceiveError> {
     let imported = Imported::read(file)?;
     let mut store = Store::new();
@@ -131,6 +156,7 @@ fn import_into<V: Vfs, S: Source>(
         last = change.revision.main;
         store.import(change.revision, change.is_tombstone, &change.stored)?;
         while let Some(job) = store.take_job() {
+            fits(segment_bytes)?;
             if let Done::Written { id, segment } = executor.run(Job::Store(job), |_| ())? {
                 files.extend(segment.as_ref().map(Listed::of));
                 store.written(id, segment);

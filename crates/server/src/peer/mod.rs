@@ -54,7 +54,7 @@ use link::Link;
 
 pub(crate) use contact::MIN_CLUSTER_VERSION;
 pub(crate) use handler::PeerPort;
-pub(crate) use snapshot::{Piece, TakeSnapshot};
+pub(crate) use snapshot::{NotTaken, Piece, TakeSnapshot};
 
 /// What this side of all links is.
 pub(crate) struct Local {
@@ -168,7 +168,7 @@ impl Peers {
     ) {
         let to = MemberId(message.to());
         match self.link(to) {
-            Some(link) => snapshot::send(link, number, message, state),
+            Some(link) => snapshot::send(&link, number, message, state),
             None => {
                 let received = false;
                 let news = core::Input::SnapshotSent { number, received };

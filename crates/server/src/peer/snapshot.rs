@@ -5,8 +5,8 @@
 //! as they are, which a member of ours takes faster. The sender asks before each transfer: who sits behind an address
 //! may have changed. An official member does not know the question and gets the database file.
 //!
-//! The sender encodes while the peer reads, a few pieces ahead, and not faster than [`Throttle`] says: clients
-//! go first. The receiver keeps what comes beside its own state and hands it on when it is whole; one at a time, see
+//! The sender encodes while the peer reads, a few pieces ahead, not faster than [`Throttle`] says, and on threads that
+//! give way to others: clients go first. The receiver keeps what comes beside its own state and hands it on when it is whole; one at a time, see
 //! [`intake`](super::intake). Neither side waits long for one that went silent, so a host that vanished holds up no
 //! other; the sender finds out how long the file is before it dials, as that may take a while.
 //!
@@ -23,11 +23,13 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use kvorum_member::backend::{Backend, Encoding, Sizing};
 use kvorum_member::checkpoint::stream::{self, SendStep, Sending};
 use kvorum_member::consensus::SnapshotNumber;
-use kvorum_member::core;
+use kvorum_member::{core, disk_space};
 use kvorum_proto::ids::MemberId;
 use kvorum_proto::raftpb;
 use kvorum_storage::checkpoint::RECEIVING_NAME;
+use kvorum_storage::vfs::{OsVfs, Vfs as _};
 use prost::Message as _;
+use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -61,6 +63,12 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// Time that a peer gets to make a snapshot its state, after its last byte. TCP finds out earlier that its host is gone.
 const CONFIRMATION: Duration = Duration::from_secs(600);
 
+/// The answer of a member whose disk has no room for the state ("Insufficient Storage"; Go clients take it as any failure).
+const NO_ROOM_STATUS: u16 = 507;
+
+/// Pause after such an answer, before the same is tried again: it takes an operator to make room.
+const NO_ROOM_PAUSE: Duration = Duration::from_secs(10);
+
 /// Longest text of an answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 4096;
 
@@ -92,6 +100,31 @@ impl Form {
 /// The next bytes of a stream, `None` at its end. A channel that closes without an end was given up.
 pub(crate) type Piece = Option<Bytes>;
 
+/// Why what was received did not become the state of the member.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NotTaken {
+    /// The disk has no room for it.
+    NoRoom(String),
+    /// Anything else.
+    Refused(String),
+}
+
+impl NotTaken {
+    /// Status and text for the sender.
+    fn answer(&self) -> (u16, &str) {
+        match self {
+            NotTaken::NoRoom(text) => (NO_ROOM_STATUS, text),
+            NotTaken::Refused(text) => (500, text),
+        }
+    }
+}
+
+impl From<String> for NotTaken {
+    fn from(text: String) -> Self {
+        NotTaken::Refused(text)
+    }
+}
+
 /// Makes what was received the state of the member.
 pub(crate) trait TakeSnapshot: Send + Sync + 'static {
     /// Where files are received.
@@ -101,18 +134,18 @@ pub(crate) trait TakeSnapshot: Send + Sync + 'static {
     /// not needed any more.
     ///
     /// # Errors
-    /// The file is damaged, or is not the state that the message names.
-    fn take(&self, file: &Path, message: Box<raftpb::Message>) -> Result<bool, String>;
+    /// The file is damaged, or is not the state that the message names, or there is no room for it.
+    fn take(&self, file: &Path, message: Box<raftpb::Message>) -> Result<bool, NotTaken>;
 
     /// The same with a stream of files, written down as they come.
     ///
     /// # Errors
-    /// It was given up, is damaged, or is not the state that the message names.
+    /// It was given up, is damaged, is not the state that the message names, or there is no room for it.
     fn take_files(
         &self,
         pieces: mpsc::Receiver<Piece>,
         message: Box<raftpb::Message>,
-    ) -> Result<bool, String>;
+    ) -> Result<bool, NotTaken>;
 }
 
 /// Pieces that another task makes.
@@ -148,45 +181,61 @@ async fn silence(mut taken: watch::Receiver<bool>) {
 }
 
 /// Sends a snapshot in the background; consensus hears how it ended.
+///
+/// It has a thread of its own that gives way to others, the connection included: where clients' calls are served, a
+/// connection that always has more to send and a peer that always takes more would hold them up for milliseconds.
 pub(super) fn send(
-    link: Arc<Link>,
+    link: &Arc<Link>,
     number: SnapshotNumber,
     message: Box<raftpb::Message>,
     state: Backend,
 ) {
-    let runtime = link.local().runtime.clone();
-    runtime.spawn(async move {
-        let to = link.id;
-        let started = Instant::now();
-        let label = to.to_string();
-        let metrics = link.local().member.metrics();
-        let inflight = metrics.snapshot_send_inflights.with(&[&label]);
-        inflight.add(1.0);
-        info!("remote-peer-id" = %to, "sending database snapshot");
-        let sent = post(&link, &message, state).await;
-        inflight.add(-1.0);
-        let took = started.elapsed();
-        match &sent {
-            Ok((form, bytes)) => {
-                let form = form.name();
-                info!("remote-peer-id" = %to, form, bytes, took = %format_args!("{took:?}"), "sent database snapshot");
-                link.status.activate();
-                metrics.snapshot_send_success.with(&[&label]).increment();
-                metrics
-                    .snapshot_send_duration
-                    .with(&[&label])
-                    .observe_duration(took);
-            }
-            Err(error) => {
-                warn!("remote-peer-id" = %to, %error, "failed to send database snapshot");
-                metrics.snapshot_send_failures.with(&[&label]).increment();
-                link.status.deactivate("send snapshot", error);
+    let started = Instant::now();
+    let label = link.id.to_string();
+    let metrics = link.local().member.metrics();
+    metrics.snapshot_send_inflights.with(&[&label]).add(1.0);
+    info!("remote-peer-id" = %link.id, "sending database snapshot");
+    let own = Arc::clone(link);
+    let send = move || {
+        lower_priority();
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let sent = runtime.and_then(|runtime| runtime.block_on(post(&own, &message, state)));
+        tell(&own, number, sent, started);
+    };
+    if let Err(error) = on_thread("snapshot-send", send) {
+        tell(link, number, Err(error), started);
+    }
+}
+
+/// Tells everybody how it ended.
+fn tell(link: &Link, number: SnapshotNumber, sent: io::Result<(Form, u64)>, started: Instant) {
+    let (to, took) = (link.id, started.elapsed());
+    let label = to.to_string();
+    let metrics = link.local().member.metrics();
+    metrics.snapshot_send_inflights.with(&[&label]).add(-1.0);
+    match &sent {
+        Ok((form, bytes)) => {
+            let form = form.name();
+            info!("remote-peer-id" = %to, form, bytes, took = %format_args!("{took:?}"), "sent database snapshot");
+            link.status.activate();
+            metrics.snapshot_send_success.with(&[&label]).increment();
+            metrics
+                .snapshot_send_duration
+                .with(&[&label])
+                .observe_duration(took);
+        }
+        Err(error) => {
+            warn!("remote-peer-id" = %to, %error, "failed to send database snapshot");
+            metrics.snapshot_send_failures.with(&[&label]).increment();
+            link.status.deactivate("send snapshot", error);
+            if error.kind() == io::ErrorKind::StorageFull {
+                std::thread::sleep(NO_ROOM_PAUSE);
             }
         }
-        let received = sent.is_ok();
-        let news = core::Input::SnapshotSent { number, received };
-        link.local().member.peer_news(news);
-    });
+    }
+    let received = sent.is_ok();
+    let news = core::Input::SnapshotSent { number, received };
+    link.local().member.peer_news(news);
 }
 
 async fn post(link: &Link, message: &raftpb::Message, state: Backend) -> io::Result<(Form, u64)> {
@@ -230,6 +279,10 @@ async fn post(link: &Link, message: &raftpb::Message, state: Backend) -> io::Res
         answer = answered => answer?,
         () = silence(progress) => return Err(io::ErrorKind::TimedOut.into()),
     };
+    if status == NO_ROOM_STATUS {
+        let text = String::from_utf8_lossy(&text);
+        return Err(io::Error::new(io::ErrorKind::StorageFull, text.trim()));
+    }
     pipeline::check(link, status, &text)?;
     let bytes = encoded.await.map_err(io::Error::other)??;
     link.sent_bytes.add(bytes);
@@ -272,14 +325,13 @@ pub(super) fn forms(peers: &Peers) -> HttpResponse {
     of_cluster(peers, reply::ok("text/plain", text))
 }
 
-/// Runs work that takes long on a thread that gives way to others.
+/// Runs work that takes long on a thread of its own, of the priority of who asks.
 fn on_thread<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<oneshot::Receiver<T>> {
     let (tell, told) = oneshot::channel();
     let work = move || {
-        lower_priority();
         let _ = tell.send(work());
     };
     std::thread::Builder::new()
@@ -393,7 +445,9 @@ pub(super) async fn receive(
             // stays.
             let taken = take_files(claim, taker, message, rest, body);
             let taken = tokio::spawn(async move { counted.end(taken.await) });
-            taken.await.unwrap_or_else(|error| Err(error.to_string()))
+            taken
+                .await
+                .unwrap_or_else(|error| Err(error.to_string().into()))
         }
     };
     match outcome {
@@ -402,9 +456,10 @@ pub(super) async fn receive(
             of_cluster(peers, empty(204))
         }
         Ok(false) => of_cluster(peers, empty(204)),
-        Err(error) => {
+        Err(why) => {
+            let (status, error) = why.answer();
             warn!("remote-snapshot-sender-id" = %from, error, "failed to save incoming database snapshot");
-            refuse(500, format!("failed to save KV snapshot ({error})"))
+            refuse(status, format!("failed to save KV snapshot ({error})"))
         }
     }
 }
@@ -499,12 +554,12 @@ async fn take(
     message: Box<raftpb::Message>,
     first: BytesMut,
     body: HttpBody,
-) -> Result<bool, String> {
+) -> Result<bool, NotTaken> {
     let path = taker.directory().join(RECEIVING_NAME);
     let file = Cleaned(path.clone());
     tokio::select! {
         saved = save(&path, first, body) => saved?,
-        () = claim.replaced() => return Err("another one follows".to_owned()),
+        () = claim.replaced() => return Err("another one follows".to_owned().into()),
     }
     claim.arrived();
     // Claim and file go along: when the sender leaves now, nobody waits for this any more, and it goes on.
@@ -526,13 +581,16 @@ async fn take_files(
     message: Box<raftpb::Message>,
     first: BytesMut,
     body: HttpBody,
-) -> Result<bool, String> {
+) -> Result<bool, NotTaken> {
     let (pieces, arriving) = mpsc::channel(PIECES_AHEAD);
-    let taken = on_thread("receive", move || taker.take_files(arriving, message));
+    let taken = on_thread("receive", move || {
+        lower_priority();
+        taker.take_files(arriving, message)
+    });
     let taken = taken.map_err(|error| error.to_string())?;
     let fed = tokio::select! {
         fed = feed(&pieces, first, body) => fed,
-        () = claim.replaced() => Err("another one follows".to_owned()),
+        () = claim.replaced() => Err("another one follows".to_owned().into()),
     };
     if fed.is_ok() {
         claim.arrived();
@@ -553,7 +611,7 @@ async fn feed(
     pieces: &mpsc::Sender<Piece>,
     first: BytesMut,
     mut body: HttpBody,
-) -> Result<(), String> {
+) -> Result<(), NotTaken> {
     let mut next = Some(first.freeze());
     while let Some(bytes) = next {
         if pieces.send(Some(bytes)).await.is_err() {
@@ -565,11 +623,15 @@ async fn feed(
 }
 
 /// Writes what arrives to a file.
-async fn save(path: &Path, first: BytesMut, mut body: HttpBody) -> Result<(), String> {
+async fn save(path: &Path, first: BytesMut, mut body: HttpBody) -> Result<(), NotTaken> {
     let text = |error: io::Error| error.to_string();
+    let directory = path.parent().unwrap_or(path);
     let mut file = File::create(path).map_err(text)?;
     file.write_all(&first).map_err(text)?;
     while let Some(piece) = piece(&mut body).await? {
+        let disk = OsVfs::default().space(directory).map_err(text)?;
+        disk_space::room(disk, piece.len() as u64)
+            .map_err(|error| NotTaken::NoRoom(error.to_string()))?;
         // Page-cache writes of small pieces: the sender is paced.
         file.write_all(&piece).map_err(text)?;
     }

@@ -8,7 +8,15 @@ use std::time::{Duration, Instant};
 use crate::runtime::{Disturbance, Latency, Pace};
 
 /// Most bytes of a state that are sent in a second.
-const BYTES_PER_SECOND_MAX: u64 = 256 * 1024 * 1024;
+const BYTES_PER_SECOND_MAX: u64 = 1 << 30;
+
+/// Bytes of a state that are sent in a second while clients notice: it would never arrive otherwise where they always
+/// seem to.
+const BYTES_PER_SECOND_MIN: u64 = 16 << 20;
+
+/// Bytes between two looks at the log, a few milliseconds of the highest speed: where clients write now and then, groups
+/// that tell something come that often, and a speed that recovers between two of them was never lowered.
+const LOOK_BYTES: u64 = 4 << 20;
 
 /// A sender that was held up by its peer makes up for so much of the time, and not for more.
 const CATCHING_UP: Duration = Duration::from_millis(20);
@@ -42,6 +50,8 @@ impl Throttle {
 /// The same with the time as an input.
 struct Schedule {
     pace: Pace,
+    /// Bytes since the last look.
+    sent: u64,
     /// When the next bytes may leave.
     due: Duration,
 }
@@ -49,14 +59,20 @@ struct Schedule {
 impl Schedule {
     fn new(latency: Latency) -> Self {
         Self {
-            pace: Pace::new(latency, BYTES_PER_SECOND_MAX),
+            pace: Pace::between(latency, BYTES_PER_SECOND_MIN, BYTES_PER_SECOND_MAX),
+            sent: 0,
             due: Duration::ZERO,
         }
     }
 
     fn pause(&mut self, bytes: u64, now: Duration) -> Duration {
+        self.sent += bytes;
+        if self.sent >= LOOK_BYTES {
+            self.sent = 0;
+            self.pace.look();
+        }
         let due = self.due.max(now.saturating_sub(CATCHING_UP));
-        self.due = due + self.pace.pause(bytes);
+        self.due = due + self.pace.time_for(bytes);
         let ahead = due.saturating_sub(now);
         if ahead < PAUSE_MIN {
             Duration::ZERO
@@ -90,10 +106,10 @@ mod tests {
     #[test]
     fn a_state_is_sent_no_faster_than_the_limit_and_no_slower_when_clients_do_not_notice() {
         let quick = Duration::from_micros(300);
-        for work in [0, 200, 900] {
+        for work in [0, 50, 200] {
             let took = takes(1 << 30, Duration::from_micros(work), quick);
-            assert!(took >= Duration::from_millis(3_970), "{took:?} for 1 GiB");
-            assert!(took <= Duration::from_millis(4_100), "{took:?} for 1 GiB");
+            assert!(took >= Duration::from_millis(970), "{took:?} for 1 GiB");
+            assert!(took <= Duration::from_millis(1_100), "{took:?} for 1 GiB");
         }
     }
 
@@ -104,14 +120,32 @@ mod tests {
     }
 
     #[test]
+    fn a_few_clients_are_noticed_as_well_as_many() {
+        let latency = Latency::default();
+        (0..100).for_each(|_| latency.observe(Duration::from_micros(300)));
+        let _work = latency.disturb();
+        let mut schedule = Schedule::new(latency.clone());
+        let (mut now, mut group) = (Duration::ZERO, Duration::ZERO);
+        for _ in 0..(256 << 20) / PIECE {
+            // Two hundred groups in a second.
+            while group <= now {
+                latency.observe(Duration::from_millis(5));
+                group += Duration::from_millis(5);
+            }
+            now += schedule.pause(PIECE, now);
+        }
+        assert!(now > Duration::from_secs(2), "{now:?} for 256 MiB");
+    }
+
+    #[test]
     fn time_that_a_slow_peer_took_is_not_made_up_for_at_once() {
         let mut schedule = Schedule::new(Latency::default());
         let minute = Duration::from_secs(60);
         schedule.pause(PIECE, Duration::ZERO);
-        let paused: Duration = (0..64)
+        let paused: Duration = (0..256)
             .map(|_| schedule.pause(PIECE, minute))
             .max()
             .unwrap_or_default();
-        assert!(paused > Duration::from_millis(30), "{paused:?} for 16 MiB");
+        assert!(paused > Duration::from_millis(30), "{paused:?} for 64 MiB");
     }
 }

@@ -89,36 +89,57 @@ impl Drop for Disturbance {
 pub(crate) struct Pace {
     latency: Latency,
     bytes_per_second: u64,
+    bytes_per_second_min: u64,
     bytes_per_second_max: u64,
     /// Groups that were measured at the last look.
     groups: u64,
 }
 
-/// From the slowest speed to the fastest there are so many steps.
+/// From nothing to the fastest speed there are so many steps.
 const STEPS: u64 = 16;
 
 impl Pace {
-    /// Begins at half of the highest speed.
-    pub(crate) fn new(latency: Latency, bytes_per_second_max: u64) -> Self {
+    /// Down to a sixteenth of the highest speed. Begins at half of it.
+    pub(super) fn new(latency: Latency, bytes_per_second_max: u64) -> Self {
+        Self::between(latency, bytes_per_second_max / STEPS, bytes_per_second_max)
+    }
+
+    /// Between these speeds, of which the first is not 0. Begins at half of the highest one.
+    pub(crate) fn between(
+        latency: Latency,
+        bytes_per_second_min: u64,
+        bytes_per_second_max: u64,
+    ) -> Self {
         Self {
             latency,
             bytes_per_second: bytes_per_second_max / 2,
+            bytes_per_second_min,
             bytes_per_second_max,
             groups: 0,
         }
     }
 
     /// So many bytes were read or written: how long to wait before the next ones.
-    pub(crate) fn pause(&mut self, bytes: u64) -> Duration {
+    pub(super) fn pause(&mut self, bytes: u64) -> Duration {
+        self.look();
+        self.time_for(bytes)
+    }
+
+    /// Goes faster by a step, or half as fast when groups measured since the last look took too long.
+    pub(crate) fn look(&mut self) {
         let measured = self.latency.with(|measured| *measured);
         let is_noticed = measured.groups != self.groups && measured.is_slowed();
         self.groups = measured.groups;
         let step = self.bytes_per_second_max / STEPS;
         self.bytes_per_second = if is_noticed {
-            (self.bytes_per_second / 2).max(step)
+            (self.bytes_per_second / 2).max(self.bytes_per_second_min)
         } else {
             (self.bytes_per_second + step).min(self.bytes_per_second_max)
         };
+    }
+
+    /// How long so many bytes take at the present speed.
+    pub(crate) fn time_for(&self, bytes: u64) -> Duration {
         time_for(bytes, self.bytes_per_second)
     }
 

@@ -22,7 +22,7 @@ use tracing::{error, info};
 
 use super::Member;
 use super::state_disk::chain;
-use crate::peer::{Piece, TakeSnapshot};
+use crate::peer::{NotTaken, Piece, TakeSnapshot};
 
 /// Takes snapshots in.
 pub(super) struct Receiver {
@@ -50,7 +50,7 @@ impl TakeSnapshot for Receiver {
         &self.directory
     }
 
-    fn take(&self, file: &Path, message: Box<raftpb::Message>) -> Result<bool, String> {
+    fn take(&self, file: &Path, message: Box<raftpb::Message>) -> Result<bool, NotTaken> {
         let file = File::open(file).map_err(|error| error.to_string())?;
         let (file, named) = (Received(file), entry_of(&message));
         let state = checkpoint::take_in(&self.executor, file, named, self.local, SEGMENT_BYTES);
@@ -64,7 +64,7 @@ impl TakeSnapshot for Receiver {
         &self,
         mut pieces: mpsc::Receiver<Piece>,
         message: Box<raftpb::Message>,
-    ) -> Result<bool, String> {
+    ) -> Result<bool, NotTaken> {
         let receiving = Receiving::begin(&self.executor, entry_of(&message));
         let Some(mut receiving) = receiving.map_err(|error| self.refused(&error))? else {
             // What is not needed is read, or the sender would not hear the answer.
@@ -78,7 +78,7 @@ impl TakeSnapshot for Receiver {
                     Err(error) => break Err(self.refused(&error)),
                 },
                 Some(None) => break Ok(()),
-                None => break Err("given up".to_owned()),
+                None => break Err("given up".to_owned().into()),
             }
         };
         if let Err(why) = taken {
@@ -93,7 +93,7 @@ impl TakeSnapshot for Receiver {
 
 impl Receiver {
     /// Makes a state durable and gives it to the machines. False when it is not needed any more.
-    fn install(&self, mut state: Apply, message: Box<raftpb::Message>) -> Result<bool, String> {
+    fn install(&self, mut state: Apply, message: Box<raftpb::Message>) -> Result<bool, NotTaken> {
         let started = Instant::now();
         let received = checkpoint::receive(&self.executor, &mut state);
         if !received.map_err(|error| self.refused(&error))? {
@@ -111,14 +111,17 @@ impl Receiver {
     }
 
     /// Why a snapshot was not taken; the member ends when it is for its own disk.
-    fn refused(&self, error: &checkpoint::ReceiveError) -> String {
+    fn refused(&self, error: &checkpoint::ReceiveError) -> NotTaken {
         let text = chain(error);
+        if error.is_no_room() {
+            return NotTaken::NoRoom(text);
+        }
         if error.is_of_own_disk() {
             // What the disk holds is not known any more.
             error!(error = text, "a snapshot could not be written");
             self.member.disk_failed(text.clone());
         }
-        text
+        NotTaken::Refused(text)
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     RECEIVED_MANIFEST_NAME, RECEIVING_NAME, StateError,
 };
 use crate::segment::{Damage, Segment, SegmentId};
-use crate::vfs::{FILE_MODE, OpenMode, Vfs, VfsFile};
+use crate::vfs::{DiskSpace, FILE_MODE, OpenMode, Vfs, VfsFile};
 
 /// How much is written to a file in one call to the disk.
 const WRITE_BYTES: usize = 1 << 20;
@@ -33,6 +33,16 @@ impl<V: Vfs> Directory<V> {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The room on its disk.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] when the disk cannot tell.
+    pub fn space(&self) -> Result<DiskSpace, StateError> {
+        let space = self.vfs.space(&self.path);
+        space.map_err(|error| failed(&self.path, "looking for room on its disk", error))
     }
 
     /// Reads the manifest; `None` when there is none. Changes nothing.
@@ -188,7 +198,8 @@ impl<V: Vfs> Directory<V> {
         file.map_err(|error| failed(&name, "opening", error))
     }
 
-    /// Writes the next bytes of a new segment. Nothing is durable before [`Directory::finish_segment`].
+    /// Writes the next bytes of a new segment, past the page cache where the disk lets it. Nothing is durable before
+    /// [`Directory::finish_segment`].
     ///
     /// # Errors
     ///
@@ -200,7 +211,7 @@ impl<V: Vfs> Directory<V> {
         offset: u64,
         bytes: &[u8],
     ) -> Result<(), StateError> {
-        let written = file.write_at(offset, bytes);
+        let written = file.write_past_cache(offset, bytes);
         written.map_err(|error| failed(&self.segment_path(id), "writing", error))
     }
 

@@ -1,7 +1,7 @@
 //! Large writes past the page cache.
 //!
-//! A large group is copied into the page cache page by page, written from there, and then stands in memory that nobody
-//! reads: the log is read at the next start only. Written directly, 1 MiB costs a fifth of the CPU. The disk takes such
+//! What is large is copied into the page cache page by page, written from there, and then stands in memory that nobody
+//! reads: the log is read at the next start only, of a state that came from elsewhere a value when a client asks for it. Written directly, 1 MiB costs a fifth of the CPU. The disk takes such
 //! writes in whole blocks from aligned memory, so the ragged ends go the ordinary way, and one sync makes all of it
 //! durable.
 //!
@@ -58,6 +58,16 @@ impl Direct {
         file.write_all_at(&bytes[..middle.start], offset)?;
         file.write_all_at(&bytes[middle.end..], offset + middle.end as u64)?;
         Ok(true)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_in_use(&self) -> bool {
+        !self.memory.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused
     }
 
     fn write_pieces(

@@ -116,6 +116,11 @@ pub trait VfsFile: Send + 'static {
     }
     /// Writes all bytes to the page cache; a gap before `offset` reads as zeros.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// The same for much that nobody reads soon: past the page cache where the disk lets it. No more durable than with
+    /// [`VfsFile::write_at`].
+    fn write_past_cache(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_at(offset, bytes)
+    }
     /// Writes all bytes; they and the length that makes them readable are durable on return.
     fn write_through(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Takes space on the disk for the first `length` bytes without changing the length. A disk

@@ -142,6 +142,14 @@ impl VfsFile for OsFile {
         self.file.write_all_at(bytes, offset)
     }
 
+    fn write_past_cache(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        if self.sync != SyncMode::Never && self.direct.write(&self.file, offset, bytes)? {
+            return Ok(());
+        }
+        self.write_at(offset, bytes)
+    }
+
     fn write_through(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         if self.sync != SyncMode::Never && self.direct.write(&self.file, offset, bytes)? {
@@ -344,6 +352,38 @@ mod tests {
                 assert!(found[..expected.len()] == expected, "{sync:?} {length}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_written_past_the_cache_is_mapped_and_read_back() {
+        for sync in [SyncMode::Dsync, SyncMode::Fdatasync, SyncMode::Never] {
+            let place = Place::new();
+            let disk = OsVfs::new(sync);
+            let mut file = disk.open(&place.file(), CREATE).unwrap();
+            let mut expected = Vec::new();
+            for (number, length) in [1 << 20, 1 << 20, 300_004, 17, 262_144]
+                .into_iter()
+                .enumerate()
+            {
+                let bytes: Vec<u8> = (0..length).map(|at| (at * 11 + number) as u8).collect();
+                file.write_past_cache(expected.len() as u64, &bytes)
+                    .unwrap();
+                expected.extend_from_slice(&bytes);
+            }
+            file.sync().unwrap();
+            let map = disk.open(&place.file(), OpenMode::Read).unwrap().map();
+            assert!(map.unwrap().bytes() == &expected, "{sync:?}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn much_is_written_past_the_cache_where_the_disk_lets_it() {
+        let place = Place::new();
+        let mut file = OsVfs::default().open(&place.file(), CREATE).unwrap();
+        file.write_past_cache(0, &vec![7; 1 << 20]).unwrap();
+        // A file system that takes no such writes says so once, and is not asked again.
+        assert_ne!(file.direct.is_in_use(), file.direct.is_refused());
     }
 
     #[test]

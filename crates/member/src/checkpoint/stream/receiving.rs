@@ -14,9 +14,11 @@ use super::{
     StreamError, checksum,
 };
 use crate::apply::{Apply, Local};
+use crate::disk_space;
 
-/// Bytes that are written at once, to the page cache. Past it, 1 MiB and a sync at a time, a transfer took 2.5 s instead
-/// of 2.1, and the puts beside it had a p99 of 8.7 ms instead of 6.5.
+/// Bytes that are written at once, past the page cache, and synced with the whole segment. Through the cache, the sync
+/// of a segment of 64 MiB let a group of the log wait for 33 ms beside it; a sync behind each MiB lets none wait longer, and takes
+/// three times as long for all of them.
 const WRITE_BYTES: usize = 1 << 20;
 
 /// Takes in a stream, as it comes, and writes its segments to files. One at a time in a directory.
@@ -220,6 +222,7 @@ impl<V: Vfs> Receiving<V> {
     fn write(&mut self, length: usize) -> Result<(), ReceiveError> {
         let id = self.number()?;
         let directory = self.executor.directory();
+        disk_space::room(directory.space()?, length as u64)?;
         let mut file = match self.file.take() {
             Some(file) => file,
             None => directory.create_segment(id).map_err(StreamError::Write)?,
@@ -248,6 +251,8 @@ impl<V: Vfs> Receiving<V> {
             Err(StateError::Segment { damage, .. }) => {
                 return Err(StreamError::Segment { number, damage }.into());
             }
+            // The file is new and given up as a whole, so it does not matter what of it the disk has.
+            Err(error) if error.is_full_disk() => return Err(StreamError::Write(error).into()),
             Err(error) => return Err(error.into()),
         }
         Ok(())

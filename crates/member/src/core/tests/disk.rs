@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use kvorum_storage::vfs::{OpenMode, Vfs, VfsFile};
+use kvorum_storage::vfs::{DiskSpace, OpenMode, Vfs, VfsFile};
 
 #[derive(Clone, Debug, Default)]
 struct Bytes {
@@ -20,6 +20,8 @@ type Contents = Arc<Mutex<Bytes>>;
 #[derive(Clone, Debug, Default)]
 pub(super) struct MemoryDisk {
     files: Arc<Mutex<BTreeMap<PathBuf, Contents>>>,
+    /// Bytes that it says it has room for; none: without an end. It takes more.
+    total_bytes: Arc<Mutex<Option<u64>>>,
 }
 
 /// A file of it.
@@ -31,6 +33,11 @@ impl MemoryDisk {
     pub(super) fn flip(&self, file: &Path, offset: usize) {
         let files = hold(&self.files);
         hold(&files[file]).cached[offset] ^= 4;
+    }
+
+    /// It has room for so many bytes.
+    pub(super) fn set_total(&self, bytes: u64) {
+        *hold(&self.total_bytes) = Some(bytes);
     }
 
     /// Power is lost.
@@ -114,6 +121,16 @@ impl Vfs for MemoryDisk {
 
     fn sync_directory(&self, _: &Path) -> io::Result<()> {
         Ok(())
+    }
+
+    fn space(&self, _: &Path) -> io::Result<DiskSpace> {
+        let files = hold(&self.files);
+        let used: usize = files.values().map(|file| hold(file).cached.len()).sum();
+        let total_bytes = hold(&self.total_bytes).unwrap_or(u64::MAX);
+        Ok(DiskSpace {
+            free_bytes: total_bytes.saturating_sub(used as u64),
+            total_bytes,
+        })
     }
 }
 

@@ -109,6 +109,23 @@ fn what_arrives_is_what_was_sent() {
 }
 
 #[test]
+fn what_has_no_room_is_refused_and_leaves_nothing() {
+    let world = sender(60, None);
+    let (named, stream) = (world.core.apply().applied(), stream_of(&world));
+    for (times, fits) in [(1, false), (4, true)] {
+        let receiver = Receiver::new();
+        // Of a small disk a quarter is kept.
+        receiver.disk.set_total(stream.len() as u64 * times);
+        let taken = receiver.take(named, &stream, 4096);
+        assert_eq!(taken.is_ok(), fits, "{times} times its size");
+        if let Err(error) = taken {
+            assert!(error.is_no_room() && !error.is_of_own_disk(), "{error}");
+            assert_eq!(receiver.segments(), 0, "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_stream_that_is_cut_short_or_goes_on_is_refused_and_leaves_nothing() {
     let world = sender(20, None);
     let (named, stream) = (world.core.apply().applied(), stream_of(&world));
