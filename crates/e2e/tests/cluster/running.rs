@@ -4,9 +4,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kvorum_e2e::cluster::Cluster;
+use kvorum_e2e::grpc::{Connection, Failure, Stream, block_on};
 use kvorum_e2e::network::{Network, Path};
 use kvorum_e2e::on_each_server;
 use kvorum_e2e::peers::Subject;
+use kvorum_proto::etcdserverpb::watch_request::RequestUnion;
+use kvorum_proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
 use rustix::process::Signal;
 
 on_each_server!(
@@ -14,6 +17,7 @@ on_each_server!(
     leadership_moves_when_asked_and_when_the_leader_ends,
     leases_are_kept_alive_and_asked_for_through_any_member,
     a_minority_refuses_what_needs_a_quorum,
+    a_watch_that_needs_a_leader_ends_without_one,
     history_goes_by_itself_on_every_member,
     what_is_lost_with_a_leader_is_told_so
 );
@@ -170,6 +174,46 @@ fn a_minority_refuses_what_needs_a_quorum(subject: Subject) {
     assert!(health.stderr.contains("unhealthy"), "{health:?}");
     cluster.restart(1);
     cluster.put("k", "x");
+}
+
+async fn watch(connection: &Connection, headers: &[(&str, &str)]) -> Stream {
+    let stream = connection.start("etcdserverpb.Watch/Watch", headers).await;
+    let mut stream = stream.expect("a stream");
+    let create = WatchCreateRequest {
+        key: "k".into(),
+        ..WatchCreateRequest::default()
+    };
+    let request = WatchRequest {
+        request_union: Some(RequestUnion::CreateRequest(create)),
+    };
+    stream.send(&request).expect("it is open");
+    let created: WatchResponse = stream.next().await.expect("answered").expect("created");
+    assert!(created.created, "{created:?}");
+    stream
+}
+
+fn a_watch_that_needs_a_leader_ends_without_one(subject: Subject) {
+    let Some(mut cluster) = Cluster::start(&[subject; 3], &[]) else {
+        return;
+    };
+    block_on(async {
+        let open = Connection::open(cluster.client_port(0)).await;
+        let connection = open.expect("connects");
+        let mut needs_one = watch(&connection, &[("hasleader", "true")]).await;
+        let mut needs_none = watch(&connection, &[]).await;
+        cluster.kill(1);
+        cluster.kill(2);
+        let end = needs_one.next::<WatchResponse>().await;
+        let no_leader = Failure::Status {
+            code: 14,
+            message: "etcdserver: no leader".into(),
+        };
+        assert_eq!(end, Err(no_leader));
+        cluster.restart(1);
+        cluster.put("k", "v");
+        let event: WatchResponse = needs_none.next().await.expect("it goes on").expect("so");
+        assert_eq!(event.events.len(), 1, "{event:?}");
+    });
 }
 
 fn history_goes_by_itself_on_every_member(subject: Subject) {
