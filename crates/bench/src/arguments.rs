@@ -91,9 +91,10 @@ impl Command {
     }
 }
 
+/// Servers that are there.
 #[derive(Args)]
-pub(crate) struct LoadArguments {
-    /// host:port or http://host:port, with commas between; connections take turns
+struct TargetArguments {
+    /// host:port or http://host:port, with commas between; connections take turns, and the first one grants leases that end together
     #[arg(
         long,
         alias = "endpoint",
@@ -101,6 +102,25 @@ pub(crate) struct LoadArguments {
         default_value = "127.0.0.1:2379"
     )]
     endpoints: Vec<String>,
+    /// Process ids of the servers, with commas between, to tell their CPU and memory
+    #[arg(long, alias = "server-pid", value_delimiter = ',')]
+    server_pids: Vec<u32>,
+}
+
+impl TargetArguments {
+    fn target(&self) -> Result<Target> {
+        let addresses = self.endpoints.iter().map(|endpoint| address(endpoint));
+        Ok(Target {
+            addresses: addresses.collect::<Result<_>>()?,
+            pids: self.server_pids.clone(),
+        })
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct LoadArguments {
+    #[command(flatten)]
+    servers: TargetArguments,
     /// Connections [default: 100; list, page and watch: 1]
     #[arg(long)]
     connections: Option<usize>,
@@ -143,9 +163,6 @@ pub(crate) struct LoadArguments {
     /// The keys are there already: fill in nothing
     #[arg(long)]
     pub(crate) no_fill: bool,
-    /// Process ids of the servers, with commas between, to tell their CPU and memory
-    #[arg(long, alias = "server-pid", value_delimiter = ',')]
-    server_pids: Vec<u32>,
     /// Seconds before counting begins
     #[arg(long, default_value_t = 1.0)]
     warm_up: f64,
@@ -201,7 +218,7 @@ impl LoadArguments {
 
     /// Who is asked.
     pub(crate) fn target(&self) -> Result<Target> {
-        target(&self.endpoints, &self.server_pids)
+        self.servers.target()
     }
 
     /// How long it runs.
@@ -215,14 +232,8 @@ impl LoadArguments {
 
 #[derive(Args)]
 pub(crate) struct ExpireArguments {
-    /// host:port or http://host:port, with commas between; the first grants the leases
-    #[arg(
-        long,
-        alias = "endpoint",
-        value_delimiter = ',',
-        default_value = "127.0.0.1:2379"
-    )]
-    endpoints: Vec<String>,
+    #[command(flatten)]
+    servers: TargetArguments,
     /// Leases that end together
     #[arg(long, default_value_t = 100_000)]
     pub(crate) leases: u64,
@@ -232,9 +243,6 @@ pub(crate) struct ExpireArguments {
     /// Puts per second beside them
     #[arg(long, default_value_t = 500.0)]
     pub(crate) rate: f64,
-    /// Process ids of the servers, with commas between, to tell their CPU and memory
-    #[arg(long, alias = "server-pid", value_delimiter = ',')]
-    server_pids: Vec<u32>,
     /// Seconds that count, before and from the moment when the leases end
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
@@ -246,7 +254,7 @@ pub(crate) struct ExpireArguments {
 impl ExpireArguments {
     /// Who is asked.
     pub(crate) fn target(&self) -> Result<Target> {
-        target(&self.endpoints, &self.server_pids)
+        self.servers.target()
     }
 
     /// How long before their end leases begin to be granted.
@@ -420,14 +428,6 @@ fn own_name(version: &[String]) -> String {
         (None, Some(etcd)) => format!("etcd {etcd}"),
         _ => "unknown".to_owned(),
     }
-}
-
-fn target(endpoints: &[String], pids: &[u32]) -> Result<Target> {
-    let addresses = endpoints.iter().map(|endpoint| address(endpoint));
-    Ok(Target {
-        addresses: addresses.collect::<Result<_>>()?,
-        pids: pids.to_vec(),
-    })
 }
 
 fn address(endpoint: &str) -> Result<SocketAddr> {
