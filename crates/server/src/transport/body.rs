@@ -157,10 +157,11 @@ impl Body {
 
     /// Refuses a reply that is too large to send.
     pub(super) fn check_size(&self) -> Result<(), Status> {
-        match self.written_bytes() - PREFIX_BYTES {
-            length if length > REPLY_BYTES_MAX => Err(Self::too_large(length)),
-            _ => Ok(()),
+        let length = self.written_bytes() - PREFIX_BYTES;
+        if length <= REPLY_BYTES_MAX {
+            return Ok(());
         }
+        Err(Self::too_large(length))
     }
 
     /// What is said instead of a reply of so many bytes.

@@ -122,9 +122,9 @@ impl Completions {
         self.made_bytes.load(Ordering::Relaxed)
     }
 
-    /// Says that the task is awake: whoever adds something has nobody to wake, until [`take`](Self::take) finds
-    /// nothing. Without it a task that is given an answer by its own turn would wake itself, and be polled for nothing.
-    /// Moves everything queued behind what is in `batch`.
+    /// Says that the task is awake, and moves everything queued behind what is in `batch`. Whoever adds something from
+    /// now on has nobody to wake, until [`take`](Self::take) finds nothing: a task that is given an answer by its own turn
+    /// would wake itself otherwise, and be polled for nothing.
     pub(super) fn awake(&self, batch: &mut VecDeque<Completion>) {
         let mut state = self.lock();
         // Dropped outside the lock.

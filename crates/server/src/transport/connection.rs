@@ -603,9 +603,8 @@ impl Future for Connection {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut batch = std::mem::take(&mut self.batch);
-        self.completions.awake(&mut batch);
-        self.batch = batch;
+        let this = &mut *self;
+        this.completions.awake(&mut this.batch);
         loop {
             let turn = self.poll_turn(cx);
             let could_read = self.http2.outbox.has_room();

@@ -123,14 +123,11 @@ struct Shared {
     state: Mutex<State>,
 }
 
-/// How a keep-alive came out.
-type Answer = LeaseAnswer;
-
 #[derive(Default)]
 struct State {
     waiting: VecDeque<(LeaseId, Credit)>,
     /// Questions that are asked, in order, with the answers that came before those of earlier ones.
-    asked: VecDeque<Option<Answer>>,
+    asked: VecDeque<Option<LeaseAnswer>>,
     /// The number of the first of them.
     first: u64,
     /// The client will send no more.
@@ -152,7 +149,7 @@ impl State {
     }
 
     /// Keeps an answer until its turn has come.
-    fn keep(&mut self, number: u64, answer: Answer) {
+    fn keep(&mut self, number: u64, answer: LeaseAnswer) {
         let place = (number - self.first) as usize;
         if let Some(kept) = self.asked.get_mut(place) {
             *kept = Some(answer);
@@ -160,7 +157,7 @@ impl State {
     }
 
     /// The next answer whose turn has come.
-    fn next_answer(&mut self) -> Option<Answer> {
+    fn next_answer(&mut self) -> Option<LeaseAnswer> {
         let answer = self.asked.front_mut()?.take()?;
         self.asked.pop_front();
         self.first += 1;
@@ -230,7 +227,7 @@ impl Shared {
     }
 
     /// Sends an answer; false: the stream has ended with it.
-    fn send(&self, answer: Answer) -> bool {
+    fn send(&self, answer: LeaseAnswer) -> bool {
         let member = &self.api.member;
         let failure = match answer {
             Ok(lease::Output::KeptAlive {
@@ -256,7 +253,7 @@ impl Shared {
 }
 
 impl LeaseStream for Shared {
-    fn answer(self: Arc<Self>, number: u64, answer: Answer) {
+    fn answer(self: Arc<Self>, number: u64, answer: LeaseAnswer) {
         let mut state = self.lock();
         state.keep(number, answer);
         // Sent under the lock, so that no later answer overtakes.
