@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::latency::{Latencies, Percentiles};
 use crate::load::{Load, Target};
 use crate::tally::{Tally, Window};
-use crate::usage::{Cpu, Memory, load_average};
+use crate::usage::{Cpu, Memory, load_average, stolen_ms};
 
 /// How long it runs.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +49,21 @@ pub(crate) struct Run {
     pub(crate) generator_cpu_us: f64,
     /// Of the machine, over the last minute: what else ran.
     pub(crate) load_average: f64,
+    /// What the host of this machine took, where it took any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stolen: Option<Stolen>,
+}
+
+/// CPU time that the host of a virtual machine gave to others during a run, all cores added up. Nobody here runs then, so
+/// it shows as latency of whoever has requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Stolen {
+    /// In all, in milliseconds.
+    pub(crate) total_ms: u64,
+    /// At most between two looks, which are 50 ms apart or, when the looking thread did not run either, more.
+    pub(crate) burst_ms: u64,
+    /// When that ended, in seconds after the start of the window.
+    pub(crate) burst_at: f64,
 }
 
 /// A part of a run.
@@ -129,24 +144,57 @@ pub(crate) fn run_during<T: Send>(
     Ok((run, other))
 }
 
-/// Sleeps through the run, shows how it goes on a terminal, and looks at the CPU at both ends of the window.
+/// Adds up what the host takes.
+struct Thief {
+    seen_ms: u64,
+    stolen: Stolen,
+}
+
+impl Thief {
+    fn new() -> Self {
+        Self {
+            seen_ms: stolen_ms(),
+            stolen: Stolen::default(),
+        }
+    }
+
+    fn look(&mut self, seen_ms: u64, since_start: Duration) {
+        let more = seen_ms.saturating_sub(self.seen_ms);
+        self.seen_ms = seen_ms;
+        self.stolen.total_ms += more;
+        if more > self.stolen.burst_ms {
+            self.stolen.burst_ms = more;
+            self.stolen.burst_at = since_start.as_secs_f64();
+        }
+    }
+
+    fn found(&self) -> Option<Stolen> {
+        (self.stolen.total_ms > 0).then_some(self.stolen)
+    }
+}
+
+/// Sleeps through the run, shows how it goes on a terminal, looks at the CPU at both ends of the window, and
+/// at what the host takes in between.
 fn watch(
     window: Window,
     server: &[u32],
     progress: &AtomicU64,
     failed: impl Fn() -> bool,
-) -> Result<(Look, Look)> {
+) -> Result<(Look, Look, Option<Stolen>)> {
     const STEP: Duration = Duration::from_millis(50);
     const LINES_EVERY: Duration = Duration::from_secs(1);
     let mut screen = std::io::stderr();
     let shows = screen.is_terminal();
     let mut first = None;
+    let mut thief = Thief::new();
     let mut shown = (Instant::now(), 0);
     loop {
         let now = Instant::now();
         if first.is_none() && now >= window.from {
             first = Some(Look::now(server)?);
+            thief = Thief::new();
         }
+        thief.look(stolen_ms(), now.saturating_duration_since(window.from));
         if now >= window.until || failed() {
             break;
         }
@@ -176,16 +224,16 @@ fn watch(
         Some(first) => first,
         None => Look::now(server)?,
     };
-    Ok((first, last))
+    Ok((first, last, thief.found()))
 }
 
 fn summarise(
     tally: Tally,
-    looks: &(Look, Look),
+    looks: &(Look, Look, Option<Stolen>),
     server: &[u32],
     slice_seconds: Option<f64>,
 ) -> Result<Run> {
-    let (first, last) = looks;
+    let (first, last, stolen) = looks;
     let seconds = (last.at - first.at).as_secs_f64();
     let operations = tally.latencies.total();
     let per_operation = |microseconds: u64| microseconds as f64 / operations.max(1) as f64;
@@ -216,5 +264,31 @@ fn summarise(
         server: (!server.is_empty()).then_some(server_use),
         generator_cpu_us: per_operation(last.own.since(first.own).total_us()),
         load_average: load_average(),
+        stolen: *stolen,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Stolen, Thief};
+
+    #[test]
+    fn the_largest_burst_is_kept_with_its_time() {
+        let mut thief = Thief {
+            seen_ms: 100,
+            stolen: Stolen::default(),
+        };
+        assert_eq!(thief.found(), None);
+        for (seen_ms, at) in [(100, 1), (110, 2), (150, 3), (160, 4)] {
+            thief.look(seen_ms, Duration::from_secs(at));
+        }
+        let expected = Stolen {
+            total_ms: 60,
+            burst_ms: 40,
+            burst_at: 3.0,
+        };
+        assert_eq!(thief.found(), Some(expected));
+    }
 }

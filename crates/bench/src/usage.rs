@@ -150,6 +150,21 @@ pub(crate) fn load_average() -> f64 {
     first.and_then(|number| number.parse().ok()).unwrap_or(0.0)
 }
 
+/// CPU time that the host of a virtual machine gave to others while this one wanted to run, since its start: all cores added
+/// up, in milliseconds. 0 where the kernel does not tell.
+pub(crate) fn stolen_ms() -> u64 {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    parse_stolen(&text).unwrap_or(0) * 1_000 / rustix::param::clock_ticks_per_second()
+}
+
+/// The ticks in the first line: user, nice, system, idle, iowait, irq, softirq, steal.
+fn parse_stolen(text: &str) -> Option<u64> {
+    const STEAL: usize = 7;
+    let numbers = text.lines().next()?.strip_prefix("cpu ")?;
+    let ticks = numbers.split_ascii_whitespace().nth(STEAL)?;
+    ticks.parse().ok()
+}
+
 /// The machine, in words that a table of results needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Machine {
@@ -179,7 +194,15 @@ impl Machine {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cpu, Memory};
+    use super::{Cpu, Memory, parse_stolen};
+
+    #[test]
+    fn stolen_time_is_the_eighth_number_of_all_cores() {
+        let text = "cpu  10 20 30 40 50 60 70 80 90 100\ncpu0 1 2 3 4 5 6 7 8 9 10\n";
+        assert_eq!(parse_stolen(text), Some(80));
+        assert_eq!(parse_stolen("cpu  1 2 3 4\n"), None, "an old kernel");
+        assert_eq!(parse_stolen("intr 1 2 3 4 5 6 7 8 9\n"), None);
+    }
 
     #[test]
     fn cpu_is_read_past_a_strange_name() {

@@ -20,6 +20,7 @@ pub(crate) fn results(results: &Results) -> String {
     latency(results, &mut page);
     figures(results, &mut page);
     memory(results, &mut page);
+    stolen(results, &mut page);
     failures(results, &mut page);
     loads(results, &mut page);
     page.0
@@ -272,6 +273,44 @@ fn figures(results: &Results, page: &mut Page) {
             }));
             page.row(&line);
         }
+    }
+    page.line("");
+}
+
+/// Bursts of stolen time that a page names, in milliseconds of all cores added up: less is an odd tick.
+const BURST_TOLD_MS: u64 = 50;
+
+fn stolen(results: &Results, page: &mut Page) {
+    let mut lines = Vec::new();
+    for turn in &results.turns {
+        for phase in &turn.outcome.phases {
+            let Some(stolen) = phase
+                .run
+                .stolen
+                .filter(|stolen| stolen.burst_ms >= BURST_TOLD_MS)
+            else {
+                continue;
+            };
+            let side = turn.side.to_ascii_uppercase();
+            let phase = match phase.name.as_str() {
+                "" => String::new(),
+                name => format!(" ({name})"),
+            };
+            lines.push(format!(
+                "- {}{phase}, {side}, turn {}: {} ms in all, {} ms at once, {:.1} s after the start",
+                turn.scenario, turn.round, stolen.total_ms, stolen.burst_ms, stolen.burst_at
+            ));
+        }
+    }
+    if lines.is_empty() {
+        return;
+    }
+    page.line("## CPU time that the host of this virtual machine gave to others\n");
+    page.line(
+        "Of all cores together. Nobody here runs then; whoever has requests has them late.\n",
+    );
+    for line in lines {
+        page.line(&line);
     }
     page.line("");
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{charts, markdown};
 use crate::latency::Percentiles;
 use crate::load::{Kind, Load};
-use crate::measure::{Run, ServerUse, Slice};
+use crate::measure::{Run, ServerUse, Slice, Stolen};
 use crate::results::{Figure, Outcome, Results, Scenario, Series, Side, Turn};
 use crate::usage::{Machine, Memory};
 
@@ -48,6 +48,7 @@ fn run(per_second: f64) -> Run {
         }),
         generator_cpu_us: 0.5,
         load_average: 0.25,
+        stolen: None,
     }
 }
 
@@ -165,6 +166,27 @@ fn tables_have_medians_ratios_and_gaps() {
             "{line}\nin\n{page}"
         );
     }
+}
+
+#[test]
+fn bursts_of_stolen_time_are_named() {
+    let mut some = results();
+    assert!(!markdown(&some).contains("gave to others"));
+    let stolen = |burst_ms| Stolen {
+        total_ms: 90,
+        burst_ms,
+        burst_at: 1.25,
+    };
+    some.turns[1].outcome.phases[0].run.stolen = Some(stolen(49));
+    some.turns[4].outcome.phases[1].run.stolen = Some(stolen(70));
+    let page = markdown(&some);
+    assert!(
+        page.contains(
+            "- churn (busy), A, turn 1: 90 ms in all, 70 ms at once, 1.2 s after the start"
+        ),
+        "{page}"
+    );
+    assert!(!page.contains("- put, B, turn 1"), "an odd tick\n{page}");
 }
 
 #[test]
