@@ -44,6 +44,7 @@ mod pool;
 mod recipes;
 mod snapshot;
 mod tls;
+pub mod trust;
 mod txn;
 mod watch;
 

@@ -33,6 +33,8 @@ struct Node {
     peer_port: u16,
     /// Where peers are told to reach it: its own port, or something in between.
     advertised_peer_port: u16,
+    /// `https` where peers speak TLS.
+    peer_scheme: &'static str,
     flags: Vec<String>,
     /// What starts the binary, before its own name; empty for nothing.
     wrapper: Vec<String>,
@@ -49,6 +51,14 @@ pub struct Cluster {
     named: usize,
     flags: Vec<String>,
     residents: Residents,
+}
+
+impl Node {
+    /// Where peers reach it.
+    fn peer_url(&self) -> String {
+        let (scheme, port) = (self.peer_scheme, self.advertised_peer_port);
+        format!("{scheme}://{}:{port}", self.host)
+    }
 }
 
 /// What a member says of itself.
@@ -122,6 +132,7 @@ impl Cluster {
             client_port: free_port(),
             peer_port,
             advertised_peer_port: peer_port,
+            peer_scheme: "http",
             flags: Vec::new(),
             wrapper: Vec::new(),
             process: None,
@@ -133,10 +144,10 @@ impl Cluster {
 
     /// The list of all members, as flags give it.
     pub fn list(&self) -> String {
-        let parts = self.nodes.iter().map(|node| {
-            let (host, port) = (&node.host, node.advertised_peer_port);
-            format!("{}=http://{host}:{port}", node.name)
-        });
+        let parts = self
+            .nodes
+            .iter()
+            .map(|node| format!("{}={}", node.name, node.peer_url()));
         parts.collect::<Vec<_>>().join(",")
     }
 
@@ -223,8 +234,7 @@ impl Cluster {
 
     /// URL of a member's peer port as peers know it.
     pub fn peer_url(&self, place: usize) -> String {
-        let node = &self.nodes[place];
-        format!("http://{}:{}", node.host, node.advertised_peer_port)
+        self.nodes[place].peer_url()
     }
 
     /// A member's own peer port.
@@ -235,6 +245,14 @@ impl Cluster {
     /// Has peers reach a member at another port, which leads to its own. Before the first start.
     pub fn advertise(&mut self, place: usize, port: u16) {
         self.nodes[place].advertised_peer_port = port;
+        self.list_all();
+    }
+
+    /// Has members speak TLS with each other; each has to be given a certificate. Before the first start.
+    pub fn secure_peers(&mut self) {
+        for node in &mut self.nodes {
+            node.peer_scheme = "https";
+        }
         self.list_all();
     }
 
@@ -322,7 +340,7 @@ impl Cluster {
     fn command(&self, place: usize) -> Command {
         let node = &self.nodes[place];
         let (client, peers) = (self.endpoint(place), self.peer_url(place));
-        let listen = format!("http://{}:{}", node.host, node.peer_port);
+        let listen = format!("{}://{}:{}", node.peer_scheme, node.host, node.peer_port);
         let mut words = node.wrapper.iter().map(OsString::from).collect::<Vec<_>>();
         words.push(node.binary.clone().into_os_string());
         let mut command = Command::new(&words[0]);

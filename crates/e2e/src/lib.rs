@@ -18,6 +18,7 @@
 //! | `KVORUM_E2E_SEEDS` | how many random histories run against the oracle |
 //! | `KVORUM_E2E_SEED` | the one history to run again |
 
+pub mod certificates;
 pub mod cluster;
 pub mod dice;
 pub mod folder;

@@ -11,6 +11,7 @@ mod peer;
 mod ports;
 pub mod process;
 pub mod runtime;
+mod security;
 mod start;
 pub mod transport;
 

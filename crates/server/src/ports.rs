@@ -15,7 +15,7 @@ use crate::peer::{PeerPort, Peers};
 use crate::process::version;
 use crate::runtime::{Identity, Member};
 use crate::transport::{
-    Address, HttpHandler, Listener, ListenerConfig, Server, Service, Settings, Side,
+    Address, HttpHandler, Listener, ListenerConfig, Server, Service, Settings, Side, TlsServer,
 };
 
 /// What a socket offers.
@@ -38,8 +38,8 @@ pub(crate) struct Bound {
     listeners: Vec<(Offer, Listener)>,
 }
 
-/// Takes all sockets of the configuration.
-pub(crate) fn bind(config: &Config) -> anyhow::Result<Bound> {
+/// Takes all sockets of the configuration. `peer_tls` is for peer URLs with https.
+pub(crate) fn bind(config: &Config, peer_tls: Option<&Arc<TlsServer>>) -> anyhow::Result<Bound> {
     let clients = if config.listen_client_http_urls.is_empty() {
         Offer::Clients
     } else {
@@ -56,15 +56,16 @@ pub(crate) fn bind(config: &Config) -> anyhow::Result<Bound> {
         // The same address may stand in a list twice, as http and https for example.
         let mut taken = BTreeSet::new();
         for url in urls.iter().filter(|url| taken.insert(url.address())) {
+            let tls = peer_tls.filter(|_| offer == Offer::Peers && url.is_tls());
             let listener =
-                bind_one(config, url).map_err(|error| anyhow!(cannot_listen(url, &error)))?;
+                bind_one(config, url, tls).map_err(|error| anyhow!(cannot_listen(url, &error)))?;
             listeners.push((offer, listener));
         }
     }
     Ok(Bound { listeners })
 }
 
-fn bind_one(config: &Config, url: &Url) -> io::Result<Listener> {
+fn bind_one(config: &Config, url: &Url, tls: Option<&Arc<TlsServer>>) -> io::Result<Listener> {
     let address = if url.is_unix() {
         Address::Unix(url.address().into())
     } else {
@@ -73,6 +74,7 @@ fn bind_one(config: &Config, url: &Url) -> io::Result<Listener> {
     Listener::bind(ListenerConfig {
         address,
         reuse_port: config.socket_reuse_port,
+        tls: tls.cloned(),
         service: None,
         http: None,
     })

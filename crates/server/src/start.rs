@@ -20,6 +20,7 @@ use crate::bootstrap::{self, Booted};
 use crate::config::{self, Config, STATUS_FAILED};
 use crate::log::{self, Line};
 use crate::metrics::Metrics;
+use crate::peer::Dialer;
 use crate::ports;
 use crate::process::data_directory::{self, DataDirectory};
 use crate::process::signals::{Signals, StopSignal};
@@ -29,6 +30,7 @@ use crate::runtime::{
     Member, MemberSettings, PeerSettings, Requests, Running, Settings, Start, StopReason,
     auto_compaction, disk_space, handover, promotion, versions,
 };
+use crate::security::PeerSecurity;
 use crate::transport::Server;
 
 /// Runs the server with these arguments and this environment until it ends.
@@ -86,24 +88,31 @@ fn serve(config: &Config) -> anyhow::Result<End> {
     let data = config.data_dir.as_ref();
     data_directory::identify(data)?;
     let mut directory = DataDirectory::open(data)?;
-    config
-        .start_line(bootstrap::is_initialized(config)?)
-        .write();
+    let initialized = bootstrap::is_initialized(config)?;
+    config.start_line(initialized).write();
+    let security = PeerSecurity::prepare(config, initialized)?;
     let connections_max = limits::client_connections_max(limits::raise_open_files())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     let metrics = Arc::new(Metrics::new(config.metrics == "extensive"));
     // Ports are taken first: an address in use is told before anything is written.
-    let bound = runtime.block_on(async { ports::bind(config) })?;
+    let bound = runtime.block_on(async { ports::bind(config, security.server.as_ref()) })?;
     let mut requests = None;
     let disk = DiskWatch::open(&directory.member().join("state"), &config.wal_directory())?;
-    let booted = bootstrap::boot(config, &directory, runtime.handle(), |member| {
+    let dialer = security.dialer;
+    let booted = bootstrap::boot(config, &directory, runtime.handle(), &dialer, |member| {
         requests.insert(Requests::new(member)).first()
     })?;
     directory.mark_format()?;
     let requests = requests.unwrap_or_else(|| Requests::new(booted.identity.member));
-    let running = start(config, booted, requests, &metrics, runtime.handle())?;
+    let running = start(
+        config,
+        booted,
+        requests,
+        &metrics,
+        (runtime.handle(), dialer),
+    )?;
     runtime.spawn(disk_space::watch(running.member.clone(), disk));
     runtime.block_on(live(config, running, bound, metrics, connections_max))
 }
@@ -113,7 +122,7 @@ fn start(
     booted: Booted,
     requests: Requests,
     metrics: &Arc<Metrics>,
-    runtime: &tokio::runtime::Handle,
+    (runtime, dialer): (&tokio::runtime::Handle, Dialer),
 ) -> anyhow::Result<Running> {
     let election_timeout = bootstrap::election_timeout(config);
     let identity = booted.identity;
@@ -148,6 +157,7 @@ fn start(
                 .map(ToString::to_string)
                 .collect(),
             state_directory: config.member_directory().join("state"),
+            dialer,
             read_timeout: config.raft_read_timeout.to_duration(),
             runtime: runtime.clone(),
         },

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kvorum_e2e::certificates::Authority;
 use kvorum_e2e::cluster::Cluster;
 use kvorum_e2e::peers::Subject;
 use kvorum_e2e::server::Server;
@@ -9,6 +10,8 @@ use kvorum_e2e::{name_server, on_each_server};
 
 on_each_server!(
     members_find_each_other_through_a_service,
+    members_with_tls_find_each_other_by_srv_records,
+    the_domain_is_the_name_where_the_system_says_whom_to_trust,
     a_member_whose_own_name_alone_resolves_keeps_trying,
     a_founder_is_found_by_its_tls_name
 );
@@ -215,4 +218,78 @@ fn members_find_each_other_by_srv_records() {
     let list = cluster.must(&["member", "list"]);
     assert_eq!(list.lines().count(), 3, "{list}");
     cluster.same_hash();
+}
+
+/// The members of a domain, each with a certificate for `host`; they trust its
+/// authority by a flag, or as the system does.
+fn find_by_tls_names(subject: Subject, test: &str, address: &str, host: &str, by_system: bool) {
+    let Some(mut cluster) = Cluster::prepare(&[subject; 3], &[]) else {
+        return;
+    };
+    cluster.secure_peers();
+    let ports: Vec<u16> = (0..3).map(|place| cluster.peer_port(place)).collect();
+    let records = vec![("_etcd-server-ssl._tcp.example.com".to_owned(), ports)];
+    let folder = cluster.folder().to_owned();
+    let Some(resolver) = name_server::start(test, address, &folder, records) else {
+        return;
+    };
+    let authority = Authority::new(&folder, "ca");
+    authority.issue("member", "member", &[host]);
+    let path = |name: &str| {
+        let path = folder.join(name);
+        path.to_str().expect("a path in UTF-8").to_owned()
+    };
+    let (cert, key, ca) = (path("member.pem"), path("member.key"), path("ca.pem"));
+    let trusted_by_system = format!("SSL_CERT_FILE={ca}");
+    for place in 0..3 {
+        let url = format!("https://localhost:{}", cluster.peer_port(place));
+        let flags = [
+            "--discovery-srv=example.com",
+            "--initial-advertise-peer-urls",
+            &url,
+            "--peer-cert-file",
+            &cert,
+            "--peer-key-file",
+            &key,
+        ];
+        cluster.replace_flags(place, &flags);
+        let mut wrapper: Vec<&str> = resolver.iter().map(String::as_str).collect();
+        if by_system {
+            wrapper.extend(["env", &trusted_by_system]);
+        } else {
+            cluster.add_flags(place, &["--peer-trusted-ca-file", &ca]);
+        }
+        cluster.wrap(place, &wrapper);
+    }
+    cluster.launch_all();
+    cluster.must(&["put", "k", "v"]);
+    let list = cluster.must(&["member", "list"]);
+    assert_eq!(list.matches(", https://localhost:").count(), 3, "{list}");
+    cluster.same_hash();
+    if !by_system {
+        // Started again they know each other.
+        cluster.restart(1);
+        cluster.must_on(1, &["put", "k", "w"]);
+        cluster.same_hash();
+    }
+}
+
+/// Records with TLS names make https URLs, whose hosts are those in the certificates.
+fn members_with_tls_find_each_other_by_srv_records(subject: Subject) {
+    let test = "members_with_tls_find_each_other_by_srv_records";
+    let address = match subject {
+        Subject::Kvorum => "127.0.53.25",
+        _ => "127.0.53.26",
+    };
+    find_by_tls_names(subject, test, address, "localhost", false);
+}
+
+/// Where the authorities are the system's, who would sign anybody's certificate, the domain itself has to be in it.
+fn the_domain_is_the_name_where_the_system_says_whom_to_trust(subject: Subject) {
+    let test = "the_domain_is_the_name_where_the_system_says_whom_to_trust";
+    let address = match subject {
+        Subject::Kvorum => "127.0.53.27",
+        _ => "127.0.53.28",
+    };
+    find_by_tls_names(subject, test, address, "example.com", true);
 }

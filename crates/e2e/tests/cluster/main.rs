@@ -8,5 +8,6 @@ mod no_room;
 mod port;
 mod rescue;
 mod running;
+mod secure;
 mod snapshots;
 mod wide;

@@ -1,7 +1,6 @@
 //! Our etcdctl and client against official servers that want TLS and users: whom they let in, whom
 //! they refuse, and what happens when a server forgets who somebody was.
 
-mod certificates;
 #[path = "../../../client/docs/secure.rs"]
 #[expect(unreachable_pub, reason = "an example is for other crates")]
 mod secure;
@@ -10,8 +9,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use certificates::Certificates;
 use kvorum_client::{Client, Config, Credentials, LeaseKeeper, Tls, TlsOptions, Watcher};
+use kvorum_e2e::certificates::Certificates;
 use kvorum_e2e::grpc::block_on;
 use kvorum_e2e::peers::{self, Subject, peer};
 use kvorum_e2e::process::{Outcome, run};

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use super::{StartError, discovery, election_timeout};
 use crate::config::{Config, Url, resolve};
-use crate::peer::{MIN_CLUSTER_VERSION, ask};
+use crate::peer::{Dialer, MIN_CLUSTER_VERSION, ask};
 use crate::runtime::Identity;
 
 /// Why the other members do not let this one in.
@@ -84,7 +84,7 @@ impl Birth {
 ///
 /// # Errors
 /// The flags contradict each other or what running members say.
-pub(super) async fn find(config: &Config) -> Result<Birth, StartError> {
+pub(super) async fn find(config: &Config, dialer: &Dialer) -> Result<Birth, StartError> {
     let config = &with_list(config).await?;
     let listed = config.founding_members()?;
     let limit = Duration::from_secs(1) + election_timeout(config);
@@ -98,12 +98,12 @@ pub(super) async fn find(config: &Config) -> Result<Birth, StartError> {
         .flat_map(|member| member.peer_urls.clone())
         .collect();
     if config.initial_cluster_state == "existing" {
-        return Ok(join(config, &members, &others, limit).await?);
+        return Ok(join((config, dialer), &members, &others, limit).await?);
     }
     let own = members.iter().find(|member| member.name == config.name);
     // Checked with the flags: the own name is in the list.
     let own = own.map(RosterMember::id).unwrap_or_default();
-    if let Some((_, running)) = first_answer(&others, limit).await
+    if let Some((_, running)) = first_answer(dialer, &others, limit).await
         && is_started(&running, own)
     {
         return Err(BirthError::Bootstrapped(own).into());
@@ -151,11 +151,12 @@ fn is_started(running: &[RosterMember], id: MemberId) -> bool {
 
 /// What the first of the members that answers says of the cluster.
 async fn first_answer(
+    dialer: &Dialer,
     urls: &BTreeSet<String>,
     limit: Duration,
 ) -> Option<(ClusterId, Vec<RosterMember>)> {
     for url in urls {
-        match ask::members(url, limit).await {
+        match ask::members(dialer, url, limit).await {
             Ok(answer) => return Some(answer),
             Err(error) => {
                 let address = format!("{url}/members");
@@ -167,12 +168,12 @@ async fn first_answer(
 }
 
 async fn join(
-    config: &Config,
+    (config, dialer): (&Config, &Dialer),
     listed: &[RosterMember],
     others: &BTreeSet<String>,
     limit: Duration,
 ) -> Result<Birth, BirthError> {
-    let (cluster, mut running) = first_answer(others, limit)
+    let (cluster, mut running) = first_answer(dialer, others, limit)
         .await
         .ok_or(BirthError::NoAnswer)?;
     let names = match_members(listed, &running).map_err(|reason| BirthError::Differs {
@@ -185,7 +186,7 @@ async fn join(
     if is_started(&running, own) {
         return Err(BirthError::Bootstrapped(own));
     }
-    check_versions(&running, own, limit).await?;
+    check_versions(dialer, &running, own, limit).await?;
     for member in &mut running {
         if let Some(name) = names.get(&member.id()) {
             member.name.clone_from(name);
@@ -243,6 +244,7 @@ fn same_urls(one: &[String], other: &[String]) -> bool {
 
 /// Whether every member that answers can live with this release, and this release with the cluster.
 async fn check_versions(
+    dialer: &Dialer,
     running: &[RosterMember],
     own: MemberId,
     limit: Duration,
@@ -250,7 +252,7 @@ async fn check_versions(
     let mut answered = false;
     for member in running.iter().filter(|member| member.id() != own) {
         for url in &member.peer_urls {
-            let Ok(versions) = ask::versions(url, limit).await else {
+            let Ok(versions) = ask::versions(dialer, url, limit).await else {
                 continue;
             };
             let newer = versions

@@ -30,6 +30,7 @@ use birth::{Birth, Way};
 pub use discovery::{DiscoveryError, ServiceError};
 
 use crate::config::{BootstrapError, Config, Gate};
+use crate::peer::Dialer;
 use crate::process::data_directory::DataDirectory;
 use crate::runtime::Identity;
 
@@ -127,20 +128,21 @@ fn vfs(config: &Config) -> OsVfs {
 /// # Errors
 ///
 /// See [`StartError`].
-pub fn boot(
+pub(crate) fn boot(
     config: &Config,
     directory: &DataDirectory,
     runtime: &Handle,
+    dialer: &Dialer,
     first_request: impl FnOnce(MemberId) -> RequestId,
 ) -> Result<Booted, StartError> {
     official::settle(&vfs(config), directory.member())?;
     if is_initialized(config)? {
-        restart(config, directory, runtime, first_request)
+        restart(config, directory, runtime, dialer, first_request)
     } else if directory.has_official_backend() {
         let directory = config.data_dir.clone();
         Err(StartError::OfficialWithoutLog { directory })
     } else {
-        found(config, directory, runtime, first_request)
+        found(config, directory, runtime, dialer, first_request)
     }
 }
 
@@ -159,9 +161,10 @@ fn found(
     config: &Config,
     directory: &DataDirectory,
     runtime: &Handle,
+    dialer: &Dialer,
     first_request: impl FnOnce(MemberId) -> RequestId,
 ) -> Result<Booted, StartError> {
-    let birth = runtime.block_on(birth::find(config))?;
+    let birth = runtime.block_on(birth::find(config, dialer))?;
     let identity = birth.identity;
     info!(
         cluster_id = %identity.cluster,
@@ -213,6 +216,7 @@ fn restart(
     config: &Config,
     directory: &DataDirectory,
     runtime: &Handle,
+    dialer: &Dialer,
     first_request: impl FnOnce(MemberId) -> RequestId,
 ) -> Result<Booted, StartError> {
     // The state is read while the log is: with many keys the one takes as long as the other.
@@ -275,7 +279,7 @@ fn restart(
     };
     let (core, introduced) = if unfinished {
         // The first start ended before anything was durable: it is begun again on the same log.
-        let mut birth = runtime.block_on(birth::find(config))?;
+        let mut birth = runtime.block_on(birth::find(config, dialer))?;
         birth.identity = identity;
         let core = begin(config, &birth, opened.log, apply)?;
         (core, birth.introduced())

@@ -323,18 +323,18 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
             .file_key("client-transport-security.trusted-ca-file"),
         flag("auto-tls", Bool(|c| &mut c.client_tls.auto), "false", Refused(TLS),
             "Make a certificate at start.").file_key("client-transport-security.auto-tls"),
-        flag("peer-cert-file", Text(|c| &mut c.peer_tls.cert_file), "", Refused(TLS),
+        flag("peer-cert-file", Text(|c| &mut c.peer_tls.cert_file), "", Works,
             "Certificate of the peer listeners.").file_key("peer-transport-security.cert-file"),
-        flag("peer-key-file", Text(|c| &mut c.peer_tls.key_file), "", Refused(TLS),
+        flag("peer-key-file", Text(|c| &mut c.peer_tls.key_file), "", Works,
             "Key of that certificate.").file_key("peer-transport-security.key-file"),
-        flag("peer-client-cert-file", Text(|c| &mut c.peer_tls.client_cert_file), "", Refused(TLS),
+        flag("peer-client-cert-file", Text(|c| &mut c.peer_tls.client_cert_file), "", Works,
             "Certificate to show when dialling out, if it is another one.")
             .file_key("peer-transport-security.client-cert-file"),
-        flag("peer-client-key-file", Text(|c| &mut c.peer_tls.client_key_file), "", Refused(TLS),
+        flag("peer-client-key-file", Text(|c| &mut c.peer_tls.client_key_file), "", Works,
             "Key of that certificate.").file_key("peer-transport-security.client-key-file"),
         flag("peer-client-cert-auth",
             Bool(|c| &mut c.peer_tls.client_cert_auth),
-            "false", Refused(TLS),
+            "false", Works,
             "Ask callers for a certificate and verify it.")
             .file_key("peer-transport-security.client-cert-auth"),
         flag("peer-crl-file", Text(|c| &mut c.peer_tls.crl_file), "", Refused(TLS),
@@ -347,7 +347,7 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
         flag("peer-cert-allowed-cn", List(|c| &mut c.peer_tls.allowed_cns), "", Refused(TLS),
             "Common names a peer's certificate may carry.")
             .file_key("peer-transport-security.allowed-cn"),
-        flag("peer-trusted-ca-file", Text(|c| &mut c.peer_tls.trusted_ca_file), "", Refused(TLS),
+        flag("peer-trusted-ca-file", Text(|c| &mut c.peer_tls.trusted_ca_file), "", Works,
             "Authorities that may sign callers' certificates.")
             .file_key("peer-transport-security.trusted-ca-file"),
         flag("peer-auto-tls", Bool(|c| &mut c.peer_tls.auto), "false", Refused(TLS),

@@ -14,7 +14,7 @@ use kvorum_proto::leasepb::{LeaseInternalRequest, LeaseInternalResponse};
 use prost::Message as _;
 use tokio::time::timeout;
 
-use super::contact;
+use super::Dialer;
 use crate::transport::{AnswerBody, IncomingResponse, OutgoingRequest};
 
 /// Longest answer, in bytes: a list of members, or the keys of a lease.
@@ -29,6 +29,7 @@ struct Answer {
 
 /// Sends one request on a connection of its own; at most `limit` until the whole answer is there.
 async fn ask(
+    dialer: &Dialer,
     url: &str,
     method: &'static str,
     path: String,
@@ -36,7 +37,7 @@ async fn ask(
     limit: Duration,
 ) -> io::Result<Answer> {
     let asked = async {
-        let mut connection = contact::dial(url, limit).await?;
+        let mut connection = dialer.dial(url, limit).await?;
         let mut headers = Vec::new();
         if !body.is_empty() {
             headers.push(("Content-Type", "application/protobuf".to_owned()));
@@ -74,8 +75,12 @@ fn unexpected(answer: &Answer) -> io::Error {
 ///
 /// # Errors
 /// It cannot be reached or answers something else.
-pub(crate) async fn members(url: &str, limit: Duration) -> io::Result<(ClusterId, Vec<Member>)> {
-    let answer = ask(url, "GET", "/members".to_owned(), Vec::new(), limit).await?;
+pub(crate) async fn members(
+    dialer: &Dialer,
+    url: &str,
+    limit: Duration,
+) -> io::Result<(ClusterId, Vec<Member>)> {
+    let answer = ask(dialer, url, "GET", "/members".to_owned(), Vec::new(), limit).await?;
     match (answer.status, answer.cluster) {
         (200, Some(cluster)) => Ok((cluster, serde_json::from_slice(&answer.body)?)),
         (200, None) => Err(io::Error::other("an answer without the id of a cluster")),
@@ -96,8 +101,8 @@ pub(crate) struct Versions {
 ///
 /// # Errors
 /// It cannot be reached or answers something else.
-pub(crate) async fn versions(url: &str, limit: Duration) -> io::Result<Versions> {
-    let answer = ask(url, "GET", "/version".to_owned(), Vec::new(), limit).await?;
+pub(crate) async fn versions(dialer: &Dialer, url: &str, limit: Duration) -> io::Result<Versions> {
+    let answer = ask(dialer, url, "GET", "/version".to_owned(), Vec::new(), limit).await?;
     if answer.status != 200 {
         return Err(unexpected(&answer));
     }
@@ -126,12 +131,13 @@ impl From<io::Error> for LeaseError {
 }
 
 async fn ask_about_lease<M: prost::Message + Default>(
+    dialer: &Dialer,
     url: &str,
     path: &str,
     body: Vec<u8>,
     limit: Duration,
 ) -> Result<M, LeaseError> {
-    let answer = ask(url, "POST", path.to_owned(), body, limit).await?;
+    let answer = ask(dialer, url, "POST", path.to_owned(), body, limit).await?;
     match answer.status {
         200 => M::decode(answer.body).map_err(|_| LeaseError::Other),
         404 => Err(LeaseError::NotFound),
@@ -143,9 +149,15 @@ async fn ask_about_lease<M: prost::Message + Default>(
 ///
 /// # Errors
 /// See [`LeaseError`].
-pub(crate) async fn keep_alive(url: &str, id: LeaseId, limit: Duration) -> Result<i64, LeaseError> {
+pub(crate) async fn keep_alive(
+    dialer: &Dialer,
+    url: &str,
+    id: LeaseId,
+    limit: Duration,
+) -> Result<i64, LeaseError> {
     let body = LeaseKeepAliveRequest { id: id.0 }.encode_to_vec();
-    let answer: LeaseKeepAliveResponse = ask_about_lease(url, "/leases", body, limit).await?;
+    let answer: LeaseKeepAliveResponse =
+        ask_about_lease(dialer, url, "/leases", body, limit).await?;
     Ok(answer.ttl)
 }
 
@@ -154,6 +166,7 @@ pub(crate) async fn keep_alive(url: &str, id: LeaseId, limit: Duration) -> Resul
 /// # Errors
 /// See [`LeaseError`].
 pub(crate) async fn time_to_live(
+    dialer: &Dialer,
     url: &str,
     request: LeaseTimeToLiveRequest,
     limit: Duration,
@@ -163,18 +176,21 @@ pub(crate) async fn time_to_live(
     };
     let body = body.encode_to_vec();
     let answer: LeaseInternalResponse =
-        ask_about_lease(url, "/leases/internal", body, limit).await?;
+        ask_about_lease(dialer, url, "/leases/internal", body, limit).await?;
     answer.lease_time_to_live_response.ok_or(LeaseError::Other)
 }
 
 /// Passes a promotion on to the leader at `url`; `None` when it has no answer that counts.
 pub(crate) async fn promote(
+    dialer: &Dialer,
     url: &str,
     id: MemberId,
     limit: Duration,
 ) -> Option<Result<Vec<Member>, RequestError>> {
     let path = format!("/members/promote/{}", id.0);
-    let answer = ask(url, "POST", path, Vec::new(), limit).await.ok()?;
+    let answer = ask(dialer, url, "POST", path, Vec::new(), limit)
+        .await
+        .ok()?;
     let text = String::from_utf8_lossy(&answer.body);
     match answer.status {
         200 => serde_json::from_slice(&answer.body).ok().map(Ok),

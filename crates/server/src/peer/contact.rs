@@ -1,15 +1,15 @@
 //! Where a peer is, and how it is spoken to.
 
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kvorum_member::cluster::SERVER_VERSION;
 use kvorum_proto::ids::MemberId;
 
 use super::Local;
-use crate::config::{Scheme, Url};
-use crate::transport::{Address, HttpConnection};
+use crate::config::Url;
+use crate::transport::{Address, HttpConnection, TlsClient};
 
 /// Time for a connection to be opened.
 /// Source: etcd v3.7.1 `server/config/config.go`, `peerDialTimeout`: 1 s and one election time-out.
@@ -69,10 +69,10 @@ impl Contact {
     /// Opens a connection to the URL in use.
     ///
     /// # Errors
-    /// See [`dial`].
-    pub(super) async fn dial(&self) -> io::Result<HttpConnection> {
+    /// See [`Dialer::dial`].
+    pub(super) async fn dial(&self, dialer: &Dialer) -> io::Result<HttpConnection> {
         let url = self.picked();
-        let dialed = dial(&url, DIAL_TIMEOUT).await;
+        let dialed = dialer.dial(&url, DIAL_TIMEOUT).await;
         if dialed.is_err() {
             self.failed(&url);
         }
@@ -80,26 +80,36 @@ impl Contact {
     }
 }
 
-/// Opens a connection to a URL.
-///
-/// # Errors
-/// A URL that is none or asks for TLS, and those of [`HttpConnection::open`].
-pub(super) async fn dial(url: &str, limit: Duration) -> io::Result<HttpConnection> {
-    let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidInput, text);
-    let url = Url::parse(url).map_err(|error| invalid(error.to_string()))?;
-    let address = match url.scheme() {
-        Scheme::Http => Address::Tcp(url.address()),
-        Scheme::Unix => Address::Unix(url.address().into()),
-        Scheme::Https | Scheme::Unixs => {
-            return Err(invalid(format!("{url} needs TLS, which is not there yet")));
-        }
-    };
-    let host = if url.is_unix() {
-        "localhost".to_owned()
-    } else {
-        url.address()
-    };
-    HttpConnection::open(&address, &host, limit).await
+/// How members are called, with TLS where their URLs say so. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Dialer(Arc<TlsClient>);
+
+impl Dialer {
+    /// With this TLS.
+    pub(crate) fn new(tls: TlsClient) -> Self {
+        Self(Arc::new(tls))
+    }
+
+    /// Opens a connection to a URL.
+    ///
+    /// # Errors
+    /// A URL that is none, and those of [`HttpConnection::open`].
+    pub(super) async fn dial(&self, url: &str, limit: Duration) -> io::Result<HttpConnection> {
+        let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, format!("{error}"));
+        let url = Url::parse(url).map_err(invalid)?;
+        let (address, host) = if url.is_unix() {
+            (Address::Unix(url.address().into()), "localhost".to_owned())
+        } else {
+            (Address::Tcp(url.address()), url.address())
+        };
+        let name = if url.is_unix() {
+            "localhost"
+        } else {
+            url.host()
+        };
+        let tls = url.is_tls().then_some((&*self.0, name));
+        HttpConnection::open(&address, &host, limit, tls).await
+    }
 }
 
 /// The header lines that say who asks, to `to` if that is known.

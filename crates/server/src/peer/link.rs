@@ -3,6 +3,7 @@
 //! A message to the peer goes to the first of these that is there: the stream of appends (appends alone), the stream
 //! of messages, the pipeline. The streams to a peer are those that it has asked for, so a peer that is gone has none.
 
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -18,6 +19,7 @@ use super::status::PeerStatus;
 use super::wire::StreamKind;
 use super::{Local, pipeline, probe, reader};
 use crate::metrics::{Counter, Histogram};
+use crate::transport::HttpConnection;
 
 /// Bytes of messages from one peer that may wait for the core thread. More are not read from its streams.
 const ARRIVED_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -102,6 +104,14 @@ impl Link {
     /// What this side is.
     pub(super) fn local(&self) -> &Local {
         &self.local
+    }
+
+    /// Opens a connection to the peer.
+    ///
+    /// # Errors
+    /// See [`Dialer::dial`](super::Dialer::dial).
+    pub(super) async fn dial(&self) -> io::Result<HttpConnection> {
+        self.contact.dial(&self.local.dialer).await
     }
 
     fn slot(&self, kind: StreamKind) -> MutexGuard<'_, Option<Outbox>> {

@@ -52,7 +52,7 @@ use crate::runtime::{Identity, Latency, Member};
 use intake::Intake;
 use link::Link;
 
-pub(crate) use contact::MIN_CLUSTER_VERSION;
+pub(crate) use contact::{Dialer, MIN_CLUSTER_VERSION};
 pub(crate) use handler::PeerPort;
 pub(crate) use snapshot::{NotTaken, Piece, TakeSnapshot};
 
@@ -64,6 +64,8 @@ pub(crate) struct Local {
     pub(crate) identity: Identity,
     /// Where it says that peers reach it.
     pub(crate) peer_urls: Vec<String>,
+    /// How the others are called.
+    pub(crate) dialer: Dialer,
     /// A stream on which nothing came for so long is given up (`--raft-read-timeout`).
     pub(crate) read_timeout: Duration,
     /// Takes snapshots of the leader in.

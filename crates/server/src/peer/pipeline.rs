@@ -56,7 +56,7 @@ async fn post(
 ) -> io::Result<()> {
     let mut connection = match kept.take().filter(HttpConnection::is_open) {
         Some(connection) => connection,
-        None => link.contact.dial().await?,
+        None => link.dial().await?,
     };
     let local = link.local();
     let body = message.encode_to_vec();

@@ -37,7 +37,7 @@ pub(super) async fn run(link: Arc<Link>) {
 async fn probe(link: &Link, kept: &mut Option<HttpConnection>) -> io::Result<Duration> {
     let mut connection = match kept.take().filter(HttpConnection::is_open) {
         Some(connection) => connection,
-        None => link.contact.dial().await?,
+        None => link.dial().await?,
     };
     let started = Instant::now();
     let request = OutgoingRequest {

@@ -119,7 +119,7 @@ async fn open(
     kind: StreamKind,
 ) -> Result<(HttpConnection, IncomingResponse), StreamError> {
     let local = link.local();
-    let mut connection = link.contact.dial().await?;
+    let mut connection = link.dial().await?;
     let request = OutgoingRequest {
         method: "GET",
         path: format!("{}/{}", kind.path(), local.identity.member),

@@ -258,7 +258,7 @@ async fn post(link: &Link, message: &raftpb::Message, state: Backend) -> io::Res
     })?;
     // None when the state cannot be read: that is told in the end, and the peer refuses what is cut short.
     let first = rest.recv().await;
-    let mut connection = link.contact.dial().await?;
+    let mut connection = link.dial().await?;
     let (taken, progress) = watch::channel(false);
     let body = Pieces { first, rest, taken };
     let mut headers = contact::headers(link.local(), None);
@@ -292,7 +292,7 @@ async fn post(link: &Link, message: &raftpb::Message, state: Backend) -> io::Res
 /// Asks the peer in which form it takes a state.
 async fn form_for(link: &Link) -> io::Result<Form> {
     let asked = async {
-        let mut connection = link.contact.dial().await?;
+        let mut connection = link.dial().await?;
         let request = OutgoingRequest {
             method: "GET",
             path: FILES_PATH.to_owned(),

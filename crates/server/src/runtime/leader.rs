@@ -25,6 +25,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// # Errors
 /// No leader had an answer in time.
 pub(crate) async fn keep_alive(member: &Member, id: LeaseId) -> Result<i64, RequestError> {
+    let dialer = member.dialer();
     let asked = async {
         loop {
             if member.is_leader() {
@@ -36,7 +37,7 @@ pub(crate) async fn keep_alive(member: &Member, id: LeaseId) -> Result<i64, Requ
                 }
             }
             for url in urls(member) {
-                match ask::keep_alive(&url, id, ANSWER_TIMEOUT).await {
+                match ask::keep_alive(&dialer, &url, id, ANSWER_TIMEOUT).await {
                     Ok(ttl) => return Ok(ttl),
                     Err(LeaseError::NotFound) => return Ok(0),
                     Err(LeaseError::Other) => {}
@@ -62,13 +63,14 @@ pub(crate) async fn time_to_live(
         ttl: -1,
         ..LeaseTimeToLiveResponse::default()
     };
+    let dialer = member.dialer();
     let asked = async {
         loop {
             if member.is_leader() {
                 return here(member, &request).await;
             }
             for url in urls(member) {
-                match ask::time_to_live(&url, request, ANSWER_TIMEOUT).await {
+                match ask::time_to_live(&dialer, &url, request, ANSWER_TIMEOUT).await {
                     Ok(found) => return Ok(found),
                     Err(LeaseError::NotFound) => return Ok(unknown),
                     Err(LeaseError::Other) => {}

@@ -29,6 +29,7 @@ use super::waiters::{LeaseAnswer, LeaseWaiter, Proposed, Waiter};
 use super::watch_thread::WatchHandle;
 use crate::api::v3::status;
 use crate::metrics::Metrics;
+use crate::peer::Dialer;
 use crate::peer::Peers;
 use crate::transport::{Body, ReplySink};
 
@@ -144,6 +145,14 @@ impl Member {
     #[must_use]
     pub(crate) fn peers(&self) -> Option<&Peers> {
         self.0.peers.get()
+    }
+
+    /// How other members are called; without any TLS of its own while there is no way to them.
+    pub(crate) fn dialer(&self) -> Dialer {
+        let peers = self.peers();
+        peers
+            .map(|peers| peers.local().dialer.clone())
+            .unwrap_or_default()
     }
 
     pub(super) fn set_peers(&self, peers: Peers) {

@@ -196,10 +196,11 @@ pub(crate) async fn promote_here(member: &Member, id: MemberId) -> Result<Member
 }
 
 async fn promote_there(member: &Member, id: MemberId) -> Result<Members, RequestError> {
+    let dialer = member.dialer();
     let passed_on = async {
         loop {
             for url in leader_urls(member) {
-                if let Some(outcome) = ask::promote(&url, id, PASS_ON_TIMEOUT).await {
+                if let Some(outcome) = ask::promote(&dialer, &url, id, PASS_ON_TIMEOUT).await {
                     let members = outcome?;
                     return Ok(members.iter().map(RosterMember::to_wire).collect());
                 }

@@ -22,7 +22,7 @@ use super::state_disk::StateThreads;
 use super::{Clock, Member, MemberSettings, watch_thread};
 use crate::bootstrap::Booted;
 use crate::metrics::Metrics;
-use crate::peer::{Local, Peers};
+use crate::peer::{Dialer, Local, Peers};
 
 /// The ids that requests of this run will have; made before the machines, which must know the first.
 pub struct Requests(RequestIds);
@@ -63,6 +63,8 @@ pub struct PeerSettings {
     pub urls: Vec<String>,
     /// Where snapshots are received.
     pub state_directory: PathBuf,
+    /// How other members are called.
+    pub(crate) dialer: Dialer,
     /// `--raft-read-timeout`.
     pub read_timeout: Duration,
     /// Where the tasks of the links run.
@@ -138,6 +140,7 @@ impl Running {
             member: member.clone(),
             identity,
             peer_urls: start.peers.urls,
+            dialer: start.peers.dialer,
             read_timeout: start.peers.read_timeout,
             snapshots: Some(Arc::new(receiver)),
             latency,

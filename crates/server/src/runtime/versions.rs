@@ -87,7 +87,7 @@ async fn version_of(member: &Member, id: MemberId, urls: &[String]) -> Option<Ve
         return Some(SERVER_VERSION);
     }
     for url in urls {
-        match ask::versions(url, ANSWER_TIMEOUT).await {
+        match ask::versions(&member.dialer(), url, ANSWER_TIMEOUT).await {
             Ok(versions) => return Some(versions.server),
             Err(error) => {
                 warn!("remote-member-id" = %id, %error, "failed to get version");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{HttpHandler, Service};
+use super::{HttpHandler, Service, TlsServer};
 use crate::metrics::Metrics;
 
 /// Where to listen.
@@ -23,6 +23,8 @@ pub struct ListenerConfig {
     pub address: Address,
     /// Sets SO_REUSEPORT, so that several processes share the port.
     pub reuse_port: bool,
+    /// Speaks TLS with who connects. `None`: connections are in the clear.
+    pub tls: Option<Arc<TlsServer>>,
     /// Answers gRPC. `None`: HTTP/2 connections are refused.
     pub service: Option<Arc<dyn Service>>,
     /// Answers HTTP/1. `None`: HTTP/1 connections are refused.

@@ -526,7 +526,10 @@ impl Connection {
             }
             let unwritten = self.http2.outbox.unwritten();
             if unwritten.is_empty() {
-                return Poll::Pending;
+                return match self.socket.poll_flush(cx) {
+                    Poll::Ready(Err(_)) => Poll::Ready(()),
+                    Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+                };
             }
             match self.socket.poll_write(cx, unwritten) {
                 Poll::Pending => return Poll::Pending,

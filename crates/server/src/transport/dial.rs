@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::http_body::OutgoingBody;
-use super::{Address, AnswerBody, HttpBody};
+use super::{Address, AnswerBody, HttpBody, TlsClient};
 
 /// Time that the other side's host has to confirm bytes, and to answer when there are none, in milliseconds.
 const HOST_SILENCE_MILLIS: u32 = 10_000;
@@ -70,11 +70,17 @@ pub struct HttpConnection {
 }
 
 impl HttpConnection {
-    /// Opens a connection, within `limit`. `host` is what the requests name as their host.
+    /// Opens a connection, within `limit`; a handshake has a limit of its own. `host` is what the requests name as their
+    /// host. `tls`: with TLS, to who has a certificate for that name or address.
     ///
     /// # Errors
-    /// Those of the operating system; a host that does not resolve; no answer in time.
-    pub async fn open(address: &Address, host: &str, limit: Duration) -> io::Result<Self> {
+    /// Those of the operating system; a host that does not resolve; no answer in time; a handshake that failed.
+    pub async fn open(
+        address: &Address,
+        host: &str,
+        limit: Duration,
+        tls: Option<(&TlsClient, &str)>,
+    ) -> io::Result<Self> {
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "connecting took too long");
         match address {
             Address::Tcp(address) => {
@@ -83,14 +89,25 @@ impl HttpConnection {
                     .map_err(late)??;
                 stream.set_nodelay(true)?;
                 end_with_host(&stream)?;
-                Self::on(stream, host).await
+                Self::secured(stream, host, tls).await
             }
             Address::Unix(path) => {
                 let stream = timeout(limit, UnixStream::connect(path))
                     .await
                     .map_err(late)??;
-                Self::on(stream, host).await
+                Self::secured(stream, host, tls).await
             }
+        }
+    }
+
+    async fn secured(
+        stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+        host: &str,
+        tls: Option<(&TlsClient, &str)>,
+    ) -> io::Result<Self> {
+        match tls {
+            Some((tls, name)) => Self::on(tls.connect(stream, name).await?, host).await,
+            None => Self::on(stream, host).await,
         }
     }
 

@@ -49,6 +49,7 @@ mod stream;
 mod stream_call;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod unary;
 
 pub use body::Body;
@@ -72,3 +73,4 @@ pub use stream::{
     Credit, Room, STREAM_QUEUED_BYTES_MAX, STREAM_QUEUED_MESSAGES_MAX, STREAM_REQUESTS_MAX,
     StreamOutput, StreamSink,
 };
+pub use tls::{PairFiles, TlsClient, TlsError, TlsOptions, TlsServer};

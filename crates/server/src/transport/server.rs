@@ -15,7 +15,8 @@ use super::connection::{Connection, Shared};
 use super::routes::Routes;
 use super::sniff::{self, Protocol};
 use super::socket::{Rewound, Socket};
-use super::{HttpHandler, Listener, Peer, Settings, Side, http1};
+use super::tls::Rejection;
+use super::{HttpHandler, Listener, Peer, Settings, Side, TlsServer, http1};
 
 /// Pause after a failed accept, so that a lack of file descriptors does not turn into a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -35,6 +36,7 @@ pub struct Server {
 struct Endpoint {
     grpc: Option<Arc<Shared>>,
     http: Option<Arc<dyn HttpHandler>>,
+    tls: Option<Arc<TlsServer>>,
     settings: Settings,
     stop: watch::Receiver<bool>,
 }
@@ -57,6 +59,7 @@ impl Server {
             let endpoint = Arc::new(Endpoint {
                 grpc,
                 http: listener.config.http.clone(),
+                tls: listener.config.tls.clone(),
                 settings: settings.clone(),
                 stop: stopped.clone(),
             });
@@ -131,6 +134,16 @@ pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
 async fn serve(mut socket: Socket, address: String, endpoint: &Endpoint) {
     let mut stop = endpoint.stop.clone();
     let side = endpoint.settings.side;
+    if let Some(tls) = &endpoint.tls {
+        let accepted = tokio::select! {
+            accepted = tls.accept(socket) => accepted,
+            () = stopped(&mut stop) => return,
+        };
+        socket = match accepted {
+            Ok(secured) => secured,
+            Err(rejection) => return reject_handshake(side, &address, &rejection),
+        };
+    }
     let sniffed = tokio::select! {
         sniffed = tokio::time::timeout(endpoint.settings.sniff_timeout, sniff::sniff(&mut socket)) => sniffed,
         () = stopped(&mut stop) => return,
@@ -178,6 +191,29 @@ fn reject(side: Side, address: &str, error: &str) {
     tracing::warn!(
         "remote-addr" = address,
         error,
+        "rejected connection on {} endpoint",
+        side.name()
+    );
+}
+
+/// Source: etcd v3.7.1 `server/embed/config_logging.go`, `logTLSHandshakeFailureFunc`.
+fn reject_handshake(side: Side, address: &str, rejection: &Rejection) {
+    let Rejection { server_name, error } = rejection;
+    // Load balancers look whether a port is open in just this way.
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        tracing::debug!(
+            "remote-addr" = address,
+            "server-name" = server_name,
+            %error,
+            "rejected connection on {} endpoint",
+            side.name()
+        );
+        return;
+    }
+    tracing::warn!(
+        "remote-addr" = address,
+        "server-name" = server_name,
+        %error,
         "rejected connection on {} endpoint",
         side.name()
     );

@@ -69,6 +69,7 @@ pub(super) fn start_at(address: Address, change: impl FnOnce(&mut Settings)) -> 
     let listener = Listener::bind(ListenerConfig {
         address,
         reuse_port: false,
+        tls: None,
         service: Some(Arc::new(echo)),
         http: Some(Arc::new(PathHandler)),
     });
