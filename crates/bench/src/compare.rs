@@ -83,9 +83,14 @@ pub(crate) fn run(plan: &Plan, groups: &[Group]) -> Result<Results> {
 }
 
 fn scenario(spec: &Spec, fixture: &Fixture) -> Scenario {
+    let often = if fixture.is_fresh {
+        "in each turn"
+    } else {
+        "once"
+    };
     let filled = fixture
         .keys
-        .map(|keys| format!("{}, once", keys.in_words()));
+        .map(|keys| format!("{}, {often}", keys.in_words()));
     let own = Some(spec.written_before.clone()).filter(|own| !own.is_empty());
     let parts: Vec<String> = filled.into_iter().chain(own).collect();
     Scenario {

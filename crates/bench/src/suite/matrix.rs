@@ -14,6 +14,11 @@ const READ_PERCENTS: [u64; 3] = [2, 50, 98];
 /// is less. Such a cell compares what is answered, and refusals are counted beside it; and quick ones have one turn.
 const OVERLOAD_BYTES: usize = 1 << 30;
 
+/// With values from this size on every turn has new servers. What two servers still hold in memory after many large values
+/// is more than a machine has, and so are on the disk the data of all turns; filling in takes less time than it does with
+/// small values.
+const FRESH_BYTES: usize = 64 << 10;
+
 const SIZES: [(usize, &str); 4] = [
     (16, "16 B"),
     (1 << 10, "1 KB"),
@@ -46,10 +51,9 @@ pub(super) fn groups(size: Size) -> Vec<Group> {
                 scenarios.push(cell);
             }
         }
-        Group {
-            fixture: Fixture::filled(1, keys).large(),
-            scenarios,
-        }
+        let mut fixture = Fixture::filled(1, keys).large();
+        fixture.is_fresh = *value_bytes >= FRESH_BYTES;
+        Group { fixture, scenarios }
     };
     SIZES.iter().map(group).collect()
 }
@@ -94,5 +98,20 @@ fn times(stage: &Stage<'_>, bytes_in_flight: usize) -> Times {
     Times {
         warm_up: stage.times.warm_up.mul_f64(short) + settles,
         window: stage.times.window.mul_f64(short).max(round * 2),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FRESH_BYTES, Size, groups};
+
+    #[test]
+    fn servers_with_large_values_are_never_kept_side_by_side() {
+        for size in [Size::Smoke, Size::Quick, Size::Full] {
+            for group in groups(size) {
+                let bytes = group.fixture.keys.map_or(0, |keys| keys.value_bytes);
+                assert_eq!(group.fixture.is_fresh, bytes >= FRESH_BYTES, "{bytes}");
+            }
+        }
     }
 }
