@@ -398,6 +398,10 @@ impl Consensus {
         let trimmed = self.node.store().trimmed();
         let applied = self.node.raft.raft_log.applied;
         assert!(
+            self.node.store().is_counted(),
+            "bytes of applied entries are counted"
+        );
+        assert!(
             trimmed <= applied || trimmed == self.configured.0,
             "trimmed what is applied or in a snapshot"
         );

@@ -4,7 +4,8 @@
 //! the durable copy; this one exists so that followers can be served and committed entries handed
 //! out. An entry shares its bytes with the proposal that made it.
 //!
-//! Invariants: entries are consecutive and start right after `trimmed`; terms never fall.
+//! Invariants: entries are consecutive and start right after `trimmed`; terms never fall; `applied_bytes` is what the
+//! applied ones among them have.
 
 use std::collections::VecDeque;
 
@@ -27,6 +28,8 @@ pub(super) struct MemoryLog {
     initial: HardState,
     /// The last applied entry.
     applied: u64,
+    /// What the applied entries held here have together, by [`entry_bytes`].
+    applied_bytes: u64,
     /// The configuration as of that entry.
     conf_state: ConfState,
 }
@@ -45,13 +48,29 @@ impl MemoryLog {
             entries: entries.into(),
             initial: hard_state,
             applied: trimmed.0,
+            applied_bytes: 0,
             conf_state,
         }
     }
 
     /// Everything up to this index is applied.
     pub(super) fn applied(&mut self, index: u64) {
+        let first = self.place_behind(self.applied);
+        let end = self.place_behind(index).max(first);
+        let bytes = self.entries.range(first..end).map(entry_bytes);
+        self.applied_bytes += bytes.sum::<u64>();
         self.applied = index;
+    }
+
+    /// Whether this member is all there is: nobody to be served.
+    pub(super) fn is_for_itself(&self) -> bool {
+        let state = &self.conf_state;
+        let others = [
+            &state.learners,
+            &state.voters_outgoing,
+            &state.learners_next,
+        ];
+        state.voters.len() == 1 && others.iter().all(|members| members.is_empty())
     }
 
     /// A configuration change was applied.
@@ -62,6 +81,7 @@ impl MemoryLog {
     /// A snapshot takes the place of all entries.
     pub(super) fn restore(&mut self, snapshot: &SnapshotMetadata) {
         self.entries.clear();
+        self.applied_bytes = 0;
         self.trimmed_index = snapshot.index;
         self.trimmed_term = snapshot.term;
         self.conf_state = snapshot.get_conf_state().clone();
@@ -91,7 +111,10 @@ impl MemoryLog {
         if index <= self.trimmed_index || index > self.last() {
             return;
         }
-        let count = (index - self.trimmed_index) as usize;
+        let count = self.place_behind(index);
+        let applied = self.place_behind(self.applied).min(count);
+        let bytes = self.entries.range(..applied).map(entry_bytes);
+        self.applied_bytes -= bytes.sum::<u64>();
         self.trimmed_term = self.entries[count - 1].term;
         self.trimmed_index = index;
         self.entries.drain(..count);
@@ -100,6 +123,20 @@ impl MemoryLog {
         if self.entries.capacity() > kept.saturating_mul(4) {
             self.entries.shrink_to(kept.saturating_mul(2));
         }
+    }
+
+    /// Forgets the oldest applied entries until the others have no more than so many bytes.
+    pub(super) fn trim_to_bytes(&mut self, bytes_max: u64) {
+        let mut over = self.applied_bytes.saturating_sub(bytes_max);
+        let mut count = 0;
+        for entry in &self.entries {
+            if over == 0 {
+                break;
+            }
+            over = over.saturating_sub(entry_bytes(entry));
+            count += 1;
+        }
+        self.trim(self.trimmed_index + count);
     }
 
     /// The last index dropped; 0 when none was.
@@ -116,6 +153,18 @@ impl MemoryLog {
     pub(super) fn entry(&self, index: u64) -> Option<&Entry> {
         let place = index.checked_sub(self.trimmed_index + 1)?;
         self.entries.get(usize::try_from(place).ok()?)
+    }
+
+    /// How many of the entries stand up to this index.
+    fn place_behind(&self, index: u64) -> usize {
+        let count = index.saturating_sub(self.trimmed_index);
+        usize::try_from(count).map_or(self.entries.len(), |count| count.min(self.entries.len()))
+    }
+
+    /// Whether the bytes of applied entries are counted rightly.
+    pub(super) fn is_counted(&self) -> bool {
+        let applied = self.entries.range(..self.place_behind(self.applied));
+        self.applied_bytes == applied.map(entry_bytes).sum::<u64>()
     }
 
     /// Whether the entries are consecutive and their terms never fall.
@@ -258,6 +307,34 @@ mod tests {
         assert_eq!(read(&log, 2, 3, 1000), Err(StorageError::Compacted.into()));
         log.trim(9);
         assert_eq!(log.trimmed(), 2, "what is not there cannot be trimmed");
+    }
+
+    #[test]
+    fn applied_entries_go_by_their_bytes_and_others_stay() {
+        let mut log = log(&[(1, 1), (2, 1), (3, 2), (4, 2), (5, 2)]);
+        log.trim_to_bytes(0);
+        assert_eq!(log.trimmed(), 0, "nothing is applied");
+        log.applied(4);
+        log.trim_to_bytes(399);
+        assert_eq!(log.trimmed(), 1, "an entry counts 100 bytes");
+        log.trim_to_bytes(300);
+        assert_eq!(log.trimmed(), 1);
+        log.trim(2);
+        log.trim_to_bytes(200);
+        assert_eq!(log.trimmed(), 2);
+        log.append(&[entry(5, 3), entry(6, 3)]);
+        log.trim_to_bytes(0);
+        assert_eq!((log.trimmed(), log.last(), log.term(4)), (4, 6, Ok(2)));
+        log.restore(&SnapshotMetadata {
+            index: 9,
+            ..Default::default()
+        });
+        log.applied(9);
+        log.append(&[entry(10, 3)]);
+        log.applied(10);
+        assert!(log.is_counted());
+        log.trim_to_bytes(99);
+        assert_eq!((log.trimmed(), log.is_counted()), (10, true));
     }
 
     #[test]

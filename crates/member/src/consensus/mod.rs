@@ -92,6 +92,14 @@ pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How many bytes of committed entries may be with apply unconfirmed.
 pub const APPLY_CREDIT_BYTES: u64 = 32 * 1024 * 1024;
 
+/// How many bytes of applied entries stay in memory for slow followers, unless the configuration says otherwise; the oldest
+/// go, and a follower that needs them gets the state. etcd counts entries only, which are gigabytes where values are
+/// large.
+pub const CATCH_UP_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// The same while there is no other member. One that is added needs what comes behind the state that it gets.
+pub const CATCH_UP_BYTES_ALONE: u64 = 8 * 1024 * 1024;
+
 /// How many reads may wait for a read index; beyond that they are refused.
 pub const READS_WAITING_MAX: usize = 262_144;
 
@@ -115,6 +123,8 @@ pub struct Config {
     pub snapshot_count: u64,
     /// How many applied entries stay in memory for slow followers.
     pub catch_up_entries: u64,
+    /// How many bytes of them stay at most; see [`CATCH_UP_BYTES_MAX`] and [`CATCH_UP_BYTES_ALONE`].
+    pub catch_up_bytes_max: u64,
     /// How many bytes of committed entries may be with apply unconfirmed; beyond that the others wait.
     pub apply_credit_bytes: u64,
     /// The largest raft message in bytes of entries; a message has at least one entry, whatever its size.
@@ -135,6 +145,7 @@ impl Config {
             pre_vote: true,
             snapshot_count: 10_000,
             catch_up_entries: 5_000,
+            catch_up_bytes_max: CATCH_UP_BYTES_MAX,
             apply_credit_bytes: APPLY_CREDIT_BYTES,
             message_bytes_max: MESSAGE_BYTES_MAX,
             request_timeout_ticks: 70,

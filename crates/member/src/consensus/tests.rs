@@ -515,6 +515,34 @@ fn the_log_in_memory_is_trimmed() {
 }
 
 #[test]
+fn the_log_in_memory_is_trimmed_by_bytes_of_what_is_applied() {
+    static LARGE: [u8; CATCH_UP_BYTES_ALONE as usize / 4] =
+        [b'x'; CATCH_UP_BYTES_ALONE as usize / 4];
+    let mut bench = Bench::lone();
+    for id in 3..=15 {
+        bench.propose(id, &LARGE);
+        bench.settle();
+    }
+    assert_eq!(bench.consensus.trimmed(), LogIndex(12), "three fit beside");
+
+    let mut cluster = Cluster::with(3, |id| Config {
+        catch_up_bytes_max: 1000,
+        ..config(id)
+    });
+    let leader = cluster.elect();
+    let behind = (leader + 1) % 3;
+    for id in 1..=30 {
+        cluster.members[leader].propose(id, &[b'x'; 100]);
+        cluster.settle_without(behind);
+    }
+    let leads = &cluster.members[leader].consensus;
+    let held = leads.status().last.0 - leads.trimmed().0;
+    assert_eq!(held, 8, "100 bytes and 24 beside them");
+    cluster.tick();
+    assert_eq!(snapshots(&cluster.members[leader]), [1]);
+}
+
+#[test]
 fn conf_changes_reach_the_configuration_in_etcds_numbering() {
     let mut bench = Bench::lone();
     let change = |id, kind, node| {

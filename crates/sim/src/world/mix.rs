@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kvorum_member::checkpoint::Policy;
-use kvorum_member::consensus::{APPLY_CREDIT_BYTES, MESSAGE_BYTES_MAX};
+use kvorum_member::consensus::{APPLY_CREDIT_BYTES, CATCH_UP_BYTES_MAX, MESSAGE_BYTES_MAX};
 use kvorum_mvcc::STORE_BASE_BYTES;
 use kvorum_storage::wal::Options;
 
@@ -37,6 +37,8 @@ pub struct Mix {
     pub snapshot_count: u64,
     /// See `snapshot_count`.
     pub catch_up_entries: u64,
+    /// And their bytes at most.
+    pub catch_up_bytes_max: u64,
     /// Bytes of committed entries that apply may have unconfirmed: few, so that others wait.
     pub apply_credit_bytes: u64,
     /// A message between members has so many bytes of entries at most, and one entry at least.
@@ -203,6 +205,12 @@ impl Mix {
             operates: members > 1 && (random.chance(2, 3) || is_membership) && !cut.operator,
             snapshot_count: *random.pick(snapshot_counts),
             catch_up_entries: *random.pick(catch_ups),
+            catch_up_bytes_max: *random.split("catch up").pick(&[
+                0,
+                2_000,
+                CATCH_UP_BYTES_MAX,
+                CATCH_UP_BYTES_MAX,
+            ]),
             apply_credit_bytes: *files.pick(&[500, 4_000, APPLY_CREDIT_BYTES]),
             append_bytes_max,
             lost_per_mille,
@@ -241,6 +249,7 @@ impl Mix {
             operates: false,
             snapshot_count: 10_000,
             catch_up_entries: 5_000,
+            catch_up_bytes_max: CATCH_UP_BYTES_MAX,
             apply_credit_bytes: APPLY_CREDIT_BYTES,
             append_bytes_max: MESSAGE_BYTES_MAX,
             lost_per_mille: 0,

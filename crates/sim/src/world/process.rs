@@ -200,6 +200,7 @@ impl Process {
         let mut config = consensus::Config::new(member, start.seed, boot);
         config.snapshot_count = start.mix.snapshot_count;
         config.catch_up_entries = start.mix.catch_up_entries;
+        config.catch_up_bytes_max = start.mix.catch_up_bytes_max;
         config.apply_credit_bytes = start.mix.apply_credit_bytes;
         config.message_bytes_max = start.mix.append_bytes_max;
         // A log whose first write was not finished: nothing was promised to anybody.

@@ -10,8 +10,8 @@ use raft::{SnapshotStatus, StateRole};
 
 use super::super::hurry::Hurry;
 use super::super::{
-    FORWARDED_PENDING_APPLY_ENTRIES_MAX, HELD_BYTES_MAX, HELD_PROPOSALS_MAX, Output,
-    PENDING_APPLY_ENTRIES_MAX, Proposal, Refusal, SnapshotNumber, convert, reads,
+    CATCH_UP_BYTES_ALONE, FORWARDED_PENDING_APPLY_ENTRIES_MAX, HELD_BYTES_MAX, HELD_PROPOSALS_MAX,
+    Output, PENDING_APPLY_ENTRIES_MAX, Proposal, Refusal, SnapshotNumber, convert, reads,
 };
 use super::{Consensus, Held, send};
 
@@ -129,6 +129,13 @@ impl Consensus {
         if held >= self.config.snapshot_count.max(keep).saturating_add(keep) {
             self.node.mut_store().trim(index.0 - keep);
         }
+        let is_for_itself = self.node.store().is_for_itself();
+        let bytes_max = if is_for_itself {
+            self.config.catch_up_bytes_max.min(CATCH_UP_BYTES_ALONE)
+        } else {
+            self.config.catch_up_bytes_max
+        };
+        self.node.mut_store().trim_to_bytes(bytes_max);
     }
 
     pub(super) fn conf_changed(&mut self, index: LogIndex, change: &raftpb::ConfChange) {
