@@ -46,8 +46,9 @@ const FILES_MEASURE_PAUSE: Duration = Duration::from_secs(1);
 /// the thread's place.
 const INLINE_COMMANDS_MAX: usize = 8;
 
-/// No worker carries out a larger request itself.
-const INLINE_BYTES_MAX: usize = 16 << 10;
+/// No worker carries out more bytes of requests itself: they are one write that takes the disk hardly longer than a small
+/// one.
+const INLINE_BYTES_MAX: usize = 96 << 10;
 
 /// What the thread is told by connections and by the disk.
 pub(super) enum Command {
@@ -142,11 +143,22 @@ impl Command {
     pub(super) fn is_short(&self) -> bool {
         match self {
             Self::Many(commands) => {
-                commands.len() <= INLINE_COMMANDS_MAX && commands.iter().all(Self::is_short)
+                commands.len() <= INLINE_COMMANDS_MAX
+                    && commands.iter().all(Self::is_short)
+                    && commands.iter().map(Self::bytes).sum::<usize>() <= INLINE_BYTES_MAX
             }
             Self::Propose { data, .. } => data.len() <= INLINE_BYTES_MAX,
             Self::Read(_) | Self::Lease { .. } => true,
             _ => false,
+        }
+    }
+
+    /// What it adds to the log, about.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Many(commands) => commands.iter().map(Self::bytes).sum(),
+            Self::Propose { data, .. } => data.len(),
+            _ => 0,
         }
     }
 }

@@ -13,6 +13,8 @@ use super::load::Load;
 pub(crate) const THREAD: &str = "requests_take_f";
 
 const FRAME_HEADER_BYTES: usize = 9;
+/// No frame may have more until the other side says so.
+const PAYLOAD_BYTES_MAX: usize = 16 << 10;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
@@ -108,11 +110,18 @@ impl Client {
                 frame(&mut batch.bytes, DATA, 0, stream, &data);
                 continue;
             }
-            for (kind, flags, payload) in [(HEADERS, END_HEADERS, &head), (DATA, END_STREAM, &data)]
-            {
+            let mut add = |kind, flags, payload: &[u8]| {
                 batch.streams.push((batch.bytes.len() + 5, number as u32));
                 frame(&mut batch.bytes, kind, flags, 0, payload);
+            };
+            add(HEADERS, END_HEADERS, &head);
+            let mut rest = &data[..];
+            while rest.len() > PAYLOAD_BYTES_MAX {
+                let (payload, behind) = rest.split_at(PAYLOAD_BYTES_MAX);
+                add(DATA, 0, payload);
+                rest = behind;
             }
+            add(DATA, END_STREAM, rest);
         }
         batch
     }

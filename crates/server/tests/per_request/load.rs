@@ -11,6 +11,7 @@ use prost::Message;
 /// The lease that is kept alive.
 const LEASE: i64 = 7;
 const VALUE_BYTES: usize = 256;
+const LARGE_VALUE_BYTES: usize = 64 << 10;
 
 /// One kind of request: request `number` of a batch is `message(number)`.
 pub(crate) struct Load {
@@ -25,6 +26,17 @@ impl Load {
     pub(crate) fn put() -> Self {
         Self::unary("put", "/etcdserverpb.KV/Put", |number| {
             put(number).encode_to_vec()
+        })
+    }
+
+    /// A put of many frames, which is still one write of the log.
+    pub(crate) fn large_put() -> Self {
+        Self::unary("large put", "/etcdserverpb.KV/Put", |number| {
+            PutRequest {
+                value: vec![b'v'; LARGE_VALUE_BYTES].into(),
+                ..put(number)
+            }
+            .encode_to_vec()
         })
     }
 

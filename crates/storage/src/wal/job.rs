@@ -25,8 +25,8 @@ pub struct Job {
     pub work: Work,
 }
 
-/// A write of at most this many bytes takes the disk as long as an empty one.
-const SMALL_WRITE_BYTES: usize = 16 << 10;
+/// A write of at most this many bytes takes the disk hardly longer than an empty one: two waits for it are most of either.
+const SMALL_WRITE_BYTES: usize = 112 << 10;
 
 impl Job {
     /// Whether this is a group so small that it is mostly waiting for the disk.
