@@ -5,6 +5,7 @@ mod liar;
 mod membership;
 mod mixed;
 mod no_room;
+mod oversized;
 mod port;
 mod rescue;
 mod running;

@@ -17,7 +17,7 @@ on_each_server!(
 );
 
 /// Sends a request and returns status and body. The connection ends with the answer.
-fn ask(
+pub(crate) fn ask(
     port: u16,
     method: &str,
     path: &str,
@@ -35,6 +35,11 @@ fn ask(
     stream.write_all(head.as_bytes()).expect("it reads");
     // A refusal may come before the whole body is read.
     let _ = stream.write_all(body);
+    answered(&mut stream)
+}
+
+/// Status and body of what comes until the connection ends.
+pub(crate) fn answered(stream: &mut TcpStream) -> (u16, String) {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     let answer = String::from_utf8_lossy(&answer).into_owned();

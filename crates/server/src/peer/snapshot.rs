@@ -38,7 +38,7 @@ use super::handler::{check_message, check_sender, empty, of_cluster};
 use super::intake::Claim;
 use super::link::Link;
 use super::throttle::Throttle;
-use super::wire::{self, MESSAGE_BYTES_MAX};
+use super::wire;
 use super::{Peers, contact, pipeline};
 use crate::api::http::reply;
 use crate::runtime::lower_priority;
@@ -49,6 +49,10 @@ use crate::transport::{
 /// Bytes of a piece, and how many pieces are encoded ahead of what the peer has read.
 const PIECE_BYTES: usize = 64 * 1024;
 const PIECES_AHEAD: usize = 8;
+
+/// Longest message before a state, in bytes.
+/// Source: etcd v3.7.1 `server/etcdserver/api/rafthttp/http.go`, `snapshotLimitByte`, as its server answers.
+const HEAD_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Where the files of a state are sent to, and where a member says in which form it takes them.
 pub(super) const FILES_PATH: &str = "/kvorum/snapshot";
@@ -518,8 +522,8 @@ async fn head(body: &mut HttpBody) -> Result<(Box<raftpb::Message>, BytesMut), S
     loop {
         if buffer.len() >= size_of::<u64>() && wanted == size_of::<u64>() {
             let length = buffer.get_u64();
-            if length > MESSAGE_BYTES_MAX {
-                return Err("error limit exceeded".to_owned());
+            if length > HEAD_BYTES_MAX {
+                return Err("rafthttp: error limit exceeded".to_owned());
             }
             wanted = length as usize;
             break;
