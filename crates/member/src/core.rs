@@ -38,6 +38,13 @@
 //! [`Output::StateJob`], [`Input::StateDone`], a snapshot record through consensus and log, and only
 //! then older files go.
 //!
+//! # A state from the leader
+//!
+//! A member that fell too far behind gets the leader's state in place of entries ([`Input::Snapshot`]). Entries of its own
+//! clients may be among those, and apply never sees them, so no reply tells what became of them. Hence a read index is
+//! asked for once the state is installed: when what was committed by then is applied, whoever still waits is told that
+//! there will be no answer ([`Output::AnswersLost`]). What is in the log behind the state is answered as ever.
+//!
 //! # Replay
 //!
 //! After a restart the entries that were committed before it are applied again. Their outputs
@@ -60,7 +67,7 @@ use crate::consensus::{
 };
 use crate::lease::{self, Deadlines};
 pub use crate::router::REMOVED;
-use crate::router::{self, CONFIRM_TOKENS, Delivery, LogInput, Router};
+use crate::router::{self, CONFIRM_TOKENS, Delivery, INSTALLED_TOKENS, LogInput, Router};
 
 /// How many records one background step of a compaction visits when nothing else is said: well
 /// under a millisecond of work.
@@ -175,7 +182,7 @@ pub enum Output {
     /// Readers see this from now on. Comes before everything that rests on it.
     Publish(ReadView),
     /// A request is decided. Comes once per request at most; one whose fate was lost with a leader
-    /// never gets an answer, and its caller's time runs out.
+    /// never gets an answer, and its caller's time runs out. See [`Output::AnswersLost`], too.
     Reply {
         /// The request.
         id: RequestId,
@@ -187,6 +194,11 @@ pub enum Output {
         /// The request.
         id: RequestId,
     },
+    /// A received state has taken the place of the own one, and what was committed behind it by then is applied.
+    /// Whoever proposed something before the last [`Input::Snapshot`] and has no reply will hardly get one: the entry is
+    /// in the state that came, or was lost on its way, and nobody knows which. What was proposed later is in no state that
+    /// came before, and is answered.
+    AnswersLost,
     /// These reads may run on the last published view.
     ReadReady(Vec<ReadToken>),
     /// This read cannot be confirmed.
@@ -748,9 +760,13 @@ impl Core {
         }
     }
 
-    /// Some reads are questions of the lease deadlines, the others come from outside.
+    /// Some reads are questions of the lease deadlines or follow a received state, the others come from outside.
     fn reads_ready(&mut self, mut tokens: Vec<ReadToken>) {
         for token in tokens.extract_if(.., |token| token.0 >= CONFIRM_TOKENS) {
+            if token.0 >= INSTALLED_TOKENS {
+                self.outputs.push_back(Output::AnswersLost);
+                continue;
+            }
             let round = router::round_of(token);
             self.queues.lease.push_back(lease::Input::Confirmed(round));
         }

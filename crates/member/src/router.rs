@@ -47,8 +47,11 @@ pub(crate) enum Delivery {
     Outside(Output),
 }
 
-/// Read tokens from here on are confirmations for the lease deadlines, the others come from outside.
+/// Read tokens from here on are confirmations for the lease deadlines, those below come from outside.
 pub(crate) const CONFIRM_TOKENS: u64 = 1 << 63;
+
+/// Read tokens from here on ask what was committed when a received state had taken the place of the own one.
+pub(crate) const INSTALLED_TOKENS: u64 = CONFIRM_TOKENS | 1 << 62;
 
 /// What the log is told.
 #[derive(Debug)]
@@ -111,6 +114,10 @@ impl Router {
                 id,
                 result: Err(refusal(reason)),
             }),
+            // Without a leader nobody knows more, and those who wait have waited long.
+            From::ReadRefused { token, .. } if token.0 >= INSTALLED_TOKENS => {
+                Delivery::Outside(Output::AnswersLost)
+            }
             From::ReadRefused { token, .. } if token.0 >= CONFIRM_TOKENS => {
                 Delivery::Lease(lease::Input::Unconfirmed(round_of(token)))
             }

@@ -302,20 +302,15 @@ async fn publish(config: &Config, member: &Member) -> Result<(), StopReason> {
 }
 
 /// Proposes what must be in the log before the member serves, until it is there. Whatever kept it out passes: there was no
-/// leader yet, or it was lost. A snapshot may hold the entry that is waited for, and then nobody tells of it: the same
-/// again is told, and changes nothing.
+/// leader yet, or it was lost. Where nobody knows whether it is there (see [`kvorum_member::core::Output::AnswersLost`])
+/// the same again changes nothing.
 /// Source: etcd v3.7.1 `server/etcdserver/server.go`, `publishV3`.
 async fn propose_until_applied(member: &Member, payload: &Payload) -> Result<(), StopReason> {
     use kvorum_member::apply::RequestError;
-    let mut installed = member.installed_states();
     loop {
         let (sender, receiver) = oneshot::channel();
         member.propose_inside(payload.clone(), move |outcome| drop(sender.send(outcome)));
-        let outcome = tokio::select! {
-            outcome = receiver => outcome.unwrap_or(Err(RequestError::Stopped)),
-            Ok(()) = installed.changed() => continue,
-        };
-        match outcome {
+        match receiver.await.unwrap_or(Err(RequestError::Stopped)) {
             Ok(_) => return Ok(()),
             Err(error @ RequestError::Stopped) => {
                 return Err(StopReason::Broken(error.to_string()));

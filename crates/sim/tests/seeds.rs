@@ -31,6 +31,7 @@ const RARE: &[&str] = &[
 /// nothing.
 const FLOOR: &[(&str, u64)] = &[
     ("addresses changed", 400),
+    ("answers lost with a snapshot", 100),
     ("applies that stall", 1_000),
     ("bits flipped in the state", 600),
     ("bits flipped", 900),

@@ -6,7 +6,8 @@ use kvorum_proto::ids::{LogIndex, Moment};
 use super::{Core, Output};
 use crate::apply::Effect;
 use crate::checkpoint::{Done, Job, Policy};
-use crate::consensus;
+use crate::consensus::{self, ReadToken};
+use crate::router::INSTALLED_TOKENS;
 
 impl Core {
     /// Changes when checkpoints are made, never what is in them.
@@ -144,5 +145,9 @@ impl Core {
         }
         self.apply.store_mut().set_segment_bytes(self.segment_bytes);
         self.drain_log();
+        let token = ReadToken(INSTALLED_TOKENS | index.0);
+        self.queues
+            .consensus
+            .push_back(consensus::Input::Read(token));
     }
 }

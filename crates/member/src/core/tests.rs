@@ -3,6 +3,7 @@
 mod alone;
 mod disk;
 mod files;
+mod overtaken;
 mod stream;
 
 use std::collections::BTreeMap;
@@ -56,6 +57,7 @@ struct World {
     replies: BTreeMap<u64, Result<Response, RequestError>>,
     reads: Vec<u64>,
     lease_answers: Vec<lease::Output>,
+    sent: Vec<raftpb::Message>,
     /// All outputs as text, in order.
     trace: Vec<String>,
     stopped: Option<String>,
@@ -143,6 +145,7 @@ impl World {
             replies: BTreeMap::new(),
             reads: Vec::new(),
             lease_answers: Vec::new(),
+            sent: Vec::new(),
             trace: Vec::new(),
             stopped: None,
         }
@@ -228,12 +231,13 @@ impl World {
             }
             Output::ReadReady(tokens) => self.reads.extend(tokens.iter().map(|token| token.0)),
             Output::Lease(answer) => self.lease_answers.push(answer),
+            Output::Send(message) => self.sent.push(*message),
             Output::Stop { reason } => self.stopped = Some(reason),
             Output::Accepted { .. }
+            | Output::AnswersLost
             | Output::Free(_)
             | Output::ReadRefused { .. }
             | Output::Watch(_)
-            | Output::Send(_)
             | Output::SendSnapshot { .. }
             | Output::SnapshotDone { .. }
             | Output::Leadership(_)

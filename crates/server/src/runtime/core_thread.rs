@@ -203,6 +203,8 @@ pub(super) struct CoreThread {
     state: StateThreads,
     proposals: Vec<Proposal>,
     waiters: Waiters<RequestId, Proposed>,
+    /// When the last state of a leader came in.
+    snapshot_came: Moment,
     reads: Waiters<ReadToken, ReadWaiter>,
     leases: NumberMap<lease::Token, LeaseWaiter>,
     next_token: u64,
@@ -258,6 +260,7 @@ impl CoreThread {
             state,
             proposals: Vec::new(),
             waiters: Waiters::default(),
+            snapshot_came: Moment::default(),
             reads: Waiters::default(),
             leases: NumberMap::default(),
             next_token: 0,
@@ -381,7 +384,12 @@ impl CoreThread {
                 self.core.input(core::Input::Message(message));
                 drop(room);
             }
-            Command::Peer(news) => self.core.input(news),
+            Command::Peer(news) => {
+                if matches!(news, core::Input::Snapshot { .. }) {
+                    self.snapshot_came = now;
+                }
+                self.core.input(news);
+            }
             Command::Removed => self.removed(),
             Command::Read(then) => {
                 let token = ReadToken(self.token());
@@ -510,6 +518,7 @@ impl CoreThread {
                 core::Output::Publish(view) => self.member.publish(view),
                 core::Output::Reply { id, result } => self.reply(id, result, started, elapsed),
                 core::Output::Accepted { id } => self.waiters.keep(id),
+                core::Output::AnswersLost => self.answers_lost(),
                 core::Output::ReadReady(tokens) => {
                     for token in tokens {
                         if let Some(then) = self.reads.take(token) {
@@ -539,11 +548,8 @@ impl CoreThread {
                         peers.send_snapshot(number, message, state);
                     }
                 }
-                core::Output::SnapshotDone { installed, .. } => {
+                core::Output::SnapshotDone { .. } => {
                     self.member.metrics().snapshot_applying.set(0.0);
-                    if installed {
-                        self.member.state_installed();
-                    }
                     if let Some(peers) = self.member.peers() {
                         peers.snapshot_done();
                     }
@@ -678,21 +684,44 @@ impl CoreThread {
     }
 
     fn expire(&mut self, now: Moment) {
-        for Proposed {
-            waiter,
-            kind,
-            since,
-        } in self.waiters.expired(now)
-        {
-            self.member.metrics().proposals_failed.increment();
-            self.times
-                .requested(self.member.metrics(), kind, false, since.elapsed());
-            refuse(waiter, self.timeout(since));
+        for proposed in self.waiters.expired(now) {
+            let why = self.timeout(proposed.since);
+            self.leave_unanswered(proposed, why);
         }
         for then in self.reads.expired(now) {
             self.member.metrics().slow_read_indexes.increment();
             then(Err(RequestError::Timeout));
         }
+    }
+
+    /// Tells those who proposed something before the last state came in that nobody knows what became of it: their
+    /// answers went by with the entries that the state stands for.
+    fn answers_lost(&mut self) {
+        let lost = self
+            .waiters
+            .expired(self.snapshot_came + self.settings.request_timeout);
+        if !lost.is_empty() {
+            let requests = lost.len();
+            warn!(
+                requests,
+                "answers were lost with the entries that a snapshot stands for"
+            );
+        }
+        for proposed in lost {
+            self.leave_unanswered(proposed, RequestError::Timeout);
+        }
+    }
+
+    fn leave_unanswered(&mut self, proposed: Proposed, why: RequestError) {
+        let Proposed {
+            waiter,
+            kind,
+            since,
+        } = proposed;
+        self.member.metrics().proposals_failed.increment();
+        self.times
+            .requested(self.member.metrics(), kind, false, since.elapsed());
+        refuse(waiter, why);
     }
 
     /// What to say of a proposal that came at `since` and has run out of time.

@@ -82,8 +82,6 @@ pub(super) struct Shared {
     disk_short: AtomicBool,
     stopping: AtomicBool,
     range_times: measure::RangeTimes,
-    /// Changes when a snapshot has taken the place of the state.
-    installed: tokio::sync::watch::Sender<()>,
 }
 
 impl Member {
@@ -113,7 +111,6 @@ impl Member {
             disk_short: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             range_times: measure::RangeTimes::default(),
-            installed: tokio::sync::watch::Sender::new(()),
             view: RwLock::new(view),
         }))
     }
@@ -249,16 +246,6 @@ impl Member {
         self.0.leader.store(leadership.leader.0, Ordering::Relaxed);
         // Whoever reads `true` sees the view that was published before.
         self.0.alone.store(leadership.alone, Ordering::SeqCst);
-    }
-
-    /// A snapshot has taken the place of the state.
-    pub(super) fn state_installed(&self) {
-        self.0.installed.send_replace(());
-    }
-
-    /// Changes when a snapshot takes the place of the state: who waits for an entry that it holds is not answered.
-    pub(crate) fn installed_states(&self) -> tokio::sync::watch::Receiver<()> {
-        self.0.installed.subscribe()
     }
 
     pub(super) fn set_stopping(&self) {

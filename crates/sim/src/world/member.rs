@@ -118,6 +118,7 @@ impl World {
                 Output::StateJob(job) => self.submit(place, DiskJob::State(job)),
                 Output::Publish(view) => self.publish(place, view),
                 Output::Reply { id, result } => self.replied(place, id, result),
+                Output::AnswersLost => self.answers_lost(place),
                 Output::ReadReady(tokens) => {
                     for token in tokens {
                         self.read_ready(place, token.0);
@@ -174,16 +175,38 @@ impl World {
     }
 
     fn replied(&mut self, place: Place, id: RequestId, result: Result<Response, RequestError>) {
-        let waiter = self.nodes[place]
-            .process
-            .as_mut()
-            .and_then(|process| process.proposed.remove(&id));
+        let Some(process) = &mut self.nodes[place].process else {
+            return;
+        };
+        let waiter = process.proposed.remove(&id);
+        if waiter.is_none() && process.unanswered.remove(&id) {
+            return self.count("answers after they counted as lost");
+        }
         match waiter {
             Some(Waiter::Client(operation)) => self.reply(operation, result),
             Some(Waiter::Operator(change)) => self.operator_hears(change, result),
             Some(Waiter::Alarm(counted)) if result.is_ok() => self.struck(counted),
             Some(Waiter::Alarm(_)) => {}
             None => self.violated("one answer for each request", format!("{id}: {result:?}")),
+        }
+    }
+
+    /// Clients that wait for what a snapshot may hold hear that nobody knows what became of it.
+    fn answers_lost(&mut self, place: Place) {
+        let Some(process) = &mut self.nodes[place].process else {
+            return;
+        };
+        for waiter in process.take_unanswered() {
+            match waiter {
+                Waiter::Client(operation) => {
+                    self.count("answers lost with a snapshot");
+                    self.give_up(operation);
+                }
+                Waiter::Operator(change) => {
+                    self.operator_hears(change, Err(RequestError::Timeout));
+                }
+                Waiter::Alarm(_) => {}
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! The process of the member: the machines as the server wires them, and what its shell keeps beside them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,10 +10,11 @@ use kvorum_member::checkpoint::stream::Receiving;
 use kvorum_member::checkpoint::{self, OpenError, ReceiveError};
 use kvorum_member::cluster;
 use kvorum_member::consensus::{self, InitialMember};
-use kvorum_member::core::Core;
+use kvorum_member::core::{Core, Input};
 use kvorum_member::lease::Deadlines;
 use kvorum_mvcc::watch::{self, WatchHub};
 use kvorum_proto::ids::{ClusterId, LogIndex, MemberId, Moment, RequestId};
+use kvorum_proto::raftpb;
 use kvorum_storage::bolt::ReadError;
 use kvorum_storage::checkpoint::{Directory, StateError};
 use kvorum_storage::vfs::{DIRECTORY_MODE, OpenMode, Vfs as _};
@@ -76,6 +77,10 @@ pub(super) struct Process {
     pub(super) published: i64,
     /// Requests that wait for their entry to be applied.
     pub(super) proposed: BTreeMap<RequestId, Waiter>,
+    /// Those among them that came before the last snapshot have ids up to here.
+    asked_before_snapshot: RequestId,
+    /// Requests whose answers may have gone with the entries that a snapshot stands for.
+    pub(super) unanswered: BTreeSet<RequestId>,
     /// Reads and questions about leases, by token.
     pub(super) asked: BTreeMap<u64, OperationId>,
     next_request: u64,
@@ -234,6 +239,8 @@ impl Process {
             published: view.keys.current_revision(),
             view,
             proposed: BTreeMap::new(),
+            asked_before_snapshot: RequestId(0),
+            unanswered: BTreeSet::new(),
             asked: BTreeMap::new(),
             next_request,
             next_token: 0,
@@ -261,6 +268,21 @@ impl Process {
     pub(super) fn next_request(&mut self) -> RequestId {
         self.next_request += 1;
         RequestId(self.next_request)
+    }
+
+    /// Gives a snapshot, whose state is durable, to the machines.
+    pub(super) fn hand_over(&mut self, message: Box<raftpb::Message>, state: Box<Apply>) {
+        self.asked_before_snapshot = RequestId(self.next_request);
+        self.core.input(Input::Snapshot { message, state });
+    }
+
+    /// Takes those who proposed something before the last snapshot and have no answer.
+    pub(super) fn take_unanswered(&mut self) -> Vec<Waiter> {
+        let later = RequestId(self.asked_before_snapshot.0 + 1);
+        let later = self.proposed.split_off(&later);
+        let lost = std::mem::replace(&mut self.proposed, later);
+        self.unanswered.extend(lost.keys());
+        lost.into_values().collect()
     }
 
     pub(super) fn next_token(&mut self) -> u64 {

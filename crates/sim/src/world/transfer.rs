@@ -20,7 +20,6 @@ use kvorum_member::backend::{Backend, BackendError, Encoding, Sizing};
 use kvorum_member::checkpoint::ReceiveError;
 use kvorum_member::checkpoint::stream::{Receiving, SendStep, Sending, StreamError};
 use kvorum_member::consensus::SnapshotNumber;
-use kvorum_member::core::Input;
 use kvorum_proto::ids::{LogIndex, MemberId, Moment, Term};
 use kvorum_proto::raftpb::Message;
 use kvorum_storage::bolt::Layout;
@@ -431,7 +430,7 @@ impl World {
             Ok(is_new) => {
                 process.incoming = is_new.then_some(Incoming::Installing);
                 if is_new {
-                    process.core.input(Input::Snapshot { message, state });
+                    process.hand_over(message, state);
                     self.drill_install(to);
                 } else {
                     self.count("snapshots that came too late");

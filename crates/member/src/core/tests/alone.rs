@@ -5,9 +5,9 @@ use kvorum_proto::raftpb::{Entry, EntryType, Message, MessageType};
 use super::*;
 use crate::rescue;
 
-const LEADER: u64 = 2;
+pub(super) const LEADER: u64 = 2;
 
-fn three() -> Vec<InitialMember> {
+pub(super) fn three() -> Vec<InitialMember> {
     let member = |id| cluster::Member::new(MemberId(id), vec![format!("http://m{id}")], false);
     let initial = |id| InitialMember {
         id: MemberId(id),
@@ -16,8 +16,29 @@ fn three() -> Vec<InitialMember> {
     (1..=3).map(initial).collect()
 }
 
+/// The entry of a put, by the request that asked for it.
+pub(super) fn put_entry(index: u64, request: u64, key: &str) -> Entry {
+    let request = InternalRaftRequest {
+        header: Some(RequestHeader {
+            id: request,
+            ..Default::default()
+        }),
+        payload: Some(Payload::Put(PutRequest {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            ..Default::default()
+        })),
+        ..Default::default()
+    };
+    Entry {
+        r#type: Some(EntryType::EntryNormal as i32),
+        term: Some(2),
+        index: Some(index),
+        data: Some(request.encode_to_vec().into()),
+    }
+}
+
 /// A follower that has `a` and `b` from its leader, and of `c` only the entry.
-fn follower() -> World {
+pub(super) fn follower() -> World {
     let disk = MemoryDisk::default();
     let metadata = Metadata {
         node: MEMBER,
@@ -28,25 +49,7 @@ fn follower() -> World {
         Core::bootstrap(config(), &three(), log, apply, lease)
     });
     world.settle();
-    let put = |(index, key): (u64, &str)| {
-        let request = InternalRaftRequest {
-            header: Some(RequestHeader {
-                id: 77 + index,
-                ..Default::default()
-            }),
-            payload: Some(Payload::Put(PutRequest {
-                key: Bytes::copy_from_slice(key.as_bytes()),
-                ..Default::default()
-            })),
-            ..Default::default()
-        };
-        Entry {
-            r#type: Some(EntryType::EntryNormal as i32),
-            term: Some(2),
-            index: Some(index),
-            data: Some(request.encode_to_vec().into()),
-        }
-    };
+    let put = |(index, key): (u64, &str)| put_entry(index, 77 + index, key);
     let message = Message {
         r#type: Some(MessageType::MsgApp as i32),
         to: Some(MEMBER.0),
