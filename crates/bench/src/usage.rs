@@ -1,5 +1,6 @@
 //! What processes use, by the kernel's accounting.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -63,6 +64,41 @@ impl Cpu {
     pub(crate) fn total_us(self) -> u64 {
         self.user_us + self.system_us
     }
+}
+
+/// CPU time of each thread that a process has, in nanoseconds: exact enough for one that does nothing.
+#[derive(Debug, Default)]
+pub(crate) struct ThreadTimes(BTreeMap<u32, u64>);
+
+impl ThreadTimes {
+    /// Of processes, together.
+    pub(crate) fn of(pids: &[u32]) -> Result<Self> {
+        let mut times = Self::default();
+        for pid in pids {
+            let folder = format!("/proc/{pid}/task");
+            let threads = fs::read_dir(&folder).with_context(|| format!("read {folder}"))?;
+            times.0.extend(threads.flatten().filter_map(|thread| {
+                let number = thread.file_name().to_str()?.parse().ok()?;
+                // One that has just ended has none.
+                let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+                Some((number, on_cpu_ns(&text)?))
+            }));
+        }
+        Ok(times)
+    }
+
+    /// What was used since an earlier look, in nanoseconds. Threads that have ended meanwhile do not count.
+    pub(crate) fn since(&self, earlier: &Self) -> u64 {
+        let used = |(thread, now): (&u32, &u64)| {
+            now.saturating_sub(earlier.0.get(thread).copied().unwrap_or(0))
+        };
+        self.0.iter().map(used).sum()
+    }
+}
+
+/// The time that a thread was running, by its `schedstat`.
+fn on_cpu_ns(text: &str) -> Option<u64> {
+    text.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// Memory of processes, in bytes, added up.
@@ -194,7 +230,29 @@ impl Machine {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cpu, Memory, parse_stolen};
+    use std::collections::BTreeMap;
+    use std::time::{Duration, Instant};
+
+    use super::{Cpu, Memory, ThreadTimes, on_cpu_ns, parse_stolen};
+
+    #[test]
+    fn threads_count_from_when_they_were_seen_or_began() {
+        let times = |list: &[(u32, u64)]| ThreadTimes(BTreeMap::from_iter(list.iter().copied()));
+        let (before, after) = (times(&[(1, 50), (2, 70)]), times(&[(1, 53), (9, 4)]));
+        assert_eq!(after.since(&before), 7);
+        assert_eq!(on_cpu_ns("1054 33 2\n"), Some(1054));
+        assert_eq!(on_cpu_ns(""), None);
+    }
+
+    #[test]
+    fn a_thread_that_works_is_seen_working() {
+        let own = [std::process::id()];
+        let before = ThreadTimes::of(&own).unwrap();
+        let since = Instant::now();
+        while ThreadTimes::of(&own).unwrap().since(&before) == 0 {
+            assert!(since.elapsed() < Duration::from_secs(60));
+        }
+    }
 
     #[test]
     fn stolen_time_is_the_eighth_number_of_all_cores() {

@@ -9,7 +9,7 @@ use crate::fan_out::Audience;
 use crate::keys::KeySpace;
 use crate::load::{Kind, Load};
 use crate::results::Outcome;
-use crate::usage::{Cpu, Memory};
+use crate::usage::{Memory, ThreadTimes};
 
 const MEGABYTE: f64 = 1e6;
 
@@ -179,12 +179,13 @@ fn leases(size: Size) -> Vec<Spec> {
 fn idle() -> Spec {
     let play = |stage: &mut Stage<'_>| {
         const SETTLES: Duration = Duration::from_millis(500);
+        // However short the other windows are: what such a process does it does rarely.
+        const WINDOW: Duration = Duration::from_secs(10);
         let pids = stage.servers.target().pids;
         std::thread::sleep(SETTLES);
-        let (before, since) = (Cpu::of(&pids)?, Instant::now());
-        // The kernel's steps of 10 ms are coarse for a process that does nothing.
-        std::thread::sleep(stage.times.window * 2);
-        let used = Cpu::of(&pids)?.since(before).total_us() as f64 / 1e6;
+        let (before, since) = (ThreadTimes::of(&pids)?, Instant::now());
+        std::thread::sleep(WINDOW);
+        let used = ThreadTimes::of(&pids)?.since(&before) as f64 / 1e9;
         let percent = used / since.elapsed().as_secs_f64() * 100.0;
         let resident = Memory::of(&pids)?.resident_bytes as f64 / MEGABYTE;
         Ok(Outcome::default()
