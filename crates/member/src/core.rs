@@ -490,6 +490,12 @@ impl Core {
         self.waiting = waiting;
     }
 
+    /// Whether the next [`Input::Tick`] leads to anything, now or after others. While it does not, the shell need
+    /// not wake for ticks; nobody misses those that were left out.
+    pub fn needs_ticks(&self) -> bool {
+        self.consensus.needs_ticks() || self.log.waiting_bytes() > 0
+    }
+
     /// Whether a machine has something to do.
     pub fn is_ready(&self, machine: Machine, now: Moment) -> bool {
         let queues = &self.queues;

@@ -14,6 +14,8 @@
 //! Both lines are far enough from each other that giving back the reserve does not make the disk
 //! look ample.
 
+use std::time::Duration;
+
 use kvorum_storage::vfs;
 
 /// The reserve on a disk that is not small, in bytes: the next file of the log, the runs of the
@@ -26,6 +28,12 @@ pub const FREE_BYTES_MIN: u64 = 96 << 20;
 const RESERVE_PART: u64 = 8;
 /// Of a small disk the free space is this part at most.
 const FREE_PART: u64 = 4;
+/// Pause between two looks at a disk that may soon be short: in it a member writes less than is free then.
+pub const LOOK_PAUSE_MIN: Duration = Duration::from_millis(50);
+/// Pause between two looks at a disk that has much room.
+pub const LOOK_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// No disk is filled faster, in bytes per second.
+const FILLED_BYTES_PER_SECOND_MAX: u64 = 16 << 30;
 /// The part of it that has to be free beyond both before the reserve is taken again.
 const AGAIN_PART: u64 = 8;
 
@@ -39,6 +47,14 @@ pub struct Needs {
 }
 
 impl Needs {
+    /// When to look again at a disk with so many bytes free: before it can be short.
+    #[must_use]
+    pub fn pause(self, free_bytes: u64) -> Duration {
+        let spare_bytes = free_bytes.saturating_sub(self.free_bytes);
+        let milliseconds = spare_bytes / (FILLED_BYTES_PER_SECOND_MAX / 1000);
+        Duration::from_millis(milliseconds).clamp(LOOK_PAUSE_MIN, LOOK_PAUSE_MAX)
+    }
+
     /// For a disk of so many bytes.
     #[must_use]
     pub fn of_disk(total_bytes: u64) -> Self {
@@ -203,6 +219,13 @@ mod tests {
         assert_eq!(large.reserve_bytes + large.free_bytes, 352 * MIB);
         let small = Needs::of_disk(256 * MIB);
         assert_eq!(small.reserve_bytes + small.free_bytes, 96 * MIB);
+    }
+
+    #[test]
+    fn a_disk_with_much_room_is_looked_at_less_often() {
+        let milliseconds = |free: u64| NEEDS.pause(free).as_millis();
+        let looks = [0, 96 * MIB, 900 * MIB, 4 << 30, 9 << 30, u64::MAX].map(milliseconds);
+        assert_eq!(looks, [50, 50, 50, 244, 500, 500]);
     }
 
     #[test]

@@ -304,6 +304,15 @@ impl Consensus {
         }
     }
 
+    /// Whether ticks lead to anything: there is somebody to hear from or to be heard by, or something waits that
+    /// a number of ticks ends. A lone voter without learners that leads is none of that: it needs no votes and
+    /// sends no heartbeats.
+    pub fn needs_ticks(&self) -> bool {
+        let others = self.node.raft.prs().iter().count() > 1;
+        let waits = !self.held.is_empty() || !self.reads.is_empty();
+        others || waits || !self.leadership.alone
+    }
+
     /// Whether this member leads.
     pub fn is_leading(&self) -> bool {
         self.node.raft.state == StateRole::Leader

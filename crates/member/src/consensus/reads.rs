@@ -80,6 +80,11 @@ impl Reads {
         Ok(())
     }
 
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Begins a round for all that wait, unless one is under way or nobody waits. This member has not
     /// voted in a later term than `term`.
     pub(super) fn begin(&mut self, now: u64, term: Term) -> Option<Context> {

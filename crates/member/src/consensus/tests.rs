@@ -577,6 +577,8 @@ fn a_second_voter_ends_reads_without_a_round_before_it_hears_anything() {
     // A learner has no vote: what is acknowledged is still acknowledged here.
     for (kind, node, alone) in [(3, 8, true), (0, 9, false)] {
         assert!(bench.consensus.status().leadership.alone);
+        // Whoever is there, if without a vote, has to hear of its leader.
+        assert_eq!(bench.consensus.needs_ticks(), node == 9);
         bench.outputs.clear();
         bench.input(Input::ProposeConfChange(raftpb::ConfChange {
             id: Some(1),

@@ -339,6 +339,26 @@ fn the_view_is_published_before_the_reply() {
 }
 
 #[test]
+fn a_lone_member_needs_ticks_until_its_commit_index_is_written() {
+    let mut world = World::leading();
+    for value in ["1", "2"] {
+        world.put("a", value);
+        world.settle();
+        let mut ticks = 0;
+        while world.core.needs_ticks() {
+            world.core.input(Input::Tick);
+            world.settle();
+            ticks += 1;
+        }
+        assert_eq!(ticks, 2);
+    }
+    let mut world = world.crash(1);
+    world.run();
+    assert_eq!(world.core.replay(), None, "it knows what was decided");
+    assert_eq!(world.core.status().committed, LogIndex(4));
+}
+
+#[test]
 fn puts_that_come_during_a_write_share_the_next_one() {
     let mut world = World::leading();
     world.put("a", "1");

@@ -339,7 +339,11 @@ impl CoreThread {
 
     /// Until when nothing needs to be done unless something comes in.
     fn next_end(&self) -> Moment {
-        let mut next = self.next_tick;
+        // Without ticks it looks after the metrics, which tell of times that pass.
+        let mut next = match self.core.needs_ticks() {
+            true => self.next_tick,
+            false => self.next_files_measure,
+        };
         let compaction = self
             .core
             .apply()
@@ -492,8 +496,12 @@ impl CoreThread {
     }
 
     /// Gives one tick for each interval that has passed; after a long pause of the process not all of them, so that
-    /// a member that slept does not take itself for isolated.
+    /// a member that slept does not take itself for isolated. Intervals begin when ticks begin to be needed.
     fn tick(&mut self, now: Moment) {
+        if !self.core.needs_ticks() {
+            self.next_tick = now + self.settings.tick;
+            return;
+        }
         if now < self.next_tick {
             return;
         }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kvorum_member::disk_space::{DiskSpace, Needs, Step};
+use kvorum_member::disk_space::{DiskSpace, LOOK_PAUSE_MIN, Needs, Step};
 use kvorum_storage::reserve::Reserve;
 use kvorum_storage::vfs::{OsVfs, Vfs as _};
 use tokio::task::spawn_blocking;
@@ -13,8 +13,8 @@ use tracing::{info, warn};
 
 use super::Member;
 
-/// Pause between two looks: in it members write less than is free when the disk becomes short.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Pause after a disk could not tell.
+const UNKNOWN_PAUSE: Duration = Duration::from_secs(5);
 
 /// The disks of a member.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub(crate) struct DiskWatch {
 struct Found {
     free_bytes: u64,
     reserve_bytes: u64,
+    /// When to look again.
+    pause: Duration,
 }
 
 impl DiskWatch {
@@ -70,6 +72,10 @@ impl DiskWatch {
         Ok(Found {
             free_bytes,
             reserve_bytes: if held { needs.reserve_bytes } else { 0 },
+            pause: match self.space.is_short() {
+                true => LOOK_PAUSE_MIN,
+                false => needs.pause(free_bytes),
+            },
         })
     }
 }
@@ -86,14 +92,17 @@ pub(crate) async fn watch(member: Member, mut watch: DiskWatch) {
             return;
         };
         watch = back;
-        match found {
-            Ok(found) => tell(&member, &watch, &found, &mut was_short),
+        let pause = match found {
+            Ok(found) => {
+                tell(&member, &watch, &found, &mut was_short);
+                found.pause
+            }
             Err(error) => {
                 warn!(%error, "the room on the disk is not known");
-                sleep(LOOK_AGAIN * 100).await;
+                UNKNOWN_PAUSE
             }
-        }
-        sleep(LOOK_AGAIN).await;
+        };
+        sleep(pause).await;
     }
 }
 

@@ -50,7 +50,11 @@ impl World {
 
     pub(super) fn tick(&mut self, boot: u64) {
         if let Some(place) = self.place_of_boot(boot) {
-            self.tell(boot, Input::Tick);
+            // As in the server, nobody wakes for ticks that lead to nothing.
+            let process = self.nodes[place].process.as_ref();
+            if process.is_some_and(|process| process.core.needs_ticks()) {
+                self.tell(boot, Input::Tick);
+            }
             let clock = self.nodes[place].clock;
             let next = clock.when(clock.shows(self.now) + TICK);
             self.plan_at(next, Event::Tick { boot });
