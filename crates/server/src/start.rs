@@ -28,7 +28,7 @@ use crate::process::{limits, service};
 use crate::runtime::disk_space::DiskWatch;
 use crate::runtime::{
     Member, MemberSettings, PeerSettings, Requests, Running, Settings, Start, StopReason,
-    auto_compaction, disk_space, handover, promotion, versions,
+    auto_compaction, disk_space, freed, handover, promotion, versions,
 };
 use crate::security::PeerSecurity;
 use crate::transport::Server;
@@ -185,6 +185,7 @@ async fn live(
         .peers()
         .map(|peers| ports::open_to_peers(config, &mut bound, peers, &metrics));
     tokio::spawn(versions::monitor(member.clone()));
+    tokio::spawn(freed::return_memory(member.clone()));
     if let Some(retention) = config::auto_compaction_retention(config)? {
         tokio::spawn(auto_compaction::run(member.clone(), retention));
     }
