@@ -13,6 +13,7 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use kvorum_proto::etcdserverpb::{PutRequest, PutResponse};
 use prost::Message;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -129,6 +130,20 @@ impl Connection {
     ) -> Result<A, Failure> {
         let bytes = self.call_bytes(method, &request.encode_to_vec()).await?;
         A::decode(bytes).map_err(|error| Failure::Transport(error.to_string()))
+    }
+
+    /// Puts a value of so many bytes; the revision of that.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn put_bytes(&self, key: &str, bytes: usize) -> Result<i64, Failure> {
+        let request = PutRequest {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            value: vec![b'x'; bytes].into(),
+            ..PutRequest::default()
+        };
+        let put: PutResponse = self.call("etcdserverpb.KV/Put", &request).await?;
+        Ok(put.header.map_or(0, |header| header.revision))
     }
 
     /// The same with the bytes of the messages, so that rubbish can be sent and exact bytes seen.

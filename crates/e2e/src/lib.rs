@@ -34,4 +34,5 @@ pub mod peers;
 pub mod process;
 pub mod recorder;
 pub mod server;
+pub mod small_disk;
 pub mod transcript;

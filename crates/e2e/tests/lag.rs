@@ -1,8 +1,7 @@
 //! A disk that takes the log and not the state: applying falls behind, and writes are refused before
 //! too many of them pile up.
 
-use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,8 +9,9 @@ use std::time::{Duration, Instant};
 use kvorum_e2e::cluster::Cluster;
 use kvorum_e2e::grpc::{Connection, Failure, block_on};
 use kvorum_e2e::on_each_server;
-use kvorum_e2e::peers::{Subject, skip};
-use kvorum_proto::etcdserverpb::{PutRequest, PutResponse, RangeRequest, RangeResponse};
+use kvorum_e2e::peers::Subject;
+use kvorum_e2e::small_disk::SmallDisk;
+use kvorum_proto::etcdserverpb::{RangeRequest, RangeResponse};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -35,9 +35,9 @@ on_each_server!(writes_are_refused_while_applying_lags);
 struct Frozen(PathBuf);
 
 impl Frozen {
-    fn new(directory: PathBuf) -> Self {
-        assert!(fsfreeze("--freeze", &directory), "it freezes");
-        Self(directory)
+    fn new(directory: &Path) -> Self {
+        assert!(fsfreeze("--freeze", directory), "it freezes");
+        Self(directory.to_owned())
     }
 }
 
@@ -48,50 +48,27 @@ impl Drop for Frozen {
     }
 }
 
-fn fsfreeze(what: &str, directory: &PathBuf) -> bool {
+fn fsfreeze(what: &str, directory: &Path) -> bool {
     let status = Command::new("fsfreeze").arg(what).arg(directory).status();
     status.is_ok_and(|status| status.success())
 }
 
 /// A member whose state lies on a file system of its own, and the log elsewhere. None where this
 /// machine cannot have one, which is then on record.
-fn member(subject: Subject) -> Option<Cluster> {
+fn member(subject: Subject) -> Option<(Cluster, SmallDisk)> {
     let mut cluster = Cluster::prepare(&[subject], &[])?;
-    let image = cluster.folder().join("disk");
-    let file = File::create(&image).expect("a file");
-    file.set_len(DISK_BYTES).expect("a file without bytes");
-    let made = Command::new("mkfs.ext4").arg("-q").arg(&image).status();
-    let (image, data) = (
-        image.display(),
-        cluster.data_directory(0).display().to_string(),
-    );
-    let mount = format!("mkdir -p {data} && mount -o loop {image} {data} && chmod 700 {data}");
-    let words = ["--mount", "sh", "-c"];
-    let mounted = Command::new("unshare").args(words).arg(&mount).status();
-    if !made.is_ok_and(|it| it.success()) || !mounted.is_ok_and(|it| it.success()) {
-        skip(
-            "writes_are_refused_while_applying_lags",
-            "needs a mount namespace and loop devices",
-        );
-        return None;
-    }
+    let test = "writes_are_refused_while_applying_lags";
+    let disk = SmallDisk::give(&mut cluster, 0, DISK_BYTES, test)?;
     let log = cluster.folder().join("log").display().to_string();
     cluster.add_flags(0, &["--wal-dir", &log]);
-    let script = format!("{mount} && exec \"$0\" \"$@\"");
-    cluster.wrap(0, &["unshare", "--mount", "sh", "-c", &script]);
     cluster.launch(0);
     cluster.wait_ready(0);
-    Some(cluster)
+    Some((cluster, disk))
 }
 
 async fn put(connection: Connection, key: usize, bytes: usize) -> Result<(), Failure> {
-    let request = PutRequest {
-        key: format!("key-{key:05}").into(),
-        value: vec![b'x'; bytes].into(),
-        ..PutRequest::default()
-    };
-    let put = connection.call::<PutResponse>("etcdserverpb.KV/Put", &request);
-    put.await.map(drop)
+    let key = format!("key-{key:05}");
+    connection.put_bytes(&key, bytes).await.map(drop)
 }
 
 async fn count(connection: &Connection, serializable: bool) -> Result<usize, Failure> {
@@ -107,7 +84,7 @@ async fn count(connection: &Connection, serializable: bool) -> Result<usize, Fai
 }
 
 fn writes_are_refused_while_applying_lags(subject: Subject) {
-    let Some(cluster) = member(subject) else {
+    let Some((cluster, disk)) = member(subject) else {
         return;
     };
     // Codes 2, Unknown, and 14, Unavailable.
@@ -120,8 +97,7 @@ fn writes_are_refused_while_applying_lags(subject: Subject) {
     block_on(async {
         let open = Connection::open(cluster.client_port(0)).await;
         let connection = open.expect("connects");
-        let data = cluster.data_directory(0).display().to_string();
-        let frozen = Frozen::new(format!("/proc/{}/root{data}", cluster.pid(0)).into());
+        let frozen = Frozen::new(disk.data());
 
         let (mut puts, seen) = (JoinSet::new(), Arc::new(Notify::new()));
         let mut key = 0;

@@ -12,8 +12,8 @@ use kvorum_e2e::server::Server;
 use kvorum_proto::etcdserverpb::{
     AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, DefragmentRequest,
     DefragmentResponse, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest,
-    LeaseGrantResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, StatusRequest,
-    StatusResponse, alarm_request::AlarmAction,
+    LeaseGrantResponse, RangeRequest, RangeResponse, StatusRequest, StatusResponse,
+    alarm_request::AlarmAction,
 };
 
 /// 13 pages of 4 KiB: what test suites of etcd use.
@@ -26,13 +26,7 @@ const PUTS_MAX_OFFICIAL: u32 = 10_000;
 on_each_server!(a_full_store_refuses_puts_and_comes_back);
 
 async fn put(connection: &Connection, size: usize) -> Result<i64, Failure> {
-    let request = PutRequest {
-        key: "k".into(),
-        value: vec![b'x'; size].into(),
-        ..PutRequest::default()
-    };
-    let response: PutResponse = connection.call("etcdserverpb.KV/Put", &request).await?;
-    Ok(response.header.map_or(0, |header| header.revision))
+    connection.put_bytes("k", size).await
 }
 
 /// Members that have the NOSPACE alarm.
