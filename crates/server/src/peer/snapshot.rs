@@ -41,6 +41,7 @@ use super::throttle::Throttle;
 use super::wire;
 use super::{Peers, contact, pipeline};
 use crate::api::http::reply;
+use crate::metrics::Metrics;
 use crate::runtime::lower_priority;
 use crate::transport::{
     AnswerBody, BodyPieces, HttpBody, HttpRequest, HttpResponse, OutgoingRequest,
@@ -438,7 +439,7 @@ pub(super) async fn receive(
         );
     };
     let from = MemberId(message.from());
-    let counted = Counted::begin(peers.clone(), from);
+    let counted = Counted::begin(Arc::clone(peers.local().member.shared_metrics()), from);
     let outcome = match form {
         Form::Database => {
             let taken = take(claim, taker, message, rest, body).await;
@@ -470,19 +471,18 @@ pub(super) async fn receive(
 
 /// The metrics of one snapshot. It is under way until this is dropped, which may be for want of a caller.
 struct Counted {
-    peers: Peers,
+    metrics: Arc<Metrics>,
     label: String,
     started: Instant,
     is_good: bool,
 }
 
 impl Counted {
-    fn begin(peers: Peers, from: MemberId) -> Self {
+    fn begin(metrics: Arc<Metrics>, from: MemberId) -> Self {
         let label = from.to_string();
-        let metrics = peers.local().member.metrics();
         metrics.snapshot_receive_inflights.with(&[&label]).add(1.0);
         Self {
-            peers,
+            metrics,
             label,
             started: Instant::now(),
             is_good: false,
@@ -498,7 +498,7 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let metrics = self.peers.local().member.metrics();
+        let metrics = &self.metrics;
         let label = [self.label.as_str()];
         metrics.snapshot_receive_inflights.with(&label).add(-1.0);
         if self.is_good {
@@ -655,6 +655,29 @@ impl Drop for Cleaned {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_state_that_came_or_broke_off_is_under_way_no_more() {
+        let metrics = Arc::new(Metrics::new(false));
+        let begin = || Counted::begin(Arc::clone(&metrics), MemberId(0xab));
+        let told = |name: &str| {
+            let line = format!("etcd_network_snapshot_receive_{name}{{From=\"ab\"}} ");
+            let page = metrics.render();
+            let value = page.lines().find_map(|it| it.strip_prefix(&line));
+            value.map_or(0, |value| value.parse().expect("a count"))
+        };
+        let all = || ["inflights_total", "success", "failures"].map(told);
+        let counted = begin();
+        assert_eq!(all(), [1, 0, 0]);
+        assert!(counted.end(Ok::<_, NotTaken>(true)).is_ok());
+        assert_eq!(all(), [0, 1, 0]);
+        let refused = NotTaken::Refused("given up".to_owned());
+        assert!(begin().end(Err::<bool, _>(refused)).is_err());
+        assert_eq!(all(), [0, 1, 1]);
+        // Whoever called for it is gone.
+        drop(begin());
+        assert_eq!(all(), [0, 1, 2]);
+    }
 
     #[test]
     fn files_go_to_those_alone_who_say_that_they_take_them() {

@@ -128,7 +128,7 @@ impl Member {
     }
 
     /// The same for threads of their own.
-    pub(super) fn shared_metrics(&self) -> &Arc<Metrics> {
+    pub(crate) fn shared_metrics(&self) -> &Arc<Metrics> {
         &self.0.metrics
     }
 

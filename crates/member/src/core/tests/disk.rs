@@ -22,11 +22,18 @@ pub(super) struct MemoryDisk {
     files: Arc<Mutex<BTreeMap<PathBuf, Contents>>>,
     /// Bytes that it says it has room for; none: without an end. It takes more.
     total_bytes: Arc<Mutex<Option<u64>>>,
+    /// How many calls that make something durable go well before one finds the disk full; none: all do.
+    syncs_left: SyncsLeft,
 }
+
+type SyncsLeft = Arc<Mutex<Option<usize>>>;
 
 /// A file of it.
 #[derive(Debug)]
-pub(super) struct MemoryFile(Contents);
+pub(super) struct MemoryFile {
+    contents: Contents,
+    syncs_left: SyncsLeft,
+}
 
 impl MemoryDisk {
     /// A bit of a file is wrong from now on; the second time it is right again.
@@ -38,6 +45,16 @@ impl MemoryDisk {
     /// It has room for so many bytes.
     pub(super) fn set_total(&self, bytes: u64) {
         *hold(&self.total_bytes) = Some(bytes);
+    }
+
+    /// After so many calls that make something durable one finds the disk full.
+    pub(super) fn fill_up_after(&self, syncs: usize) {
+        *hold(&self.syncs_left) = Some(syncs);
+    }
+
+    /// Whether that call is still to come; from now on it does not.
+    pub(super) fn has_room_after_all(&self) -> bool {
+        hold(&self.syncs_left).take().is_some()
     }
 
     /// Power is lost.
@@ -65,7 +82,11 @@ impl Vfs for MemoryDisk {
         if let OpenMode::CreateNew { .. } = mode {
             files.insert(path.to_owned(), Contents::default());
         }
-        files.get(path).cloned().map(MemoryFile).ok_or_else(missing)
+        let file = |contents| MemoryFile {
+            contents,
+            syncs_left: Arc::clone(&self.syncs_left),
+        };
+        files.get(path).cloned().map(file).ok_or_else(missing)
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
@@ -134,13 +155,28 @@ impl Vfs for MemoryDisk {
     }
 }
 
+impl MemoryFile {
+    fn find_room(&self) -> io::Result<()> {
+        let mut left = hold(&self.syncs_left);
+        match *left {
+            Some(0) => {
+                *left = None;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            Some(syncs) => *left = Some(syncs - 1),
+            None => {}
+        }
+        Ok(())
+    }
+}
+
 impl VfsFile for MemoryFile {
     fn length(&self) -> io::Result<u64> {
-        Ok(hold(&self.0).cached.len() as u64)
+        Ok(hold(&self.contents).cached.len() as u64)
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let bytes = hold(&self.0);
+        let bytes = hold(&self.contents);
         let rest = bytes.cached.get(offset as usize..).unwrap_or_default();
         let count = rest.len().min(buffer.len());
         buffer[..count].copy_from_slice(&rest[..count]);
@@ -148,12 +184,13 @@ impl VfsFile for MemoryFile {
     }
 
     fn write_at(&mut self, offset: u64, new: &[u8]) -> io::Result<()> {
-        write(&mut hold(&self.0).cached, offset, new);
+        write(&mut hold(&self.contents).cached, offset, new);
         Ok(())
     }
 
     fn write_through(&mut self, offset: u64, new: &[u8]) -> io::Result<()> {
-        let mut bytes = hold(&self.0);
+        self.find_room()?;
+        let mut bytes = hold(&self.contents);
         write(&mut bytes.cached, offset, new);
         write(&mut bytes.durable, offset, new);
         Ok(())
@@ -164,12 +201,13 @@ impl VfsFile for MemoryFile {
     }
 
     fn set_length(&mut self, length: u64) -> io::Result<()> {
-        hold(&self.0).cached.resize(length as usize, 0);
+        hold(&self.contents).cached.resize(length as usize, 0);
         Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let mut bytes = hold(&self.0);
+        self.find_room()?;
+        let mut bytes = hold(&self.contents);
         bytes.durable = bytes.cached.clone();
         Ok(())
     }

@@ -27,6 +27,7 @@ fn sender(puts: u32, compact_at: Option<i64>) -> World {
             physical: false,
         }));
         world.put("after", "compaction");
+        world.settle();
     }
     world
 }
@@ -98,6 +99,11 @@ fn what_arrives_is_what_was_sent() {
             let state = receiver.take(sent.applied(), &stream, piece);
             let mut state = state.expect("a whole stream");
             assert_eq!(state.digest(), sent.digest(), "{puts} puts, {compact_at:?}");
+            let hash = |apply: &Apply, at| apply.read_view().keys.hash_kv(at);
+            for at in [0].into_iter().chain(compact_at) {
+                let hashes = (hash(&state, at), hash(sent, at));
+                assert_eq!(hashes.0.ok(), hashes.1.ok(), "of {at}, {compact_at:?}");
+            }
             state.check_invariants();
             let is_new = checkpoint::receive(&receiver.executor, &mut state);
             assert!(is_new.expect("the disk works"));
@@ -122,6 +128,25 @@ fn what_has_no_room_is_refused_and_leaves_nothing() {
             assert!(error.is_no_room() && !error.is_of_own_disk(), "{error}");
             assert_eq!(receiver.segments(), 0, "{error}");
         }
+    }
+}
+
+/// The room was there when it was asked for, and is gone when the file is made durable.
+#[test]
+fn what_has_no_room_any_more_is_refused_and_leaves_nothing() {
+    let world = sender(60, None);
+    let (named, stream) = (world.core.apply().applied(), stream_of(&world));
+    let receiver = Receiver::new();
+    for syncs in 0.. {
+        receiver.disk.fill_up_after(syncs);
+        let taken = receiver.take(named, &stream, 4096);
+        if receiver.disk.has_room_after_all() {
+            assert!(taken.is_ok() && syncs > 2, "after {syncs} syncs");
+            break;
+        }
+        let error = taken.err().expect("it is full");
+        assert!(error.is_no_room() && !error.is_of_own_disk(), "{error}");
+        assert_eq!(receiver.segments(), 0, "after {syncs} syncs");
     }
 }
 
