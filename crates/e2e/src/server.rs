@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::machine_time::MachineTime;
 use crate::peers::Subject;
 use crate::process::Process;
 
@@ -275,14 +276,17 @@ pub(crate) fn wait_for<T>(
     look: impl Fn() -> Option<T>,
     story: impl Fn() -> String,
 ) -> T {
-    let end = Instant::now() + START_LIMIT;
-    loop {
+    if let Some(seen) = look() {
+        return seen;
+    }
+    let waited = MachineTime::start();
+    while waited.elapsed() < START_LIMIT {
+        sleep(LOOK_AGAIN);
         if let Some(seen) = look() {
             return seen;
         }
-        assert!(Instant::now() < end, "no {what}:\n{}", story());
-        sleep(LOOK_AGAIN);
     }
+    panic!("no {what}:\n{}", story());
 }
 
 fn tail(lines: &[String]) -> String {
