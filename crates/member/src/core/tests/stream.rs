@@ -144,7 +144,7 @@ fn what_has_no_room_any_more_is_refused_and_leaves_nothing() {
             assert!(taken.is_ok() && syncs > 2, "after {syncs} syncs");
             break;
         }
-        let error = taken.err().expect("it is full");
+        let error = taken.expect_err("it is full");
         assert!(error.is_no_room() && !error.is_of_own_disk(), "{error}");
         assert_eq!(receiver.segments(), 0, "after {syncs} syncs");
     }
