@@ -401,6 +401,18 @@ fn the_same_state_sent_again_is_not_needed() {
     let mut state = take(named).expect("room").expect("it is newer");
     assert!(disk.files().len() > before.len(), "segments are written");
     assert!(checkpoint::receive(&executor, &mut state).expect("room"));
+    let received = disk.files();
+    let mut state = take(named)
+        .expect("room")
+        .expect("the other was not wanted");
+    assert!(checkpoint::receive(&executor, &mut state).expect("room"));
+    assert_eq!(
+        disk.files(),
+        received,
+        "it has taken the place of the other"
+    );
+    let adopted = executor.run(checkpoint::Job::Adopt, |_| ());
+    adopted.expect("the state is there");
     assert!(take(named).expect("room").is_none());
 }
 

@@ -1,5 +1,7 @@
 //! A state that came from elsewhere, made durable beside the own one.
 
+use std::ops::Range;
+
 use kvorum_mvcc::{ImportError as StoreError, Store};
 use kvorum_proto::ids::LogIndex;
 use kvorum_storage::bolt::{Reader, Source};
@@ -68,8 +70,8 @@ impl ReceiveError {
 }
 
 /// Takes in the file that came with a snapshot at the entry `named`, as [`import`] does. None when the
-/// own state, or the one received before, is as new: a sender that did not hear of its success sends
-/// the same again, and the files of both would have the same names. Segments have `segment_bytes`.
+/// own state is as new: a sender that did not hear of its success sends the same again. Segments have
+/// `segment_bytes`. One at a time, as for [`receive`].
 ///
 /// # Errors
 ///
@@ -81,7 +83,7 @@ pub fn take_in<V: Vfs, S: Source>(
     local: Local,
     segment_bytes: u64,
 ) -> Result<Option<Apply>, ReceiveError> {
-    if newest(executor)? >= Some(named) {
+    if !is_needed(executor, named)? {
         return Ok(None);
     }
     let mut written = Vec::new();
@@ -105,12 +107,31 @@ pub fn take_in<V: Vfs, S: Source>(
     taken
 }
 
-/// The entry of the newest state in the directory, the own one or a received one.
-pub(super) fn newest<V: Vfs>(executor: &Executor<V>) -> Result<Option<LogIndex>, StateError> {
+/// Whether a state at that entry is newer than the own one.
+///
+/// A state that was received before and is not the own one by now was not wanted: consensus had heard of a later term
+/// while it came in. It goes, with its files, whose names the next one may have. If it stayed, the same state sent by the
+/// leader of that term would count as received, and nobody would ever use it.
+pub(super) fn is_needed<V: Vfs>(
+    executor: &Executor<V>,
+    named: LogIndex,
+) -> Result<bool, StateError> {
     let directory = executor.directory();
-    let manifests = [directory.manifest()?, directory.received()?];
-    let indexes = manifests.iter().flatten().map(|manifest| manifest.index);
-    Ok(indexes.max())
+    if let Some(unwanted) = directory.received()? {
+        directory.remove_received()?;
+        directory.remove_segments(numbers(unwanted.index))?;
+    }
+    Ok(own_entry(executor)? < Some(named))
+}
+
+fn own_entry<V: Vfs>(executor: &Executor<V>) -> Result<Option<LogIndex>, StateError> {
+    let own = executor.directory().manifest()?;
+    Ok(own.map(|manifest| manifest.index))
+}
+
+/// The numbers of the segments of a state received at that entry.
+pub(super) fn numbers(index: LogIndex) -> Range<SegmentId> {
+    first_number(index.0)..first_number(index.0.saturating_add(1))
 }
 
 fn remove<V: Vfs>(executor: &Executor<V>, files: &[Listed]) -> Result<(), StateError> {
@@ -172,14 +193,14 @@ fn import_into<V: Vfs, S: Source>(
 
 /// Makes a state durable beside the own one, under numbers of its own: what
 /// [`crate::core::Input::Snapshot`] asks for. One at a time: not before
-/// [`crate::core::Output::SnapshotDone`] has come for the one before. False when the own state, or
-/// the one received before, is as new; then nothing of it is left.
+/// [`crate::core::Output::SnapshotDone`] has come for the one before. False when the own state is as
+/// new; then nothing of it is left.
 ///
 /// # Errors
 ///
 /// [`ReceiveError::State`]; the process must stop.
 pub fn receive<V: Vfs>(executor: &Executor<V>, state: &mut Apply) -> Result<bool, ReceiveError> {
-    if newest(executor)? >= Some(state.applied()) {
+    if own_entry(executor)? >= Some(state.applied()) {
         remove(executor, state.files())?;
         return Ok(false);
     }

@@ -113,6 +113,16 @@ impl<V: Vfs> Directory<V> {
         self.sync_names()
     }
 
+    /// Forgets the received state. Its segments stay.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] when the disk refuses.
+    pub fn remove_received(&self) -> Result<(), StateError> {
+        self.remove(&self.path.join(RECEIVED_MANIFEST_NAME))?;
+        self.sync_names()
+    }
+
     /// The error for damage in one of the segments.
     #[must_use]
     pub fn damaged(&self, damage: Damage) -> StateError {

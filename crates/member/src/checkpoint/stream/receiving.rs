@@ -8,7 +8,7 @@ use kvorum_storage::vfs::Vfs;
 
 use super::super::executor::Executor;
 use super::super::open::{StateOfError, state_of};
-use super::super::receive::{NUMBERS_PER_INDEX, ReceiveError, first_number, newest};
+use super::super::receive::{NUMBERS_PER_INDEX, ReceiveError, first_number, is_needed, numbers};
 use super::{
     CHUNK_BYTES_MAX, CHUNK_HEAD_BYTES, FORM, HEAD_BYTES, Kind, MAGIC, MANIFEST_BYTES_MAX,
     StreamError, checksum,
@@ -46,14 +46,14 @@ pub struct Receiving<V: Vfs> {
 }
 
 impl<V: Vfs> Receiving<V> {
-    /// Of the state that was announced at the entry `named`. None when the own state, or the one received before, is as
-    /// new. Removes what an earlier one left behind.
+    /// Of the state that was announced at the entry `named`. None when the own state is as new. Removes what an earlier
+    /// one left behind. One at a time, as for [`receive`](super::super::receive()).
     ///
     /// # Errors
     ///
     /// [`ReceiveError::State`]; the process must stop.
     pub fn begin(executor: &Executor<V>, named: LogIndex) -> Result<Option<Self>, ReceiveError> {
-        if newest(executor)? >= Some(named) {
+        if !is_needed(executor, named)? {
             return Ok(None);
         }
         let receiving = Receiving {
@@ -122,9 +122,8 @@ impl<V: Vfs> Receiving<V> {
     }
 
     fn clear(&self) -> Result<(), StateError> {
-        let next = LogIndex(self.named.0.saturating_add(1));
-        let numbers = first_number(self.named.0)..first_number(next.0);
-        self.executor.directory().remove_segments(numbers)
+        let directory = self.executor.directory();
+        directory.remove_segments(numbers(self.named))
     }
 
     fn head(&mut self, head: &[u8]) -> Result<(), StreamError> {
