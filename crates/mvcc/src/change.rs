@@ -57,14 +57,7 @@ impl Change {
 
     /// The change that a record is of.
     pub(crate) fn of(record: &Record) -> Self {
-        Change::new(
-            record.mod_revision(),
-            record.create_revision(),
-            record.version(),
-            record.lease(),
-            // A message on the wire cannot be longer than a `u32` says.
-            record.stored().len() as u32,
-        )
+        record.change()
     }
 
     /// Where in the history the change was made. Its `main` is `mod_revision` on the wire.

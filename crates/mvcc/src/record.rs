@@ -10,7 +10,7 @@
 //! delete. [`Record::encoded`] gives the second, [`Record::stored`] the first.
 
 use std::fmt;
-use std::sync::Arc;
+use std::ops::Range;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kvorum_proto::ids::LeaseId;
@@ -37,23 +37,58 @@ mod field {
 const TAG_BYTES: usize = 1;
 
 /// One change of one key. Cheap to clone: one reference count.
+///
+/// Beside its bytes it holds what is asked for all the time; the rest is read from them.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Record(Arc<Fields>);
-
-#[derive(PartialEq, Eq)]
-struct Fields {
+pub struct Record {
     encoded: Bytes,
-    /// Where the key ends in `encoded`, and how long it is.
-    key_end: u32,
-    key_bytes: u32,
-    /// Where the value ends in `encoded`, and how long it is; both 0 when it is empty.
-    value_end: u32,
-    value_bytes: u32,
-    create_revision: i64,
     mod_revision: Revision,
+    /// How long the key is; it comes first in `encoded`.
+    key_bytes: u32,
+    is_tombstone: bool,
+}
+
+/// What an encoded record says behind its key.
+#[derive(Debug, Default)]
+struct Fields {
+    create_revision: i64,
+    mod_revision: i64,
     /// 0 marks a tombstone.
     version: i64,
-    lease: LeaseId,
+    /// Where the value lies in the encoded record; empty when it is.
+    value: Range<usize>,
+    lease: i64,
+}
+
+impl Fields {
+    /// Of the bytes that [`Record::encoded`] gave, behind the key; `None` when they cannot have been.
+    fn of(encoded: &[u8], key_end: usize) -> Option<Self> {
+        let mut fields = Fields::default();
+        let mut rest = encoded.get(key_end..)?;
+        let mut before = field::KEY;
+        while rest.has_remaining() {
+            let (number, wire) = decode_key(&mut rest).ok()?;
+            let payload = decode_varint(&mut rest).ok()?;
+            let (is_value, is_bytes) = (number == field::VALUE, wire == WireType::LengthDelimited);
+            if number <= before || is_value != is_bytes || !is_bytes && wire != WireType::Varint {
+                return None;
+            }
+            before = number;
+            match number {
+                field::CREATE_REVISION => fields.create_revision = payload as i64,
+                field::MOD_REVISION => fields.mod_revision = payload as i64,
+                field::VERSION => fields.version = payload as i64,
+                field::VALUE => {
+                    let start = encoded.len() - rest.len();
+                    rest = rest.get(usize::try_from(payload).ok()?..)?;
+                    fields.value = start..encoded.len() - rest.len();
+                }
+                field::LEASE => fields.lease = payload as i64,
+                _ => return None,
+            }
+        }
+        Some(fields)
+    }
 }
 
 impl Record {
@@ -93,49 +128,35 @@ impl Record {
             + number_bytes(version)
             + number_bytes(lease.0);
         let length = field_bytes(key.len()) + numbers + field_bytes(value.len());
-        let (mut key_end, mut value_end) = (0, 0);
         let encoded = room.fill(length, |out| {
-            key_end = put_bytes(field::KEY, &key.parts(), out);
+            put_bytes(field::KEY, &key.parts(), out);
             put_number(field::CREATE_REVISION, create_revision, out);
             put_number(field::MOD_REVISION, mod_revision.main, out);
             put_number(field::VERSION, version, out);
-            if !value.is_empty() {
-                value_end = put_bytes(field::VALUE, &[value], out);
-            }
+            put_bytes(field::VALUE, &[value], out);
             put_number(field::LEASE, lease.0, out);
         });
-        Record(Arc::new(Fields {
+        Record {
             encoded,
-            key_end,
-            key_bytes: offset(key.len()),
-            value_end,
-            value_bytes: offset(value.len()),
-            create_revision,
             mod_revision,
-            version,
-            lease,
-        }))
+            key_bytes: length_of(key.len()),
+            is_tombstone: false,
+        }
     }
 
     /// A delete.
     pub(crate) fn tombstone(key: &[u8], mod_revision: Revision, room: &mut Room) -> Self {
         let length = field_bytes(key.len()) + number_bytes(mod_revision.main);
-        let mut key_end = 0;
         let encoded = room.fill(length, |out| {
-            key_end = put_bytes(field::KEY, &[key], out);
+            put_bytes(field::KEY, &[key], out);
             put_number(field::MOD_REVISION, mod_revision.main, out);
         });
-        Record(Arc::new(Fields {
+        Record {
             encoded,
-            key_end,
-            key_bytes: offset(key.len()),
-            value_end: 0,
-            value_bytes: 0,
-            create_revision: 0,
             mod_revision,
-            version: 0,
-            lease: LeaseId(0),
-        }))
+            key_bytes: length_of(key.len()),
+            is_tombstone: true,
+        }
     }
 
     /// A pair as a range shows it that asks for no values: made from what the index knows. A range
@@ -156,17 +177,12 @@ impl Record {
     ///
     /// Source: etcd v3.7.1, `etcdutl/snapshot/v3_snapshot.go` (`unsafeBumpBucketsRevision`).
     pub(crate) fn raising(mod_revision: Revision) -> Self {
-        Record(Arc::new(Fields {
+        Record {
             encoded: Bytes::new(),
-            key_end: 0,
-            key_bytes: 0,
-            value_end: 0,
-            value_bytes: 0,
-            create_revision: 0,
             mod_revision,
-            version: 1,
-            lease: LeaseId(0),
-        }))
+            key_bytes: 0,
+            is_tombstone: false,
+        }
     }
 
     /// Reads the bytes that [`Record::encoded`] gave; `None` when they cannot have been.
@@ -174,115 +190,113 @@ impl Record {
         if encoded.is_empty() {
             return Some(Record::raising(mod_revision));
         }
-        let mut fields = Fields {
-            key_end: 0,
-            key_bytes: 0,
-            value_end: 0,
-            value_bytes: 0,
-            create_revision: 0,
+        let (key, rest) = key_at_front(&encoded)?;
+        let key_bytes = u32::try_from(key.len()).ok()?;
+        let key_end = encoded.len() - rest.len();
+        let fields = Fields::of(&encoded, key_end)?;
+        let fits = key_end == field_bytes(key.len()) && fields.mod_revision == mod_revision.main;
+        fits.then_some(Record {
             mod_revision,
-            version: 0,
-            lease: LeaseId(0),
-            encoded: Bytes::new(),
-        };
-        let mut rest: &[u8] = &encoded;
-        while rest.has_remaining() {
-            let (number, wire) = decode_key(&mut rest).ok()?;
-            let payload = decode_varint(&mut rest).ok()?;
-            if wire == WireType::LengthDelimited {
-                let length = usize::try_from(payload).ok()?;
-                rest = rest.get(length..)?;
-                let end = u32::try_from(encoded.len() - rest.len()).ok()?;
-                let length = u32::try_from(length).ok()?;
-                match number {
-                    field::KEY => (fields.key_end, fields.key_bytes) = (end, length),
-                    field::VALUE => (fields.value_end, fields.value_bytes) = (end, length),
-                    _ => return None,
-                }
-                continue;
-            }
-            let payload = payload as i64;
-            match number {
-                _ if wire != WireType::Varint => return None,
-                field::CREATE_REVISION => fields.create_revision = payload,
-                field::MOD_REVISION if payload == mod_revision.main => {}
-                field::VERSION => fields.version = payload,
-                field::LEASE => fields.lease = LeaseId(payload),
-                _ => return None,
-            }
+            key_bytes,
+            is_tombstone: fields.version == 0,
+            encoded,
+        })
+    }
+
+    /// Where the key lies in the encoded record.
+    fn key_range(&self) -> Range<usize> {
+        let length = self.key_bytes as usize;
+        let end = field_bytes(length);
+        end - length..end
+    }
+
+    fn fields(&self) -> Fields {
+        if self.encoded.is_empty() {
+            return Fields {
+                version: 1,
+                ..Fields::default()
+            };
         }
-        fields.encoded = encoded;
-        Some(Record(Arc::new(fields)))
+        let fields = Fields::of(&self.encoded, self.key_range().end);
+        fields.expect("it was made here or has been read once before")
     }
 
     /// The key.
     pub fn key(&self) -> &[u8] {
-        let end = self.0.key_end as usize;
-        &self.0.encoded[end - self.0.key_bytes as usize..end]
+        &self.encoded[self.key_range()]
     }
 
     /// The key as a shared slice of the record's buffer.
     pub fn key_bytes(&self) -> Bytes {
-        let end = self.0.key_end as usize;
-        self.0.encoded.slice(end - self.0.key_bytes as usize..end)
+        self.encoded.slice(self.key_range())
     }
 
     /// The value; empty for a tombstone.
     pub fn value(&self) -> &[u8] {
-        let end = self.0.value_end as usize;
-        &self.0.encoded[end - self.0.value_bytes as usize..end]
+        &self.encoded[self.fields().value]
     }
 
     /// The value as a shared slice of the record's buffer.
     pub fn value_bytes(&self) -> Bytes {
-        let end = self.0.value_end as usize;
-        self.0.encoded.slice(end - self.0.value_bytes as usize..end)
+        self.encoded.slice(self.fields().value)
     }
 
     /// Store revision of the first write of this incarnation of the key; 0 for a tombstone.
     pub fn create_revision(&self) -> i64 {
-        self.0.create_revision
+        self.fields().create_revision
     }
 
     /// Where in the history the change was made. Its `main` is `mod_revision` on the wire.
     pub fn mod_revision(&self) -> Revision {
-        self.0.mod_revision
+        self.mod_revision
     }
 
     /// Writes of this incarnation so far, from 1; 0 for a tombstone.
     pub fn version(&self) -> i64 {
-        self.0.version
+        self.fields().version
     }
 
     /// The lease the key hangs on; 0 for none.
     pub fn lease(&self) -> LeaseId {
-        self.0.lease
+        LeaseId(self.fields().lease)
+    }
+
+    /// What the index holds of it.
+    pub(crate) fn change(&self) -> Change {
+        let fields = self.fields();
+        Change::new(
+            self.mod_revision,
+            fields.create_revision,
+            fields.version,
+            LeaseId(fields.lease),
+            length_of(self.stored().len()),
+        )
     }
 
     /// Whether the change is a delete.
     pub fn is_tombstone(&self) -> bool {
-        self.0.version == 0
+        self.is_tombstone
     }
 
     /// The `mvccpb.KeyValue` bytes as clients see them: the pair of a put; key and revision of a
     /// delete.
     pub fn encoded(&self) -> &Bytes {
-        &self.0.encoded
+        &self.encoded
     }
 
     /// The `mvccpb.KeyValue` bytes as etcd stores them: the same for a put; the key alone for a
     /// delete.
     pub fn stored(&self) -> &[u8] {
-        if self.is_tombstone() {
-            &self.0.encoded[..self.0.key_end as usize]
+        if self.is_tombstone {
+            &self.encoded[..self.key_range().end]
         } else {
-            &self.0.encoded
+            &self.encoded
         }
     }
 
     /// [`Record::stored`] as a shared slice of the record's buffer.
     pub fn stored_bytes(&self) -> Bytes {
-        self.0.encoded.slice(..self.stored().len())
+        self.encoded.slice(..self.stored().len())
     }
 
     /// What [`Outline::of`] its bytes gives.
@@ -296,13 +310,14 @@ impl Record {
 
     /// The pair as a message; key and value share the record's buffer.
     pub fn to_key_value(&self) -> KeyValue {
+        let fields = self.fields();
         KeyValue {
             key: self.key_bytes(),
-            create_revision: self.0.create_revision,
-            mod_revision: self.0.mod_revision.main,
-            version: self.0.version,
-            value: self.value_bytes(),
-            lease: self.0.lease.0,
+            create_revision: fields.create_revision,
+            mod_revision: self.mod_revision.main,
+            version: fields.version,
+            value: self.encoded.slice(fields.value),
+            lease: fields.lease,
         }
     }
 }
@@ -310,9 +325,9 @@ impl Record {
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if self.is_tombstone() { "delete" } else { "put" };
-        write!(f, "{kind} {:?}@{}", self.key_bytes(), self.0.mod_revision)?;
+        write!(f, "{kind} {:?}@{}", self.key_bytes(), self.mod_revision)?;
         if !self.is_tombstone() {
-            let (create, version) = (self.0.create_revision, self.0.version);
+            let (create, version) = (self.create_revision(), self.version());
             write!(
                 f,
                 " create {create} version {version} value {:?}",
@@ -335,19 +350,14 @@ pub(crate) struct Outline<'a> {
 impl<'a> Outline<'a> {
     /// Of the bytes that [`Record::encoded`] gave; `None` when they cannot have been.
     pub(crate) fn of(encoded: &'a [u8]) -> Option<Self> {
-        let mut rest = encoded;
-        if rest.is_empty() {
+        if encoded.is_empty() {
             return Some(Outline {
                 key: &[],
                 is_tombstone: false,
                 stored: &[],
             });
         }
-        if decode_key(&mut rest).ok()? != (field::KEY, WireType::LengthDelimited) {
-            return None;
-        }
-        let length = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
-        let (key, mut rest) = rest.split_at_checked(length)?;
+        let (key, mut rest) = key_at_front(encoded)?;
         let key_end = encoded.len() - rest.len();
         // Numbers come in the order of their fields, and only a pair has a version.
         let mut is_tombstone = true;
@@ -369,15 +379,24 @@ impl<'a> Outline<'a> {
     }
 }
 
-/// Appends a field of bytes in parts, left out when empty; returns where the buffer ends then.
-fn put_bytes(number: u32, parts: &[&[u8]], out: &mut BytesMut) -> u32 {
+/// The key that an encoded record begins with, and what is behind it.
+fn key_at_front(encoded: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut rest = encoded;
+    if decode_key(&mut rest).ok()? != (field::KEY, WireType::LengthDelimited) {
+        return None;
+    }
+    let length = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
+    rest.split_at_checked(length)
+}
+
+/// Appends a field of bytes in parts, left out when empty.
+fn put_bytes(number: u32, parts: &[&[u8]], out: &mut BytesMut) {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     if length > 0 {
         encode_key(number, WireType::LengthDelimited, out);
         encode_varint(length as u64, out);
         parts.iter().for_each(|part| out.put_slice(part));
     }
-    offset(out.len())
 }
 
 /// Appends a field with a number, left out when zero.
@@ -403,9 +422,9 @@ fn number_bytes(value: i64) -> usize {
     }
 }
 
-/// A place in an encoded record. A message on the wire cannot be longer than a `u32` says.
-fn offset(at: usize) -> u32 {
-    u32::try_from(at).expect("a record comes from a message, whose length is a u32")
+/// Of a part of a record. A message on the wire cannot be longer than a `u32` says.
+fn length_of(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("a record comes from a message, whose length is a u32")
 }
 
 #[cfg(test)]
