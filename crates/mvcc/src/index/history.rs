@@ -14,10 +14,14 @@
 //! time it is full it becomes a *chunk* in a tree. So a key written a million times between two
 //! compactions costs no more per write than any other, and little more than one allocation.
 //!
+//! The newest changes of such a key mostly follow from the one before: the same pair written again. They lie in the leaf,
+//! behind the reference to the array, as what is new of them (a [`Tail`]). So an array is replaced by a longer one only
+//! by every third change.
+//!
 //! Invariants, checked by [`History::check`]:
 //! - changes ascend, from chunk to chunk and in each of them;
 //! - no chunk and no array is empty;
-//! - one change lies in an array only when it does not fit the short form.
+//! - one change lies in an array without a tail only when it does not fit the short form.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -29,6 +33,9 @@ use crate::{Change, Revision};
 
 /// More changes than this are divided into chunks of this length.
 const CHUNK_CHANGES: usize = 16;
+
+/// The changes that a tail may have.
+const TAIL_CHANGES: usize = 2;
 
 /// What a history takes in a leaf.
 const HISTORY_BYTES: usize = 32;
@@ -48,10 +55,81 @@ pub(crate) enum History {
         stored_bytes: u32,
         sub: u16,
     },
-    /// At most [`CHUNK_CHANGES`], ascending.
-    Few(Arc<[Change]>),
+    /// At most [`CHUNK_CHANGES`] and a tail, ascending.
+    Few(Arc<[Change]>, Tail),
     /// More than once were few.
-    Many(Arc<Many>),
+    Many(Arc<Many>, Tail),
+}
+
+/// Changes of which each writes the pair before it again: the same incarnation and lease, the next version, the only
+/// one of its store revision or the first.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tail {
+    /// How far each revision is above the one before.
+    steps: [u32; TAIL_CHANGES],
+    /// 0 where there is no change; it is never 0 in one.
+    stored_bytes: [u16; TAIL_CHANGES],
+}
+
+impl Tail {
+    /// The changes behind `base`, ascending.
+    fn behind(self, base: Change) -> impl Iterator<Item = Change> {
+        let rows = self.steps.into_iter().zip(self.stored_bytes);
+        let rows = rows.take_while(|(_, stored_bytes)| *stored_bytes != 0);
+        rows.scan(base, |before, (step, stored_bytes)| {
+            *before = written_again(before, step, stored_bytes);
+            Some(*before)
+        })
+    }
+
+    /// The newest of these changes and `base`.
+    fn newest(self, base: Change) -> Change {
+        self.behind(base).last().unwrap_or(base)
+    }
+
+    /// The newest of these changes and `base` at or below a place.
+    fn floor(self, base: Change, at: Revision) -> Option<Change> {
+        let all = std::iter::once(base).chain(self.behind(base));
+        all.take_while(|change| change.mod_revision() <= at).last()
+    }
+
+    /// The changes behind `base` and one more, in an array of which so many count.
+    fn and(self, base: Change, change: Change) -> ([Change; TAIL_CHANGES + 1], usize) {
+        let mut all = [change; TAIL_CHANGES + 1];
+        let mut count = 1;
+        for (place, held) in self.behind(base).enumerate() {
+            all[place] = held;
+            count += 1;
+        }
+        (all, count)
+    }
+
+    fn check(self) {
+        let is_filled = self.stored_bytes.is_sorted_by(|a, b| *a != 0 || *b == 0);
+        assert!(is_filled, "a tail has no gap");
+    }
+
+    /// These and one more; `None` when there is no room or the change does not follow from `newest`.
+    fn with(mut self, newest: &Change, change: &Change) -> Option<Self> {
+        let place = self.stored_bytes.iter().position(|bytes| *bytes == 0)?;
+        let step = change.mod_revision().main - newest.mod_revision().main;
+        let (step, stored_bytes) = (u32::try_from(step), u16::try_from(change.stored_bytes()));
+        (self.steps[place], self.stored_bytes[place]) = (step.ok()?, stored_bytes.ok()?);
+        let written = written_again(newest, self.steps[place], self.stored_bytes[place]);
+        let follows = written == *change && !newest.is_tombstone();
+        (follows && self.stored_bytes[place] != 0).then_some(self)
+    }
+}
+
+/// The next write of a pair, so many revisions later.
+fn written_again(before: &Change, step: u32, stored_bytes: u16) -> Change {
+    Change::new(
+        Revision::start_of(before.mod_revision().main + i64::from(step)),
+        before.create_revision(),
+        before.version() + 1,
+        before.lease(),
+        u32::from(stored_bytes),
+    )
 }
 
 /// The changes of a key that was written often.
@@ -75,15 +153,17 @@ impl Weigh for Chunk {
 }
 
 impl Many {
-    /// A full list of changes and one more.
-    fn new(chunk: Chunk, newest: Change) -> Self {
+    /// A list of changes that is long enough, and those behind it, which are not none.
+    fn new(chunk: Chunk, newer: &[Change]) -> Self {
         let mut chunks = Tree::default();
         chunks.insert(&chunk[0].mod_revision(), chunk);
-        Many {
+        let mut many = Many {
             chunks,
-            recent: [newest; CHUNK_CHANGES],
-            recent_count: 1,
-        }
+            recent: [newer[0]; CHUNK_CHANGES],
+            recent_count: 0,
+        };
+        newer.iter().for_each(|change| many.push(*change));
+        many
     }
 
     fn recent(&self) -> &[Change] {
@@ -128,6 +208,11 @@ impl Many {
     }
 }
 
+/// The last of some changes.
+fn last(changes: &[Change]) -> Change {
+    *changes.last().expect("a list of changes is not empty")
+}
+
 /// The newest of some changes at or below a place.
 fn floor(changes: &[Change], at: Revision) -> Option<Change> {
     let after = changes.partition_point(|change| change.mod_revision() <= at);
@@ -137,7 +222,7 @@ fn floor(changes: &[Change], at: Revision) -> Option<Change> {
 impl History {
     /// A key with one change.
     pub(crate) fn new(change: Change) -> Self {
-        History::short(&change).unwrap_or_else(|| History::Few(Arc::from([change])))
+        History::short(&change).unwrap_or_else(|| History::few(Arc::from([change])))
     }
 
     /// The short form of one change; `None` when a number is too large for it.
@@ -160,18 +245,21 @@ impl History {
         })
     }
 
-    /// Some changes, ascending and at most [`CHUNK_CHANGES`]; `None` of none.
+    /// Some changes, ascending and not more than are few; `None` of none.
     fn of(changes: &[Change]) -> Option<Self> {
         match changes {
             [] => None,
             [change] => Some(History::new(*change)),
-            _ => Some(History::Few(Arc::from(changes))),
+            _ => Some(History::few(Arc::from(changes))),
         }
+    }
+
+    fn few(changes: Arc<[Change]>) -> Self {
+        History::Few(changes, Tail::default())
     }
 
     /// The newest change, maybe a tombstone.
     pub(crate) fn newest(&self) -> Change {
-        let last = |changes: &[Change]| *changes.last().expect("a list of changes is not empty");
         match self {
             History::One {
                 main,
@@ -191,8 +279,8 @@ impl History {
                 };
                 Change::new(at, create, i64::from(*version), *lease, *stored_bytes)
             }
-            History::Few(changes) => last(changes),
-            History::Many(many) => last(many.recent()),
+            History::Few(changes, tail) => tail.newest(last(changes)),
+            History::Many(many, tail) => tail.newest(last(many.recent())),
         }
     }
 
@@ -208,8 +296,14 @@ impl History {
     pub(crate) fn floor(&self, at: Revision) -> Option<Change> {
         match self {
             History::One { .. } => Some(self.newest()).filter(|one| one.mod_revision() <= at),
-            History::Few(changes) => floor(changes, at),
-            History::Many(many) => many.floor(at),
+            History::Few(changes, tail) => {
+                let newer = tail.floor(last(changes), at);
+                newer.or_else(|| floor(changes, at))
+            }
+            History::Many(many, tail) => {
+                let newer = tail.floor(last(many.recent()), at);
+                newer.or_else(|| many.floor(at))
+            }
         }
     }
 
@@ -248,15 +342,35 @@ impl History {
             "history grows at its end"
         );
         match self {
-            History::One { .. } => *self = History::Few(Arc::from([newest, change])),
-            History::Few(changes) if changes.len() < CHUNK_CHANGES => {
-                let longer = changes.iter().copied().chain([change]);
-                *changes = longer.collect();
+            History::One { .. } => {
+                *self = match Tail::default().with(&newest, &change) {
+                    Some(tail) => History::Few(Arc::from([newest]), tail),
+                    None => History::few(Arc::from([newest, change])),
+                };
             }
-            History::Few(changes) => {
-                *self = History::Many(Arc::new(Many::new(Arc::clone(changes), change)));
+            History::Few(changes, tail) => {
+                if let Some(longer) = tail.with(&newest, &change) {
+                    *tail = longer;
+                    return;
+                }
+                let (newer, count) = tail.and(last(changes), change);
+                let newer = &newer[..count];
+                *self = if changes.len() < CHUNK_CHANGES {
+                    History::few(changes.iter().chain(newer).copied().collect())
+                } else {
+                    let many = Many::new(Arc::clone(changes), newer);
+                    History::Many(Arc::new(many), Tail::default())
+                };
             }
-            History::Many(many) => Arc::make_mut(many).push(change),
+            History::Many(many, tail) => {
+                if let Some(longer) = tail.with(&newest, &change) {
+                    *tail = longer;
+                    return;
+                }
+                let (newer, count) = std::mem::take(tail).and(last(many.recent()), change);
+                let many = Arc::make_mut(many);
+                newer[..count].iter().for_each(|change| many.push(*change));
+            }
         }
     }
 
@@ -272,25 +386,21 @@ impl History {
             let place = change.mod_revision();
             place < at || (itself && place == at)
         };
-        let mut keep_living = |changes: &[Change]| {
-            let dead = changes.partition_point(dies);
-            changes[..dead].iter().for_each(&mut forgotten);
-            History::of(&changes[dead..])
-        };
-        let left = match self {
-            History::One { .. } => keep_living(&[self.newest()]),
-            History::Few(changes) => keep_living(changes),
-            History::Many(many) => {
+        let held: Vec<Change> = match self {
+            History::Many(many, tail) => {
                 let many = Arc::make_mut(many);
                 many.forget(dies, &mut forgotten);
                 if !many.chunks.is_empty() {
                     return true;
                 }
-                let dead = many.recent().partition_point(dies);
-                many.recent()[..dead].iter().for_each(&mut forgotten);
-                History::of(&many.recent()[dead..])
+                let newer = tail.behind(last(many.recent()));
+                many.recent().iter().copied().chain(newer).collect()
             }
+            _ => self.changes(),
         };
+        let dead = held.partition_point(dies);
+        held[..dead].iter().for_each(&mut forgotten);
+        let left = History::of(&held[dead..]);
         let is_left = left.is_some();
         left.into_iter().for_each(|left| *self = left);
         is_left
@@ -300,11 +410,16 @@ impl History {
     pub(crate) fn changes(&self) -> Vec<Change> {
         match self {
             History::One { .. } => vec![self.newest()],
-            History::Few(changes) => changes.to_vec(),
-            History::Many(many) => {
+            History::Few(changes, tail) => {
+                let newer = tail.behind(last(changes));
+                changes.iter().copied().chain(newer).collect()
+            }
+            History::Many(many, tail) => {
                 let chunks = many.chunks.ascend(Bound::Unbounded);
                 let older = chunks.flat_map(|(_, chunk)| chunk.iter());
-                older.chain(many.recent()).copied().collect()
+                let newer = tail.behind(last(many.recent()));
+                let held = older.chain(many.recent()).copied();
+                held.chain(newer).collect()
             }
         }
     }
@@ -319,14 +434,19 @@ impl History {
         );
         match self {
             History::One { .. } => {}
-            History::Few(few) => {
+            History::Few(few, tail) => {
                 assert!(
-                    few.len() > 1 || History::short(&few[0]).is_none(),
+                    changes.len() > 1 || History::short(&few[0]).is_none(),
                     "one change is short if it can be"
                 );
-                assert!(few.len() <= CHUNK_CHANGES, "few changes are few");
+                assert!(
+                    few.len() <= CHUNK_CHANGES + TAIL_CHANGES,
+                    "few changes are few"
+                );
+                tail.check();
             }
-            History::Many(many) => {
+            History::Many(many, tail) => {
+                tail.check();
                 many.chunks.check_invariants();
                 let chunks = many.chunks.ascend(Bound::Unbounded);
                 for (first, chunk) in chunks {

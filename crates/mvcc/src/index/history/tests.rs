@@ -10,6 +10,11 @@ enum Step {
         later: i64,
         fits: bool,
     },
+    /// The pair is written again so many revisions later.
+    Again {
+        later: i64,
+        stored_bytes: u32,
+    },
     /// Forgets what is before the change of this number, and it too if asked.
     Forget {
         number: usize,
@@ -21,6 +26,8 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         12 => (1..4i64, prop::bool::weighted(0.8)).prop_map(|(later, fits)| Step::Push { later, fits }),
+        12 => (prop_oneof![9 => 1..4i64, 1 => Just(1 << 32)], prop_oneof![9 => 1..9u32, 1 => 65_534..65_537u32])
+            .prop_map(|(later, stored_bytes)| Step::Again { later, stored_bytes }),
         2 => (0..60usize, any::<bool>()).prop_map(|(number, itself)| Step::Forget { number, itself }),
         2 => Just(Step::Snapshot),
     ];
@@ -36,8 +43,12 @@ fn check(history: &History, model: &[Change]) {
     history.check();
     assert_eq!(history.changes(), model);
     assert_eq!(Some(&history.newest()), model.last());
-    let last = history.newest().mod_revision().main;
-    for main in 0..last + 2 {
+    let around = |change: &Change| {
+        (-1..2)
+            .map(|by| change.mod_revision().main + by)
+            .collect::<Vec<_>>()
+    };
+    for main in model.iter().flat_map(around) {
         let at = Revision::start_of(main);
         let expected = model
             .iter()
@@ -61,6 +72,14 @@ proptest! {
                     let pushed = change(history.newest().mod_revision().main + later, fits);
                     history.push(pushed);
                     model.push(pushed);
+                }
+                Step::Again { later, stored_bytes } => {
+                    let newest = history.newest();
+                    let at = Revision::start_of(newest.mod_revision().main + later);
+                    let (create, version) = (newest.create_revision(), newest.version() + 1);
+                    let again = Change::new(at, create, version, newest.lease(), stored_bytes);
+                    history.push(again);
+                    model.push(again);
                 }
                 Step::Forget { number, itself } => {
                     let Some(at) = model.get(number).map(Change::mod_revision) else {
