@@ -29,9 +29,9 @@ pub(crate) trait Keys: Clone + Debug + Default {
     /// Takes a key out.
     fn remove(&mut self, at: usize);
 
-    /// Takes the keys from a place on out; either part may be empty. Neither keeps the room of the
-    /// other.
-    fn split_off(&mut self, at: usize) -> Self;
+    /// Takes the keys from a place on out, into a list with room for so many in all; either part may be empty. Neither
+    /// keeps the room of the other.
+    fn split_off(&mut self, at: usize, places: usize) -> Self;
 
     /// Adds keys that are above all.
     fn append(&mut self, right: Self);
@@ -41,6 +41,9 @@ pub(crate) trait Keys: Clone + Debug + Default {
 
     /// Takes all keys out, into a list that has no more room than they need. The room stays here.
     fn take_fitted(&mut self) -> Self;
+
+    /// The same keys, with room for so many in all.
+    fn with_room(&self, places: usize) -> Self;
 
     /// Whether so many keys of such length are more than a leaf should have.
     fn is_heavy(&self) -> bool;
@@ -111,10 +114,8 @@ impl<K: Ord + Copy + Debug> Keys for Vec<K> {
         Vec::remove(self, at);
     }
 
-    fn split_off(&mut self, at: usize) -> Self {
-        let right = Vec::split_off(self, at);
-        self.shrink_to(at + GROWTH);
-        right
+    fn split_off(&mut self, at: usize, places: usize) -> Self {
+        split_with_room(self, at, places)
     }
 
     fn append(&mut self, right: Self) {
@@ -131,6 +132,10 @@ impl<K: Ord + Copy + Debug> Keys for Vec<K> {
         fitted
     }
 
+    fn with_room(&self, places: usize) -> Self {
+        cloned_with_room(self, places)
+    }
+
     fn is_heavy(&self) -> bool {
         false
     }
@@ -142,6 +147,22 @@ impl<K: Ord + Copy + Debug> Keys for Vec<K> {
     fn separator(&self, right: &Self) -> K {
         right[0]
     }
+}
+
+/// A copy of some items, with room for so many in all.
+pub(super) fn cloned_with_room<T: Clone>(items: &[T], places: usize) -> Vec<T> {
+    let mut copy = Vec::with_capacity(places.max(items.len()));
+    copy.extend_from_slice(items);
+    copy
+}
+
+/// Takes the items from a place on out, into a list with room for so many in all. Half of all nodes would keep the room
+/// of the half that they gave away.
+pub(super) fn split_with_room<T>(items: &mut Vec<T>, at: usize, places: usize) -> Vec<T> {
+    let mut right = Vec::with_capacity(places.max(items.len() - at));
+    right.extend(items.drain(at..));
+    items.shrink_to(at + GROWTH);
+    right
 }
 
 pub(super) fn insert_at<T>(items: &mut Vec<T>, at: usize, item: T) {

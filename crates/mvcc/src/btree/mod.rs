@@ -43,6 +43,10 @@ pub(crate) use packed::Packed;
 /// What an entry adds to the weight of a range. It may change only inside [`Tree::update`] and
 /// [`Tree::insert`], which keep the sums.
 pub(crate) trait Weigh {
+    /// Whether entries come behind all others and are many, so that a leaf will be full soon: it has the room for
+    /// that from the beginning, and no other leaf has any to spare.
+    const COMES_IN_ORDER: bool = false;
+
     /// The weight of one entry, in a unit the owner of the tree chooses; never negative.
     fn weight(&self) -> i64;
 }

@@ -3,12 +3,15 @@
 use std::borrow::Borrow;
 use std::sync::Arc;
 
-use super::keys::{Cut, GROWTH, Keys, insert_at};
+use super::keys::{Cut, Keys, cloned_with_room, insert_at, split_with_room};
 use super::{Sum, Weigh};
 
 /// Most values in a leaf. A write copies one leaf, so a small one is cheap to write and a large
 /// one is cheap to list; 32 values of pointer size fill a few cache lines.
 pub(super) const LEAF_ENTRIES_MAX: usize = 32;
+
+/// Room that a leaf has which will be full: it is divided when it has one value more than it may.
+const LEAF_ROOM: usize = LEAF_ENTRIES_MAX + 1;
 
 /// Most children of an inner node.
 pub(super) const CHILDREN_MAX: usize = 32;
@@ -16,13 +19,13 @@ pub(super) const CHILDREN_MAX: usize = 32;
 /// A node with fewer parts than this is joined with a neighbour when both fit in one node.
 const JOIN_BELOW: usize = 8;
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) enum Node<Ks: Keys, V> {
     Leaf(Leaf<Ks, V>),
     Inner(Inner<Ks, V>),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Leaf<Ks, V> {
     pub(super) keys: Arc<Ks>,
     pub(super) values: Vec<V>,
@@ -47,12 +50,35 @@ pub(super) struct Split<Ks: Keys, V> {
     right: Child<Ks, V>,
 }
 
+impl<Ks: Keys, V: Clone + Weigh> Clone for Node<Ks, V> {
+    fn clone(&self) -> Self {
+        match self {
+            Node::Leaf(leaf) => Node::Leaf(leaf.clone()),
+            Node::Inner(inner) => Node::Inner(inner.clone()),
+        }
+    }
+}
+
+impl<Ks: Keys, V: Clone + Weigh> Clone for Leaf<Ks, V> {
+    fn clone(&self) -> Self {
+        Leaf {
+            keys: Arc::clone(&self.keys),
+            values: cloned_with_room(&self.values, room::<V>()),
+        }
+    }
+}
+
+/// The room that a new leaf has from the beginning.
+fn room<V: Weigh>() -> usize {
+    if V::COMES_IN_ORDER { LEAF_ROOM } else { 0 }
+}
+
 impl<Ks: Keys, V: Clone + Weigh> Node<Ks, V> {
     /// A leaf with one entry.
     pub(super) fn first(key: &Ks::Key, value: V) -> Self {
         Node::Leaf(Leaf {
-            keys: Arc::new(only(key)),
-            values: vec![value],
+            keys: Arc::new(only::<Ks>(key).with_room(room::<V>())),
+            values: cloned_with_room(&[value], room::<V>()),
         })
     }
 
@@ -275,6 +301,9 @@ impl<Ks: Keys, V: Clone + Weigh> Leaf<Ks, V> {
                     entries: 1,
                     weight: value.weight(),
                 };
+                if Arc::get_mut(&mut self.keys).is_none() {
+                    self.keys = Arc::new(self.keys.with_room(room::<V>()));
+                }
                 Arc::make_mut(&mut self.keys).insert(at, key);
                 insert_at(&mut self.values, at, value);
                 (None, self.split_when_full(at))
@@ -289,10 +318,8 @@ impl<Ks: Keys, V: Clone + Weigh> Leaf<Ks, V> {
         }
         let at = split_point(length, inserted);
         let left = Arc::make_mut(&mut self.keys);
-        let keys = left.split_off(at);
-        let values = self.values.split_off(at);
-        // Half of all leaves would keep the room of the half that they gave away.
-        self.values.shrink_to(at + GROWTH);
+        let keys = left.split_off(at, room::<V>());
+        let values = split_with_room(&mut self.values, at, room::<V>());
         let sum = sum_of(&values);
         let separator = left.separator(&keys);
         let right = Node::Leaf(Leaf {
@@ -354,7 +381,7 @@ impl<Ks: Keys, V: Clone + Weigh> Inner<Ks, V> {
         let middle = split_point(length, at + 1);
         let children = self.children.split_off(middle);
         let separators = Arc::make_mut(&mut self.separators);
-        let right_separators = separators.split_off(middle);
+        let right_separators = separators.split_off(middle, 0);
         let separator = separators.owned(middle - 1);
         separators.remove(middle - 1);
         let mut sum = Sum::default();

@@ -207,7 +207,7 @@ impl Keys for Packed {
         }
     }
 
-    fn split_off(&mut self, at: usize) -> Self {
+    fn split_off(&mut self, at: usize, _: usize) -> Self {
         let right = self.part(at..self.len());
         *self = self.part(0..at);
         right
@@ -236,6 +236,11 @@ impl Keys for Packed {
         self.bytes.clear();
         self.common = 0;
         fitted
+    }
+
+    fn with_room(&self, _: usize) -> Self {
+        // How long those are that are to come nobody knows.
+        self.clone()
     }
 
     fn is_heavy(&self) -> bool {
@@ -317,7 +322,7 @@ mod tests {
             }
             prop_assume!(model.len() > 1);
             let at = 1 + at.index(model.len() - 1);
-            let right = packed.split_off(at);
+            let right = packed.split_off(at, 0);
             let above = model.split_off(at);
             check(&packed, &model, &above[0]);
             check(&right, &above, &model[0]);

@@ -18,6 +18,8 @@ pub(crate) struct Logged {
 }
 
 impl Weigh for Logged {
+    const COMES_IN_ORDER: bool = true;
+
     fn weight(&self) -> i64 {
         self.frees_bytes as i64
     }
