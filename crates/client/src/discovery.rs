@@ -19,6 +19,8 @@ use tokio::time::timeout;
 
 use crate::error::Error;
 
+/// Where the system keeps names of its own.
+const HOSTS: &str = "/etc/hosts";
 /// Where the system says which name servers to ask.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Port of name servers.
@@ -31,6 +33,8 @@ const ATTEMPTS: usize = 2;
 const UDP_BYTES_MAX: usize = 4096;
 /// Bytes of the head of a question or answer.
 const HEAD_BYTES: usize = 12;
+/// Number of the record type PTR, which gives an address its names.
+const PTR: u16 = 12;
 /// Number of the record type SRV.
 const SRV: u16 = 33;
 /// Number of the class of the internet.
@@ -58,10 +62,59 @@ pub async fn discover(domain: &str, suffix: &str) -> Result<Vec<String>, Error> 
 pub async fn look_up_service(name: &str) -> Result<Vec<(String, u16)>, Error> {
     let config = std::fs::read_to_string(RESOLV_CONF);
     let servers = name_servers(&config.unwrap_or_default());
-    let records = look_up(&servers, name).await;
+    let records = look_up_services(&servers, name).await;
     let records = records.map_err(Error::Discovery)?;
     let places = records.into_iter();
     Ok(places.map(|record| (record.target, record.port)).collect())
+}
+
+/// The names of an address: those in the system's file of hosts, or those that the name service knows. None ends with a
+/// point.
+///
+/// # Errors
+/// [`Error::Discovery`] when there are none or nobody answers.
+///
+/// Source: Go `net`, `Resolver.LookupAddr`.
+pub async fn look_up_address(address: IpAddr) -> Result<Vec<String>, Error> {
+    let hosts = std::fs::read_to_string(HOSTS).unwrap_or_default();
+    let local = names_in(&hosts, address);
+    if !local.is_empty() {
+        return Ok(local);
+    }
+    let config = std::fs::read_to_string(RESOLV_CONF);
+    let servers = name_servers(&config.unwrap_or_default());
+    let read = |answer: &[u8], data| Some(name(answer, data)?.0);
+    let names = look_up(&servers, &reverse(address), PTR, read).await;
+    let names = names.map_err(Error::Discovery)?;
+    let bare = names
+        .iter()
+        .map(|name| name.trim_end_matches('.').to_owned());
+    Ok(bare.collect())
+}
+
+/// The names that a file of hosts gives an address.
+fn names_in(hosts: &str, address: IpAddr) -> Vec<String> {
+    let lines = hosts.lines().filter_map(|line| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let own = words.next()?.parse::<IpAddr>().ok()?;
+        (own == address).then_some(words)
+    });
+    lines.flatten().map(str::to_owned).collect()
+}
+
+/// The name below which the names of an address are to be found.
+fn reverse(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
+        }
+        IpAddr::V6(address) => {
+            let digits = address.octets().into_iter().rev();
+            let digits = digits.map(|byte| format!("{:x}.{:x}.", byte & 0xf, byte >> 4));
+            digits.collect::<String>() + "ip6.arpa"
+        }
+    }
 }
 
 async fn discover_at(
@@ -74,7 +127,7 @@ async fn discover_at(
     for (service, scheme) in [("etcd-client-ssl", "https"), ("etcd-client", "http")] {
         let dash = if suffix.is_empty() { "" } else { "-" };
         let name = format!("_{service}{dash}{suffix}._tcp.{domain}");
-        match look_up(servers, &name).await {
+        match look_up_services(servers, &name).await {
             Ok(records) => endpoints.extend(records.into_iter().map(|record| {
                 let Record { target, port, .. } = record;
                 format!("{scheme}://{target}:{port}")
@@ -119,8 +172,20 @@ struct Record {
     target: String,
 }
 
-/// The records of a name, or whom that was asked and what went wrong.
-async fn look_up(servers: &[SocketAddr], name: &str) -> Result<Vec<Record>, String> {
+/// The SRV records of a name in order of priority, or whom that was asked and what went wrong.
+async fn look_up_services(servers: &[SocketAddr], name: &str) -> Result<Vec<Record>, String> {
+    let mut records = look_up(servers, name, SRV, service).await?;
+    records.sort_by_key(|record| (record.priority, u16::MAX - record.weight));
+    Ok(records)
+}
+
+/// The records of a name that are of one kind, as `read` reads them in an answer at the place of their data.
+async fn look_up<T>(
+    servers: &[SocketAddr],
+    name: &str,
+    kind: u16,
+    read: impl Fn(&[u8], usize) -> Option<T>,
+) -> Result<Vec<T>, String> {
     let mut failure = format!("lookup {name}: no name server");
     // What an answer must repeat is not to be guessed.
     let secret = RandomState::new();
@@ -132,7 +197,7 @@ async fn look_up(servers: &[SocketAddr], name: &str) -> Result<Vec<Record>, Stri
     {
         let failed = |reason: &dyn Display| format!("lookup {name} on {server}: {reason}");
         let id = secret.hash_one(number) as u16;
-        let question = question(id, name).map_err(|reason| failed(&reason))?;
+        let question = question(id, name, kind).map_err(|reason| failed(&reason))?;
         let answer = match timeout(ANSWER_LIMIT, ask(*server, &question)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
@@ -144,22 +209,20 @@ async fn look_up(servers: &[SocketAddr], name: &str) -> Result<Vec<Record>, Stri
                 continue;
             }
         };
-        let mut records = match records(&answer) {
-            Ok(records) => records,
+        match records(&answer, kind, &read) {
+            Ok(records) => return Ok(records),
             Err(Refusal::NoSuchHost) => return Err(failed(&"no such host")),
             Err(Refusal::Other(text)) => {
                 failure = failed(&text);
                 continue;
             }
-        };
-        records.sort_by_key(|record| (record.priority, u16::MAX - record.weight));
-        return Ok(records);
+        }
     }
     Err(failure)
 }
 
-/// A question for the SRV records of a name.
-fn question(id: u16, name: &str) -> Result<Vec<u8>, String> {
+/// A question for the records of a name that are of one kind.
+fn question(id: u16, name: &str, kind: u16) -> Result<Vec<u8>, String> {
     /// Asks the server to go on asking others.
     const RECURSION_DESIRED: u16 = 0x0100;
     let mut bytes = Vec::with_capacity(HEAD_BYTES + name.len() + 6);
@@ -174,7 +237,7 @@ fn question(id: u16, name: &str) -> Result<Vec<u8>, String> {
         bytes.extend(label.as_bytes());
     }
     bytes.push(0);
-    bytes.extend(SRV.to_be_bytes());
+    bytes.extend(kind.to_be_bytes());
     bytes.extend(INTERNET.to_be_bytes());
     Ok(bytes)
 }
@@ -221,13 +284,30 @@ enum Refusal {
     Other(String),
 }
 
-/// The SRV records of an answer. Nothing in it is trusted: whatever does not fit is a refusal.
-fn records(answer: &[u8]) -> Result<Vec<Record>, Refusal> {
+/// The number at a place of an answer.
+fn number(answer: &[u8], at: usize) -> Option<u16> {
+    let bytes = answer.get(at..at + 2)?;
+    Some(u16::from_be_bytes([bytes[0], bytes[1]]))
+}
+
+/// The SRV record whose data stand at a place of an answer.
+fn service(answer: &[u8], data: usize) -> Option<Record> {
+    Some(Record {
+        priority: number(answer, data)?,
+        weight: number(answer, data + 2)?,
+        port: number(answer, data + 4)?,
+        target: name(answer, data + 6)?.0,
+    })
+}
+
+/// The records of an answer that are of one kind. Nothing in it is trusted: whatever does not fit is a refusal.
+fn records<T>(
+    answer: &[u8],
+    kind: u16,
+    read: impl Fn(&[u8], usize) -> Option<T>,
+) -> Result<Vec<T>, Refusal> {
     let malformed = || Refusal::Other("malformed answer".to_owned());
-    let number = |at: usize| {
-        let bytes = answer.get(at..at + 2)?;
-        Some(u16::from_be_bytes([bytes[0], bytes[1]]))
-    };
+    let number = |at: usize| number(answer, at);
     match number(2).ok_or_else(malformed)? & 0xf {
         0 => {}
         3 => return Err(Refusal::NoSuchHost),
@@ -247,22 +327,13 @@ fn records(answer: &[u8]) -> Result<Vec<Record>, Refusal> {
     for _ in 0..answers {
         // Type, class, age and length stand before the data.
         let fixed = name(answer, at).ok_or_else(malformed)?.1;
-        let kind = number(fixed).ok_or_else(malformed)?;
+        let found = number(fixed).ok_or_else(malformed)?;
         let length = number(fixed + 8).ok_or_else(malformed)?;
         let data = fixed + 10;
         at = data + usize::from(length);
-        if kind != SRV {
-            continue;
+        if found == kind {
+            records.push(read(answer, data).ok_or_else(malformed)?);
         }
-        let record = || {
-            Some(Record {
-                priority: number(data)?,
-                weight: number(data + 2)?,
-                port: number(data + 4)?,
-                target: name(answer, data + 6)?.0,
-            })
-        };
-        records.push(record().ok_or_else(malformed)?);
     }
     if records.is_empty() {
         return Err(Refusal::NoSuchHost);
@@ -378,18 +449,36 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_answer_are_refused() {
-        let question = question(1, "_etcd-client._tcp.example.com").expect("a name");
+        let question = question(1, "_etcd-client._tcp.example.com", SRV).expect("a name");
         let good = answer(&question, &[(1, 1, 1, "a")]);
-        assert_eq!(records(&good).expect("records").len(), 1);
-        assert_eq!(records(&answer(&question, &[])), Err(Refusal::NoSuchHost));
+        assert_eq!(records(&good, SRV, service).expect("records").len(), 1);
+        assert_eq!(
+            records(&answer(&question, &[]), SRV, service),
+            Err(Refusal::NoSuchHost)
+        );
         for length in 0..good.len() {
-            assert!(records(&good[..length]).is_err(), "{length} bytes");
+            assert!(
+                records(&good[..length], SRV, service).is_err(),
+                "{length} bytes"
+            );
         }
         // A name that leads back to itself.
         let mut looped = good.clone();
         looped[HEAD_BYTES] = 0xc0;
         looped[HEAD_BYTES + 1] = HEAD_BYTES as u8;
-        assert!(records(&looped).is_err());
-        assert!(super::question(1, "a..b").is_err());
+        assert!(records(&looped, SRV, service).is_err());
+        assert!(super::question(1, "a..b", SRV).is_err());
+    }
+
+    #[test]
+    fn an_address_has_names() {
+        let v4 = "10.0.0.1".parse().expect("an address");
+        let v6 = "2001:db8::1".parse().expect("an address");
+        let hosts = "127.0.0.1 localhost\n10.0.0.1 a a.example # b\n#10.0.0.1 c\n2001:DB8::1 d";
+        assert_eq!(names_in(hosts, v4), ["a", "a.example"]);
+        assert_eq!(names_in(hosts, v6), ["d"]);
+        assert_eq!(reverse(v4), "1.0.0.10.in-addr.arpa");
+        let end = "0.0.0.8.b.d.0.1.0.0.2.ip6.arpa";
+        assert_eq!(reverse(v6), format!("1.{}{end}", "0.".repeat(20)));
     }
 }

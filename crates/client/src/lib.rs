@@ -49,7 +49,7 @@ mod txn;
 mod watch;
 
 pub use client::{Client, Config};
-pub use discovery::{discover, look_up_service};
+pub use discovery::{discover, look_up_address, look_up_service};
 pub use endpoint::Endpoint;
 pub use error::{Code, Error, Status};
 pub use identity::Credentials;

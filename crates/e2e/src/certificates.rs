@@ -1,20 +1,28 @@
 //! Certificates that are made for a test and forgotten after it.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
+    SerialNumber, date_time_ymd,
 };
 
 /// The name in certificates of users.
 const USER: &str = "worker";
 
+/// The number of an authority's first certificate.
+const FIRST_SERIAL: u64 = 200;
+
 /// Who signs certificates.
 pub struct Authority {
     folder: PathBuf,
     issuer: CertifiedIssuer<'static, KeyPair>,
+    /// The number of the last certificate of each name.
+    issued: RefCell<BTreeMap<String, u64>>,
 }
 
 impl Authority {
@@ -25,7 +33,7 @@ impl Authority {
     pub fn new(folder: &Path, name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().expect("a key");
         let issuer = CertifiedIssuer::self_signed(params, key).expect("a certificate");
@@ -33,6 +41,7 @@ impl Authority {
         Self {
             folder: folder.to_owned(),
             issuer,
+            issued: RefCell::default(),
         }
     }
 
@@ -50,10 +59,40 @@ impl Authority {
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
+        let mut issued = self.issued.borrow_mut();
+        let serial = issued.values().max().map_or(FIRST_SERIAL, |last| last + 1);
+        issued.insert(name.to_owned(), serial);
+        params.serial_number = Some(serial.into());
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         write(&self.folder, &format!("{name}.pem"), &certificate.pem());
         write(&self.folder, &format!("{name}.key"), &key.serialize_pem());
+    }
+}
+
+impl Authority {
+    /// Makes or replaces `LIST`, a list of revoked certificates in DER: the last ones of these names.
+    ///
+    /// # Panics
+    /// When a name has none, or the file cannot be written.
+    pub fn revoke(&self, list: &str, names: &[&str]) {
+        let issued = self.issued.borrow();
+        let revoked = |name: &&str| RevokedCertParams {
+            serial_number: SerialNumber::from(issued[*name]),
+            revocation_time: date_time_ymd(2026, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, 1, 1),
+            next_update: date_time_ymd(2099, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: names.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let made = params.signed_by(&self.issuer).expect("a list");
+        fs::write(self.folder.join(list), made.der()).expect("a file of a list");
     }
 }
 

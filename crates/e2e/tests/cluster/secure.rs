@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,7 +15,12 @@ on_each_server!(
     members_with_certificates_elect_replicate_and_come_back,
     a_follower_gets_the_state_over_tls,
     a_member_with_a_certificate_of_another_authority_is_kept_out,
-    certificates_are_replaced_without_a_restart
+    certificates_are_replaced_without_a_restart,
+    members_make_their_own_certificates,
+    a_revoked_certificate_is_kept_out,
+    names_that_are_not_allowed_are_kept_out,
+    callers_come_from_where_their_certificates_say,
+    versions_and_cipher_suites_have_to_meet
 );
 
 /// How long a line of the log may take.
@@ -222,6 +228,19 @@ fn certificates_are_replaced_without_a_restart(subject: Subject) {
     assert_eq!(told(&cluster, 2, ""), 0, "{}", cluster.log(2).join("\n"));
 }
 
+/// Starts a member again with more flags: others do not let it call, and say so with this text.
+fn reject(cluster: &mut Cluster, place: usize, flags: &[&str], text: &str) {
+    let other = (place + 1) % 3;
+    cluster.kill(place);
+    let earlier = told(cluster, other, text);
+    cluster.add_flags(place, flags);
+    cluster.launch(place);
+    cluster.wait(text, || {
+        (told(cluster, other, text) > earlier).then_some(())
+    });
+    cluster.put("beside", "it");
+}
+
 /// How often a member has rejected somebody with this text. Those who left by themselves are not counted: a member that
 /// was killed, or one that gave up asking another that was not ready yet.
 fn told(cluster: &Cluster, place: usize, text: &str) -> usize {
@@ -230,6 +249,211 @@ fn told(cluster: &Cluster, place: usize, text: &str) -> usize {
     let lines = lines.filter(|line| line.contains(REJECTED) && line.contains(text));
     let lines = lines.filter(|line| !LEFT.iter().any(|left| line.contains(left)));
     lines.count()
+}
+
+/// Starts a member again with more flags: it is one of the cluster, and may call others.
+fn let_in(cluster: &mut Cluster, place: usize, flags: &[&str]) {
+    let other = (place + 1) % 3;
+    cluster.kill(place);
+    let earlier = told(cluster, other, "");
+    cluster.add_flags(place, flags);
+    cluster.launch(place);
+    cluster.wait_ready(place);
+    put_through_each(cluster, "again");
+    assert_eq!(told(cluster, other, ""), earlier);
+}
+
+fn members_make_their_own_certificates(subject: Subject) {
+    let Some(mut cluster) = Cluster::prepare(&[subject; 3], &["--peer-auto-tls"]) else {
+        return;
+    };
+    cluster.secure_peers();
+    cluster.launch_all();
+    work(&mut cluster);
+    let files = ["cert.pem", "key.pem"].map(|name| {
+        let path = cluster.data_directory(1).join("fixtures/peer").join(name);
+        (path.clone(), fs::read(path).expect("a file"))
+    });
+    let mode = fs::metadata(&files[1].0)
+        .expect("a key")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // They stay.
+    cluster.restart(1);
+    put_through_each(&cluster, "stay");
+    for (path, bytes) in files {
+        assert_eq!(
+            fs::read(&path).expect("a file"),
+            bytes,
+            "{}",
+            path.display()
+        );
+    }
+    assert!(!http::get(cluster.peer_port(1), "/members").is_ok_and(|page| page.status == 200));
+}
+
+/// A member of ours goes on with the certificate that an official one has made, and the other way round.
+#[test]
+fn certificates_of_their_own_making_are_for_official_members_and_ours() {
+    use Subject::{Kvorum, Official371};
+    let subjects = [Official371, Official371, Kvorum];
+    let Some(mut cluster) = Cluster::prepare(&subjects, &["--peer-auto-tls"]) else {
+        return;
+    };
+    cluster.secure_peers();
+    cluster.launch_all();
+    put_through_each(&cluster, "mixed");
+    let file = |place| cluster.data_directory(place).join("fixtures/peer/cert.pem");
+    let (official, ours) = (file(1), file(2));
+    let made = fs::read(&official).expect("a certificate");
+    cluster.kill(1);
+    cluster
+        .replace_binary(1, Kvorum)
+        .expect("the binary is there");
+    cluster.launch(1);
+    cluster.wait_ready(1);
+    put_through_each(&cluster, "taken over");
+    assert_eq!(fs::read(&official).expect("a certificate"), made);
+    // An official member shows the certificate that one of ours has made.
+    cluster.kill(0);
+    for name in ["cert.pem", "key.pem"] {
+        let to = cluster.data_directory(0).join("fixtures/peer").join(name);
+        fs::copy(ours.with_file_name(name), to).expect("a copy");
+    }
+    cluster.launch(0);
+    cluster.wait_ready(0);
+    put_through_each(&cluster, "taken back");
+}
+
+fn a_revoked_certificate_is_kept_out(subject: Subject) {
+    let Some((mut cluster, authority)) = prepare([subject; 3], &[]) else {
+        return;
+    };
+    authority.revoke("revoked.crl", &[]);
+    let list = cluster.folder().join("revoked.crl");
+    let list = list.to_str().expect("a path in UTF-8").to_owned();
+    for place in 0..3 {
+        cluster.add_flags(place, &["--peer-crl-file", &list]);
+    }
+    cluster.launch_all();
+    put_through_each(&cluster, "all good");
+    // The list is read while they run.
+    authority.revoke("revoked.crl", &["n2"]);
+    let number = format!("transport: certificate serial {:x} revoked", 202);
+    reject(&mut cluster, 2, &[], &number);
+    // With a new certificate it is one of them.
+    authority.issue("n2", "n2", &["127.0.0.1"]);
+    let_in(&mut cluster, 2, &[]);
+    // A list that cannot be read keeps everybody out.
+    fs::write(&list, "rubbish").expect("a file");
+    reject(&mut cluster, 2, &[], "x509: malformed crl");
+}
+
+fn names_that_are_not_allowed_are_kept_out(subject: Subject) {
+    let hosts = ["127.0.0.1", "members.example"];
+    for (flag, names, bad_name, bad_hosts) in [
+        ("--peer-cert-allowed-cn", "n0,n1,n2", "n3", &hosts[..]),
+        (
+            "--peer-cert-allowed-hostname",
+            "127.0.0.9,members.example",
+            "n2",
+            &hosts[..1],
+        ),
+    ] {
+        let Some((mut cluster, authority)) = prepare([subject; 3], &[]) else {
+            return;
+        };
+        for place in 0..3 {
+            cluster.add_flags(place, &[flag, names]);
+            let name = format!("n{place}");
+            authority.issue(&name, &name, &hosts);
+        }
+        cluster.launch_all();
+        put_through_each(&cluster, "all good");
+        authority.issue("n2", bad_name, bad_hosts);
+        let text = "client certificate authentication failed";
+        reject(&mut cluster, 2, &[], text);
+        // It may not be called either.
+        assert_eq!(cluster.standing(2).map_or(0, |it| it.leader), 0);
+        authority.issue("n2", "n2", &hosts);
+        let_in(&mut cluster, 2, &[]);
+    }
+}
+
+fn callers_come_from_where_their_certificates_say(subject: Subject) {
+    let Some((mut cluster, authority)) = prepare([subject; 3], &[]) else {
+        return;
+    };
+    cluster.launch_all();
+    // A certificate of its own for calls.
+    let path = |name: &str| {
+        let path = cluster.folder().join(name);
+        path.to_str().expect("a path in UTF-8").to_owned()
+    };
+    let (cert, key) = (path("caller.pem"), path("caller.key"));
+    let flags = [
+        "--peer-client-cert-file",
+        &cert,
+        "--peer-client-key-file",
+        &key,
+    ];
+    authority.issue("caller", "caller", &["10.9.9.9"]);
+    let text = "x509: certificate is valid for 10.9.9.9, not 127.0.0.1";
+    reject(&mut cluster, 2, &flags, text);
+    authority.issue("caller", "caller", &["elsewhere.invalid"]);
+    let text = "does not match any of DNSNames [\\\"elsewhere.invalid\\\"]";
+    reject(&mut cluster, 2, &[], text);
+    // Any of the names will do, and none is asked for where there are none.
+    for names in [&["10.9.9.9", "localhost"][..], &[]] {
+        authority.issue("caller", "caller", names);
+        let_in(&mut cluster, 2, &[]);
+    }
+    for place in 0..2 {
+        let_in(
+            &mut cluster,
+            place,
+            &["--peer-skip-client-san-verification"],
+        );
+    }
+    authority.issue("caller", "caller", &["10.9.9.9"]);
+    let_in(&mut cluster, 2, &[]);
+}
+
+fn versions_and_cipher_suites_have_to_meet(subject: Subject) {
+    let Some((mut cluster, _)) = prepare([subject; 3], &[]) else {
+        return;
+    };
+    let (small, large) = (
+        "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+        "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    );
+    cluster.add_flags(0, &["--tls-max-version=TLS1.2", "--cipher-suites", small]);
+    cluster.launch_all();
+    put_through_each(&cluster, "all good");
+    // The first one has nothing in common with this one.
+    let old = ["--tls-max-version=TLS1.2", "--cipher-suites", large];
+    cluster.have_lead(1);
+    cluster.kill(2);
+    cluster.add_flags(2, &old);
+    cluster.launch(2);
+    cluster.wait("a rejection", || (told(&cluster, 0, "") > 0).then_some(()));
+    let_in(&mut cluster, 2, &["--cipher-suites", small]);
+    // Those who speak the new version alone do not hear those who speak the old one alone.
+    for place in 0..2 {
+        cluster.kill(place);
+        let new = ["--tls-min-version=TLS1.3", "--tls-max-version=TLS1.3"];
+        let list = cluster.list();
+        cluster.replace_flags(place, &["--initial-cluster", &list]);
+        give(&mut cluster, place, &format!("n{place}"), "ca");
+        cluster.add_flags(place, &new);
+    }
+    cluster.launch(0);
+    cluster.launch(1);
+    cluster.wait_ready(0);
+    cluster.wait_ready(1);
+    reject(&mut cluster, 2, &[], "");
+    let_in(&mut cluster, 2, &["--tls-max-version=TLS1.3"]);
 }
 
 fn copy(folder: &Path, from: &str, to: &str) {

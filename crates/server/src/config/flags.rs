@@ -119,7 +119,7 @@ const NO_BACKEND: &str =
     "it tunes the backend of the official server, which this one does not have";
 const NO_GATEWAY: &str = "the JSON gateway is not there yet and stays off";
 const DISCOVERY: &str = "the discovery service is called without TLS";
-const TLS: &str = "TLS is not there yet";
+const TLS: &str = "TLS with clients is not there yet";
 const AUTH: &str = "authentication is not there yet";
 const TRACING: &str = "it tunes --enable-distributed-tracing, which is not there yet";
 const OLD: &str = "it belongs to older releases";
@@ -337,35 +337,35 @@ pub(super) static SECTIONS: &[(&str, &[Flag])] = &[
             "false", Works,
             "Ask callers for a certificate and verify it.")
             .file_key("peer-transport-security.client-cert-auth"),
-        flag("peer-crl-file", Text(|c| &mut c.peer_tls.crl_file), "", Refused(TLS),
+        flag("peer-crl-file", Text(|c| &mut c.peer_tls.crl_file), "", Works,
             "List of revoked certificates.").not_in_file(),
         flag("peer-cert-allowed-hostname",
             List(|c| &mut c.peer_tls.allowed_hostnames),
-            "", Refused(TLS),
+            "", Works,
             "Host names a caller's certificate may carry.")
             .file_key("peer-transport-security.allowed-hostname"),
-        flag("peer-cert-allowed-cn", List(|c| &mut c.peer_tls.allowed_cns), "", Refused(TLS),
+        flag("peer-cert-allowed-cn", List(|c| &mut c.peer_tls.allowed_cns), "", Works,
             "Common names a peer's certificate may carry.")
             .file_key("peer-transport-security.allowed-cn"),
         flag("peer-trusted-ca-file", Text(|c| &mut c.peer_tls.trusted_ca_file), "", Works,
             "Authorities that may sign callers' certificates.")
             .file_key("peer-transport-security.trusted-ca-file"),
-        flag("peer-auto-tls", Bool(|c| &mut c.peer_tls.auto), "false", Refused(TLS),
+        flag("peer-auto-tls", Bool(|c| &mut c.peer_tls.auto), "false", Works,
             "Make a certificate at start.").file_key("peer-transport-security.auto-tls"),
         flag("peer-skip-client-san-verification",
             Bool(|c| &mut c.peer_tls.skip_client_san_verification),
-            "false", Refused(TLS),
+            "false", Works,
             "Do not compare a peer's address with the names in its certificate.")
             .file_key("peer-transport-security.skip-client-san-verification"),
         flag("self-signed-cert-validity",
             Count(|c| &mut c.self_signed_cert_validity),
-            "1", Refused(TLS),
+            "1", Works,
             "Life of generated certificates in years."),
-        flag("cipher-suites", List(|c| &mut c.cipher_suites), "", Refused(TLS),
+        flag("cipher-suites", List(|c| &mut c.cipher_suites), "", Works,
             "TLS cipher suites; when empty, a safe default."),
-        flag("tls-min-version", Text(|c| &mut c.tls_min_version), "TLS1.2", Refused(TLS),
+        flag("tls-min-version", Text(|c| &mut c.tls_min_version), "TLS1.2", Works,
             "Lowest TLS version, 'TLS1.2' or 'TLS1.3'."),
-        flag("tls-max-version", Text(|c| &mut c.tls_max_version), "", Refused(TLS),
+        flag("tls-max-version", Text(|c| &mut c.tls_max_version), "", Works,
             "Highest TLS version, 'TLS1.2' or 'TLS1.3'; when empty, the newest."),
         flag("cors", Origins(|c| &mut c.cors), "*", Works,
             "Origins browsers may call from; '*' for all."),

@@ -31,6 +31,7 @@ mod gates;
 mod help;
 mod settings;
 mod startup;
+mod suites;
 mod url;
 mod validate;
 mod value;
@@ -48,6 +49,7 @@ pub use exit::{Exit, STATUS_FAILED, STATUS_OK, STATUS_USAGE};
 pub use gates::{FeatureGates, Gate, GateError, Stage};
 pub use help::text as help_text;
 pub use settings::{Config, Discovery, LogSettings, QUOTA_BYTES_DEFAULT, Tls, Tracing};
+pub(crate) use suites::cipher_suites;
 pub use url::{Scheme, Url, UrlError};
 pub use validate::{Invalid, auto_compaction_retention};
 

@@ -16,6 +16,7 @@ use super::duration::Span;
 use super::flags::{self, Class};
 use super::gates::Gate;
 use super::settings::{Config, Tls};
+use super::suites::cipher_suites;
 use super::url::{Scheme, Url};
 use crate::log::{self, Line};
 
@@ -286,6 +287,10 @@ fn check_tls_versions(config: &Config) -> Result<(), Invalid> {
 /// What etcd's listeners refuse before they bind.
 fn check_listeners(config: &Config) -> Result<(), Invalid> {
     let (client, peer) = (&config.client_tls, &config.peer_tls);
+    cipher_suites(&config.cipher_suites).map_err(Invalid)?;
+    if peer.auto && peer.is_empty() && config.self_signed_cert_validity == 0 {
+        return invalid("selfSignedCertValidity is invalid,it should be greater than 0");
+    }
     if let Some(url) = config.listen_peer_urls.iter().find(|url| url.is_tls())
         && peer.is_empty()
         && !peer.auto

@@ -73,4 +73,4 @@ pub use stream::{
     Credit, Room, STREAM_QUEUED_BYTES_MAX, STREAM_QUEUED_MESSAGES_MAX, STREAM_REQUESTS_MAX,
     StreamOutput, StreamSink,
 };
-pub use tls::{PairFiles, TlsClient, TlsError, TlsOptions, TlsServer};
+pub use tls::{Allowed, PairFiles, TlsClient, TlsError, TlsOptions, TlsServer, Versions};

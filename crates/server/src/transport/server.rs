@@ -136,7 +136,7 @@ async fn serve(mut socket: Socket, address: String, endpoint: &Endpoint) {
     let side = endpoint.settings.side;
     if let Some(tls) = &endpoint.tls {
         let accepted = tokio::select! {
-            accepted = tls.accept(socket) => accepted,
+            accepted = tls.accept(socket, &address) => accepted,
             () = stopped(&mut stop) => return,
         };
         socket = match accepted {
@@ -198,25 +198,38 @@ fn reject(side: Side, address: &str, error: &str) {
 
 /// Source: etcd v3.7.1 `server/embed/config_logging.go`, `logTLSHandshakeFailureFunc`.
 fn reject_handshake(side: Side, address: &str, rejection: &Rejection) {
-    let Rejection { server_name, error } = rejection;
+    let Rejection {
+        server_name,
+        names,
+        error,
+        left,
+    } = rejection;
+    let side = side.name();
     // Load balancers look whether a port is open in just this way.
-    if error.kind() == io::ErrorKind::UnexpectedEof {
+    if *left {
         tracing::debug!(
             "remote-addr" = address,
             "server-name" = server_name,
-            %error,
-            "rejected connection on {} endpoint",
-            side.name()
+            error,
+            "rejected connection on {side} endpoint",
         );
-        return;
+    } else if let Some((addresses, hosts)) = names {
+        tracing::warn!(
+            "remote-addr" = address,
+            "server-name" = server_name,
+            "ip-addresses" = ?addresses,
+            "dns-names" = ?hosts,
+            error,
+            "rejected connection on {side} endpoint",
+        );
+    } else {
+        tracing::warn!(
+            "remote-addr" = address,
+            "server-name" = server_name,
+            error,
+            "rejected connection on {side} endpoint",
+        );
     }
-    tracing::warn!(
-        "remote-addr" = address,
-        "server-name" = server_name,
-        %error,
-        "rejected connection on {} endpoint",
-        side.name()
-    );
 }
 
 async fn serve_http2(

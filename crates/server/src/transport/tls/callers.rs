@@ -13,7 +13,7 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme,
 };
 
-use super::TlsError;
+use super::{Allowed, TlsError};
 
 /// Takes callers whose certificate leads to a trusted one, or is a trusted one itself: one certificate for all members,
 /// an authority by itself, is a simple way to keep everybody else out.
@@ -21,15 +21,17 @@ use super::TlsError;
 pub(super) struct Callers {
     by_issuer: Arc<dyn ClientCertVerifier>,
     named: Vec<CertificateDer<'static>>,
+    allowed: Allowed,
 }
 
 impl Callers {
-    /// Who trusts the authorities of this file, or those of the system.
+    /// Who trusts the authorities of this file, or those of the system, and lets in whose names are allowed.
     ///
     /// # Errors
     /// The file cannot be used, or there is no authority.
     pub(super) fn new(
         ca_file: Option<&Path>,
+        allowed: Allowed,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, TlsError> {
         let trusted = trust::trusted(ca_file)?;
@@ -41,6 +43,7 @@ impl Callers {
         Ok(Self {
             by_issuer,
             named: ca_file.map(|_| trusted).unwrap_or_default(),
+            allowed,
         })
     }
 }
@@ -59,7 +62,7 @@ impl ClientCertVerifier for Callers {
         let verified = self
             .by_issuer
             .verify_client_cert(end_entity, intermediates, now);
-        match verified {
+        let verified = match verified {
             // Time is checked before this complaint, which is about what a certificate is for.
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(_)))
                 if self.named.contains(end_entity) =>
@@ -67,7 +70,9 @@ impl ClientCertVerifier for Callers {
                 Ok(ClientCertVerified::assertion())
             }
             verified => verified,
-        }
+        }?;
+        self.allowed.check(end_entity)?;
+        Ok(verified)
     }
 
     fn verify_tls12_signature(

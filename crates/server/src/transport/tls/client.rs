@@ -5,16 +5,19 @@ use std::sync::{Arc, OnceLock};
 
 use kvorum_client::trust;
 use rustls::ClientConfig;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::names::AllowedServers;
 use super::pair::Pair;
 use super::protocols::Protocols;
-use super::{HANDSHAKE_TIMEOUT, TlsError, TlsOptions};
+use super::{Allowed, HANDSHAKE_TIMEOUT, TlsError, TlsOptions};
 
 /// TLS of calls to others.
 #[derive(Debug, Default)]
@@ -77,12 +80,12 @@ impl TlsClient {
 }
 
 fn make(options: &TlsOptions) -> Result<ClientConfig, TlsError> {
-    let Protocols { provider, versions } = Protocols::new();
+    let Protocols { provider, versions } = Protocols::new(options);
     let pair = options.own_pair().cloned();
     let pair = pair.map(|files| Pair::open(files, Arc::clone(&provider)));
-    let verifier = trust::server_verifier(options.ca_file.as_deref(), Arc::clone(&provider))?;
+    let verifier = verifier(options, Arc::clone(&provider))?;
     let builder = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&versions)?
+        .with_protocol_versions(versions)?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
     let mut config = match pair.transpose()? {
@@ -91,4 +94,21 @@ fn make(options: &TlsOptions) -> Result<ClientConfig, TlsError> {
     };
     config.resumption = Resumption::disabled();
     Ok(config)
+}
+
+fn verifier(
+    options: &TlsOptions,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+    if options.trusts_anybody {
+        return Ok(trust::any_server(provider));
+    }
+    let by_issuer = trust::server_verifier(options.ca_file.as_deref(), provider)?;
+    Ok(match &options.allowed {
+        Allowed::All => by_issuer,
+        allowed => Arc::new(AllowedServers {
+            by_issuer,
+            allowed: allowed.clone(),
+        }),
+    })
 }

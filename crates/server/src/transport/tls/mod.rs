@@ -9,7 +9,10 @@
 //! Source: etcd v3.7.1 `client/pkg/transport/listener.go` (`TLSInfo`), `listener_tls.go`.
 
 mod callers;
+mod certificate;
 mod client;
+mod generate;
+mod names;
 mod pair;
 mod protocols;
 mod server;
@@ -18,6 +21,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use client::TlsClient;
+pub use names::Allowed;
+pub use protocols::Versions;
 pub use server::TlsServer;
 
 pub(super) use server::Rejection;
@@ -36,6 +41,18 @@ pub struct TlsOptions {
     pub ca_file: Option<PathBuf>,
     /// Those who call must have a certificate, also without a file of authorities.
     pub demands_certificate: bool,
+    /// Whose certificates are taken, of callers and of those who are called.
+    pub allowed: Allowed,
+    /// List of revoked certificates of callers, in DER.
+    pub crl_file: Option<PathBuf>,
+    /// Callers may only call from where their certificate says.
+    pub checks_address: bool,
+    /// Any certificate of those who are called is taken, as for one of a member's own making.
+    pub trusts_anybody: bool,
+    /// Which versions are spoken.
+    pub versions: Versions,
+    /// Numbers of the cipher suites up to TLS 1.2 (RFC 8446, appendix B.4); empty for all that are safe.
+    pub cipher_suites: Vec<u16>,
     /// Name that the certificates of those who are called must bear; without it the host that is dialed.
     pub server_name: Option<String>,
 }
@@ -84,6 +101,15 @@ pub enum TlsError {
     /// There is no certificate to show.
     #[error("no certificate and key for a port with TLS")]
     NoPair,
+    /// A certificate of a member's own making that would end before it begins.
+    #[error("selfSignedCertValidity is invalid,it should be greater than 0")]
+    NoLife,
+    /// One that would live too long.
+    #[error("selfSignedCertValidity is invalid, it should be at most 1000")]
+    LongLife,
+    /// A certificate of a member's own making cannot be made.
+    #[error("{0}")]
+    Own(#[from] rcgen::Error),
     /// Versions or cipher suites do not go together.
     #[error("{0}")]
     Protocols(#[from] rustls::Error),

@@ -107,16 +107,20 @@ fn unusable(path: &Path, error: pem::Error) -> TlsError {
         reason: reason.to_string(),
     };
     match error {
-        pem::Error::Io(error) => TlsError::Open {
-            path: path.to_owned(),
-            reason: match error.kind() {
-                // In Go's words, which people and scripts look for.
-                io::ErrorKind::NotFound => "no such file or directory".to_owned(),
-                io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-                _ => error.to_string(),
-            },
-        },
+        pem::Error::Io(error) => open_error(path, &error),
         pem::Error::NoItemsFound => content(&"nothing of the kind in it"),
         error => content(&error),
+    }
+}
+
+/// A file that cannot be read, in Go's words where people and scripts look for them.
+pub(super) fn open_error(path: &Path, error: &io::Error) -> TlsError {
+    TlsError::Open {
+        path: path.to_owned(),
+        reason: match error.kind() {
+            io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+            io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            _ => error.to_string(),
+        },
     }
 }
