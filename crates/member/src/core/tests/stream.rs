@@ -107,11 +107,30 @@ fn what_arrives_is_what_was_sent() {
             state.check_invariants();
             let is_new = checkpoint::receive(&receiver.executor, &mut state);
             assert!(is_new.expect("the disk works"));
+            assert_eq!(receiver.segments(), state.files().len());
+            let adopted = receiver.executor.run(checkpoint::Job::Adopt, |_| ());
+            adopted.expect("the disk works");
             let again = receiver.begin(sent.applied());
             assert!(again.is_none(), "the same is not needed again");
             assert_eq!(receiver.segments(), state.files().len());
         }
     }
+}
+
+#[test]
+fn what_was_not_wanted_makes_room_for_the_same() {
+    let world = sender(60, None);
+    let (named, stream) = (world.core.apply().applied(), stream_of(&world));
+    let receiver = Receiver::new();
+    for _ in 0..2 {
+        let state = receiver.take(named, &stream, 4096);
+        let mut state = state.expect("nobody has adopted the one before");
+        let is_new = checkpoint::receive(&receiver.executor, &mut state);
+        assert!(is_new.expect("the disk works"));
+        assert_eq!(receiver.segments(), state.files().len());
+    }
+    assert!(receiver.begin(named).is_some());
+    assert_eq!(receiver.segments(), 0, "it is gone");
 }
 
 #[test]
