@@ -2,6 +2,7 @@
 //!
 //! Source: v3.7.1 `etcdctl/ctlv3/command/watch_command.go`.
 
+use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use kvorum_client::{Client, Error, KeyRange, Watcher};
@@ -145,8 +146,15 @@ async fn follow(
     }
 }
 
+/// Tells of something on standard error, in one write: events go to standard output meanwhile, and where both lead to the same
+/// place one must not stand in the midst of the other.
+fn complain(text: &str) {
+    // Who does not read it goes on without.
+    let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
+}
+
 fn canceled(error: &Error, printer: &Printer) -> Result<(), Failure> {
-    eprintln!("watch was canceled ({error})");
+    complain(&format!("watch was canceled ({error})"));
     let response = match error {
         // Of a watch that never was only that is shown.
         Error::WatchCanceled(response) if !response.created => WatchResponse::clone(response),
@@ -200,7 +208,7 @@ async fn run_for(event: &Event, revision: i64, command: &[String]) -> Result<(),
         .iter()
         .map(|word| go::quote(word.as_bytes()))
         .collect();
-    eprintln!("command [{}] error ({error})", words.join(" "));
+    complain(&format!("command [{}] error ({error})", words.join(" ")));
     Err(Failure::silent(ERROR))
 }
 
@@ -223,10 +231,14 @@ async fn interactive(mut line: Line, environment: &Environment) -> Result<(), Fa
         })?;
         let words = words(&text).map_err(|error| Failure::new(INVALID_INPUT, error))?;
         match words.first().map(String::as_str) {
-            None => eprintln!("Invalid command: {text} (watch and progress supported)"),
+            None => complain(&format!(
+                "Invalid command: {text} (watch and progress supported)"
+            )),
             Some("progress") => watches.retain(|watch| watch.send(()).is_ok()),
             Some("watch") if words.len() < 2 && environment.key.is_empty() => {
-                eprintln!("Invalid command {text} (command type or key is not provided)");
+                complain(&format!(
+                    "Invalid command {text} (command type or key is not provided)"
+                ));
             }
             Some("watch") => {
                 let Some(wanted) = wanted(&text, &words[1..], environment)? else {
@@ -236,7 +248,7 @@ async fn interactive(mut line: Line, environment: &Environment) -> Result<(), Fa
                 watches.push(ask);
                 start(&client, wanted, Arc::clone(&printer), asked, failed.clone()).await;
             }
-            Some(_) => eprintln!("Invalid command {text} (only support watch)"),
+            Some(_) => complain(&format!("Invalid command {text} (only support watch)")),
         }
     }
 }
@@ -279,7 +291,7 @@ fn wanted(
     match request(&line, &keys) {
         Ok(request) => Ok(Some(Wanted { request, command })),
         Err(error) => {
-            eprintln!("Invalid command {text} ({error})");
+            complain(&format!("Invalid command {text} ({error})"));
             Ok(None)
         }
     }
@@ -289,7 +301,7 @@ fn wanted(
 fn lines_of_input() -> UnboundedReceiver<Result<String, String>> {
     let (sender, receiver) = unbounded_channel();
     std::thread::spawn(move || {
-        for line in std::io::stdin().lines() {
+        for line in io::stdin().lines() {
             let line = line.map_err(|error| error.to_string());
             if sender.send(line).is_err() {
                 break;
