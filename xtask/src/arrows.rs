@@ -55,7 +55,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("kvorum-e2e", &["kvorum-proto"]),
-    ("kvorum-bench", &["kvorum-proto"]),
+    ("kvorum-bench", &["kvorum-client", "kvorum-proto"]),
     ("kvorum-fuzz", &["kvorum-proto", "kvorum-storage"]),
     ("xtask", &[]),
 ];

@@ -1,19 +1,21 @@
 //! The methods by name, and single calls that prepare a run or ask how a server is. None of them is measured load.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use kvorum_proto::etcdserverpb::{
-    CompactionRequest, DefragmentRequest, LeaseGrantRequest, LeaseGrantResponse, MemberAddRequest,
-    MemberAddResponse, MemberRemoveRequest, RangeRequest, RangeResponse, SnapshotRequest,
-    StatusRequest, StatusResponse,
+    AuthenticateRequest, AuthenticateResponse, CompactionRequest, DefragmentRequest,
+    LeaseGrantRequest, LeaseGrantResponse, MemberAddRequest, MemberAddResponse,
+    MemberRemoveRequest, RangeRequest, RangeResponse, SnapshotRequest, StatusRequest,
+    StatusResponse,
 };
 use prost::Message;
 
+use crate::endpoint::Endpoint;
 use crate::fields::Fields;
-use crate::h2c::Connection;
+use crate::http2::Connection;
 use crate::keys;
 
 pub(crate) const PUT: &str = "/etcdserverpb.KV/Put";
@@ -28,62 +30,73 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const LONG_CALL_TIMEOUT: Duration = Duration::from_secs(600);
 
 fn call<M: Message + Default>(
-    address: SocketAddr,
+    endpoint: &Endpoint,
     path: &str,
     request: &impl Message,
     at_most: Duration,
 ) -> Result<M> {
-    let answer = Connection::ask(address, path, &request.encode_to_vec(), at_most)?;
+    let answer = Connection::ask(endpoint, path, &request.encode_to_vec(), at_most)?;
     M::decode(&answer[..]).with_context(|| format!("{path}: the answer"))
 }
 
 /// Reads one key that need not be there: a server that answers serves. `serializable`: this member alone. Returns the
 /// number of keys found.
-pub(crate) fn read_any(address: SocketAddr, serializable: bool, at_most: Duration) -> Result<i64> {
+pub(crate) fn read_any(endpoint: &Endpoint, serializable: bool, at_most: Duration) -> Result<i64> {
     let request = RangeRequest {
         key: keys::PREFIX.as_bytes().to_vec().into(),
         serializable,
         ..RangeRequest::default()
     };
-    let answer: RangeResponse = call(address, RANGE, &request, at_most)?;
+    let answer: RangeResponse = call(endpoint, RANGE, &request, at_most)?;
     Ok(answer.count)
 }
 
 /// How many keys of the key space there are, and the store's revision.
-pub(crate) fn count(address: SocketAddr) -> Result<(u64, i64)> {
+pub(crate) fn count(endpoint: &Endpoint) -> Result<(u64, i64)> {
     let request = RangeRequest {
         key: keys::PREFIX.as_bytes().to_vec().into(),
         range_end: keys::range_end().into(),
         count_only: true,
         ..RangeRequest::default()
     };
-    let answer: RangeResponse = call(address, RANGE, &request, CALL_TIMEOUT)?;
+    let answer: RangeResponse = call(endpoint, RANGE, &request, CALL_TIMEOUT)?;
     let revision = answer.header.unwrap_or_default().revision;
     Ok((u64::try_from(answer.count)?, revision))
 }
 
 /// What a member says about itself.
-pub(crate) fn status(address: SocketAddr, at_most: Duration) -> Result<StatusResponse> {
+pub(crate) fn status(endpoint: &Endpoint, at_most: Duration) -> Result<StatusResponse> {
     let path = "/etcdserverpb.Maintenance/Status";
-    call(address, path, &StatusRequest::default(), at_most)
+    call(endpoint, path, &StatusRequest::default(), at_most)
+}
+
+/// Gives name and password, and returns the token for calls of this user.
+pub(crate) fn log_in(endpoint: &Endpoint, name: &str, password: &str) -> Result<String> {
+    let request = AuthenticateRequest {
+        name: name.to_owned(),
+        password: password.to_owned(),
+    };
+    let path = "/etcdserverpb.Auth/Authenticate";
+    let answer: AuthenticateResponse = call(endpoint, path, &request, CALL_TIMEOUT)?;
+    Ok(answer.token)
 }
 
 /// Grants a lease and returns its id.
-pub(crate) fn grant(address: SocketAddr, ttl_seconds: i64) -> Result<i64> {
+pub(crate) fn grant(endpoint: &Endpoint, ttl_seconds: i64) -> Result<i64> {
     let request = LeaseGrantRequest {
         ttl: ttl_seconds,
         ..LeaseGrantRequest::default()
     };
-    let answer: LeaseGrantResponse = call(address, LEASE_GRANT, &request, CALL_TIMEOUT)?;
+    let answer: LeaseGrantResponse = call(endpoint, LEASE_GRANT, &request, CALL_TIMEOUT)?;
     ensure!(answer.id != 0, "a lease without an id: {}", answer.error);
     Ok(answer.id)
 }
 
 /// Forgets all that was overwritten before a revision; returns when that is done on disk too.
-pub(crate) fn compact(address: SocketAddr, revision: i64, physical: bool) -> Result<()> {
+pub(crate) fn compact(endpoint: &Endpoint, revision: i64, physical: bool) -> Result<()> {
     let request = CompactionRequest { revision, physical }.encode_to_vec();
     Connection::ask(
-        address,
+        endpoint,
         "/etcdserverpb.KV/Compact",
         &request,
         LONG_CALL_TIMEOUT,
@@ -92,20 +105,20 @@ pub(crate) fn compact(address: SocketAddr, revision: i64, physical: bool) -> Res
 }
 
 /// Gives free space back to the file system.
-pub(crate) fn defragment(address: SocketAddr) -> Result<()> {
+pub(crate) fn defragment(endpoint: &Endpoint) -> Result<()> {
     let request = DefragmentRequest::default().encode_to_vec();
     let path = "/etcdserverpb.Maintenance/Defragment";
-    Connection::ask(address, path, &request, LONG_CALL_TIMEOUT)?;
+    Connection::ask(endpoint, path, &request, LONG_CALL_TIMEOUT)?;
     Ok(())
 }
 
 /// Reads a whole snapshot and returns its length in bytes.
-pub(crate) fn snapshot(address: SocketAddr) -> Result<u64> {
+pub(crate) fn snapshot(endpoint: &Endpoint) -> Result<u64> {
     const BLOB: u64 = 3;
     let request = SnapshotRequest::default().encode_to_vec();
     let path = "/etcdserverpb.Maintenance/Snapshot";
     let mut bytes = 0;
-    Connection::ask_stream(address, path, &request, LONG_CALL_TIMEOUT, |message| {
+    Connection::ask_stream(endpoint, path, &request, LONG_CALL_TIMEOUT, |message| {
         let mut fields = Fields(message);
         while let Some((field, value)) = fields.next()? {
             if field == BLOB {
@@ -119,8 +132,8 @@ pub(crate) fn snapshot(address: SocketAddr) -> Result<u64> {
 }
 
 /// A number of a server's metrics page, by the name of the metric; none when the server does not have it.
-pub(crate) fn metric(address: SocketAddr, name: &str) -> Result<Option<f64>> {
-    let mut stream = TcpStream::connect_timeout(&address, CALL_TIMEOUT)?;
+pub(crate) fn metric(endpoint: &Endpoint, name: &str) -> Result<Option<f64>> {
+    let mut stream = TcpStream::connect_timeout(&endpoint.address, CALL_TIMEOUT)?;
     stream.set_read_timeout(Some(CALL_TIMEOUT))?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
     let mut page = String::new();
@@ -140,20 +153,20 @@ pub(crate) fn metric(address: SocketAddr, name: &str) -> Result<Option<f64>> {
 }
 
 /// Announces a member to the cluster; returns its id.
-pub(crate) fn member_add(address: SocketAddr, peer_url: &str) -> Result<u64> {
+pub(crate) fn member_add(endpoint: &Endpoint, peer_url: &str) -> Result<u64> {
     let request = MemberAddRequest {
         peer_ur_ls: vec![peer_url.to_owned()],
         ..MemberAddRequest::default()
     };
     let path = "/etcdserverpb.Cluster/MemberAdd";
-    let answer: MemberAddResponse = call(address, path, &request, CALL_TIMEOUT)?;
+    let answer: MemberAddResponse = call(endpoint, path, &request, CALL_TIMEOUT)?;
     Ok(answer.member.context("no member was added")?.id)
 }
 
 /// Takes a member out of the cluster.
-pub(crate) fn member_remove(address: SocketAddr, id: u64) -> Result<()> {
+pub(crate) fn member_remove(endpoint: &Endpoint, id: u64) -> Result<()> {
     let request = MemberRemoveRequest { id }.encode_to_vec();
     let path = "/etcdserverpb.Cluster/MemberRemove";
-    Connection::ask(address, path, &request, CALL_TIMEOUT)?;
+    Connection::ask(endpoint, path, &request, CALL_TIMEOUT)?;
     Ok(())
 }

@@ -1,13 +1,15 @@
 //! The command line.
 
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use kvorum_client::{Tls, TlsOptions};
 
+use crate::api;
 use crate::compare::Plan;
+use crate::endpoint::Endpoint;
 use crate::keys::{KEY_BYTES_MIN, KeySpace};
 use crate::load::{Kind, Load, Target};
 use crate::measure::Times;
@@ -94,7 +96,7 @@ impl Command {
 /// Servers that are there.
 #[derive(Args)]
 struct TargetArguments {
-    /// host:port or http://host:port, with commas between; connections take turns, and the first one grants leases that end together
+    /// host:port, http://host:port or https://host:port, with commas between; connections take turns, and the first one grants leases that end together
     #[arg(
         long,
         alias = "endpoint",
@@ -105,15 +107,55 @@ struct TargetArguments {
     /// Process ids of the servers, with commas between, to tell their CPU and memory
     #[arg(long, alias = "server-pid", value_delimiter = ',')]
     server_pids: Vec<u32>,
+    /// Certificates to trust, a file in PEM [default: what the system trusts]
+    #[arg(long, value_name = "FILE")]
+    cacert: Option<PathBuf>,
+    /// Our own certificate, a file in PEM; needs --key
+    #[arg(long, value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// The key of our own certificate, a file in PEM; needs --cert
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Take any certificate of a server
+    #[arg(long)]
+    insecure_skip_tls_verify: bool,
+    /// Log in
+    #[arg(long, value_name = "NAME:PASSWORD")]
+    user: Option<String>,
 }
 
 impl TargetArguments {
     fn target(&self) -> Result<Target> {
-        let addresses = self.endpoints.iter().map(|endpoint| address(endpoint));
-        Ok(Target {
-            addresses: addresses.collect::<Result<_>>()?,
+        let tls = self.tls()?;
+        let endpoints = self.endpoints.iter();
+        let endpoints = endpoints.map(|endpoint| Endpoint::parse(endpoint, tls.as_ref()));
+        let mut target = Target {
+            endpoints: endpoints.collect::<Result<_>>()?,
             pids: self.server_pids.clone(),
-        })
+        };
+        if let Some(user) = &self.user {
+            let (name, password) = user.split_once(':').context("--user is name:password")?;
+            // Every member knows the token.
+            let token = api::log_in(target.first()?, name, password)?;
+            for endpoint in &mut target.endpoints {
+                endpoint.token = Some(token.clone());
+            }
+        }
+        Ok(target)
+    }
+
+    /// None: no flag of TLS was given.
+    fn tls(&self) -> Result<Option<Tls>> {
+        let options = TlsOptions {
+            ca_file: self.cacert.clone(),
+            cert_file: self.cert.clone(),
+            key_file: self.key.clone(),
+            skip_verify: self.insecure_skip_tls_verify,
+            ..TlsOptions::default()
+        };
+        let files = [&options.ca_file, &options.cert_file, &options.key_file];
+        let given = options.skip_verify || files.iter().any(|file| file.is_some());
+        Ok(given.then(|| Tls::new(&options)).transpose()?)
     }
 }
 
@@ -428,16 +470,6 @@ fn own_name(version: &[String]) -> String {
         (None, Some(etcd)) => format!("etcd {etcd}"),
         _ => "unknown".to_owned(),
     }
-}
-
-fn address(endpoint: &str) -> Result<SocketAddr> {
-    let plain = endpoint.strip_prefix("http://").unwrap_or(endpoint);
-    let mut addresses = plain
-        .to_socket_addrs()
-        .with_context(|| format!("endpoint {endpoint}"))?;
-    addresses
-        .next()
-        .with_context(|| format!("{endpoint} has no address"))
 }
 
 #[cfg(test)]

@@ -1,15 +1,15 @@
 //! A load as it is asked for on the command line, and its connections.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::drive::{Driver, Extent, Pace};
+use crate::endpoint::Endpoint;
 use crate::fan_out::{Audience, FanOut};
 use crate::keys::KeySpace;
 use crate::tally::{Tally, Window};
@@ -88,20 +88,21 @@ pub(crate) struct Load {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Target {
     /// Connections take turns.
-    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) endpoints: Vec<Endpoint>,
     /// Processes whose CPU and memory are added up; none: not known.
     pub(crate) pids: Vec<u32>,
 }
 
 impl Target {
     /// The one that is asked when one is enough.
-    pub(crate) fn first(&self) -> Result<SocketAddr> {
-        self.addresses.first().copied().context("no endpoint")
+    pub(crate) fn first(&self) -> Result<&Endpoint> {
+        self.of(0)
     }
 
-    fn of(&self, connection: u64) -> Result<SocketAddr> {
-        ensure!(!self.addresses.is_empty(), "no endpoint");
-        Ok(self.addresses[connection as usize % self.addresses.len()])
+    /// The one that a connection goes to.
+    pub(crate) fn of(&self, connection: usize) -> Result<&Endpoint> {
+        ensure!(!self.endpoints.is_empty(), "no endpoint");
+        Ok(&self.endpoints[connection % self.endpoints.len()])
     }
 }
 
@@ -181,7 +182,10 @@ impl Load {
         for thread in 0..threads {
             let workloads: Result<Vec<_>> = (thread..self.connections)
                 .step_by(threads)
-                .map(|connection| self.workload(target, connection as u64))
+                .map(|connection| {
+                    let endpoint = target.of(connection)?;
+                    Ok((endpoint, self.workload(endpoint, connection as u64)?))
+                })
                 .collect();
             let mut driver = Driver::open(workloads?, self.in_flight, self.pace(threads)?)?;
             if let Some(seconds) = self.slice_seconds {
@@ -204,20 +208,15 @@ impl Load {
         )?))
     }
 
-    fn workload(
-        &self,
-        target: &Target,
-        connection: u64,
-    ) -> Result<(SocketAddr, Box<dyn Workload>)> {
+    fn workload(&self, endpoint: &Endpoint, connection: u64) -> Result<Box<dyn Workload>> {
         let seed = connection + 1;
-        let address = target.of(connection)?;
         let Self {
             keys,
             limit,
             serializable,
             ..
         } = *self;
-        let workload: Box<dyn Workload> = match self.kind {
+        Ok(match self.kind {
             Kind::Put | Kind::Watch | Kind::PutWatched => Box::new(Put::random(keys, seed)),
             Kind::Churn => {
                 let connections = self.connections as u64;
@@ -229,10 +228,9 @@ impl Load {
             Kind::List => Box::new(List::new(keys, limit, serializable)),
             Kind::Page => Box::new(Page::new(keys, limit, serializable, connection)),
             Kind::LeaseGrant => Box::new(Grant::new()),
-            Kind::KeepAlive => Box::new(KeepAlive::grant(address, self.leases)?),
+            Kind::KeepAlive => Box::new(KeepAlive::grant(endpoint, self.leases)?),
             Kind::Stm => Box::new(Stm::new(keys, seed)),
-        };
-        Ok((address, workload))
+        })
     }
 }
 
@@ -242,7 +240,7 @@ pub(crate) fn fill(keys: KeySpace, puts: u64, target: &Target) -> Result<()> {
     let request_bytes = keys.key_bytes + keys.value_bytes;
     let in_flight = (FILL_BYTES_MAX / request_bytes).clamp(1, FILL_IN_FLIGHT_MAX);
     let made = Arc::new(AtomicU64::new(0));
-    let mut workloads: Vec<(SocketAddr, Box<dyn Workload>)> = Vec::new();
+    let mut workloads: Vec<(&Endpoint, Box<dyn Workload>)> = Vec::new();
     for _ in 0..connections {
         // All to one member: the order of the keys stays nearly the same from run to run.
         let put = Put::in_order(keys, Arc::clone(&made));

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The generator must stay cheaper than what it measures, and says what it costs: one thread drives many connections
-//! over an HTTP/2 of its own ([`h2c`]), requests are encoded before the run, and of answers only what a check needs is
+//! over an HTTP/2 of its own ([`http2`]), requests are encoded before the run, and of answers only what a check needs is
 //! read. Every answer is checked ([`workload`]).
 //!
 //! - [`load`] is what was asked for, [`measure`] one run of it.
@@ -21,9 +21,10 @@ mod api;
 mod arguments;
 mod compare;
 mod drive;
+mod endpoint;
 mod fan_out;
 mod fields;
-mod h2c;
+mod http2;
 mod keys;
 mod latency;
 mod load;
@@ -112,9 +113,16 @@ fn one(kind: Kind, asked: &LoadArguments) -> Result<()> {
     let run = measure::run(&load, &target, asked.times()?)?;
     if asked.json {
         let both = serde_json::json!({ "load": load, "run": run });
-        return print(&format!("{both:#}\n"));
+        print(&format!("{both:#}\n"))?;
+    } else {
+        print(&page::run(&run))?;
     }
-    print(&page::run(&run))
+    ensure!(
+        run.operations > 0 || run.refused.is_empty(),
+        "the server refused all: {}",
+        run.refusal.unwrap_or_default()
+    );
+    Ok(())
 }
 
 /// Lets leases end on servers that are there.

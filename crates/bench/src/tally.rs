@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::h2c::CallEnd;
+use crate::http2::CallEnd;
 use crate::latency::Latencies;
 
 /// The part of a run that counts: what comes before is warm-up.

@@ -86,12 +86,16 @@ impl Tls {
         })
     }
 
-    pub(crate) fn config(&self) -> Arc<ClientConfig> {
+    /// What connections of `rustls` are made from.
+    pub fn config(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.config)
     }
 
     /// The name that the certificate of a server at `host` must bear.
-    pub(crate) fn server_name(&self, host: &str) -> Result<ServerName<'static>, String> {
+    ///
+    /// # Errors
+    /// What is wrong with it, where it cannot be a name in a certificate.
+    pub fn server_name(&self, host: &str) -> Result<ServerName<'static>, String> {
         let name = self.server_name.as_deref().unwrap_or(host);
         // Brackets belong to the address, a last dot to the notation of DNS.
         let bare = name.trim_start_matches('[').trim_end_matches([']', '.']);

@@ -5,8 +5,10 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+use kvorum_client::{Client, Config, Tls, TlsOptions};
+use kvorum_e2e::certificates::Certificates;
 use kvorum_e2e::peers::{self, Subject};
-use kvorum_e2e::process::run;
+use kvorum_e2e::process::{Outcome, run};
 use kvorum_e2e::server::{Server, new_folder};
 use serde_json::Value;
 
@@ -69,12 +71,10 @@ fn load(server: &Server, name: &str, arguments: &[&str], counted: &str) -> Value
     panic!("{name}: no {counted} in any window");
 }
 
-fn every_load(subject: Subject) {
-    let Some(server) = Server::start(subject, &[]) else {
-        return;
-    };
+/// Plays all of them, with these flags besides.
+fn every_load(server: &Server, flags: &[&str]) {
     for (name, arguments) in LOADS {
-        let found = load(&server, name, arguments, "operations");
+        let found = load(server, name, &[arguments, flags].concat(), "operations");
         assert_eq!(found["load"]["kind"], name);
         assert_eq!(found["run"]["unanswered"], 0, "{name}");
         let memory = &found["run"]["server"]["memory"];
@@ -84,17 +84,111 @@ fn every_load(subject: Subject) {
         );
     }
     let (name, arguments) = STM;
-    load(&server, name, arguments, "conflicts");
+    load(server, name, &[arguments, flags].concat(), "conflicts");
 }
 
 #[test]
 fn every_load_on_official() {
-    every_load(Subject::Official351);
+    if let Some(server) = Server::start(Subject::Official351, &[]) {
+        every_load(&server, &[]);
+    }
 }
 
 #[test]
 fn every_load_on_kvorum() {
-    every_load(Subject::Kvorum);
+    if let Some(server) = Server::start(Subject::Kvorum, &[]) {
+        every_load(&server, &[]);
+    }
+}
+
+/// A server with TLS that asks for certificates and for the password of the one user whom it serves.
+#[test]
+fn every_load_through_closed_doors() {
+    let folder = new_folder();
+    let certificates = Certificates::new(&folder);
+    let [ca, cert, key] =
+        ["ca.pem", "client.pem", "client.key"].map(|name| certificates.path(name));
+    let (own_cert, own_key) = (
+        certificates.path("server.pem"),
+        certificates.path("server.key"),
+    );
+    let flags = [
+        ["--cert-file", &own_cert],
+        ["--key-file", &own_key],
+        ["--trusted-ca-file", &ca],
+    ];
+    let flags = [&flags.concat()[..], &["--client-cert-auth"]].concat();
+    let Some(server) = Server::start_secure(Subject::Official371, &flags) else {
+        return;
+    };
+    let options = TlsOptions {
+        ca_file: Some(ca.clone().into()),
+        cert_file: Some(cert.clone().into()),
+        key_file: Some(key.clone().into()),
+        ..TlsOptions::default()
+    };
+    ask_for_passwords(&server, Tls::new(&options).expect("files that fit"));
+
+    let paths = [["--cacert", &ca], ["--cert", &cert], ["--key", &key]].concat();
+    let user = ["--user", "root:secret"];
+    every_load(&server, &[&paths[..], &user[..]].concat());
+    let leases = ["--leases=5", "--lead=5"];
+    let all = [&paths[..], &user[..], &leases[..]].concat();
+    assert!(bench(&server, "expire", &all).contains("all 5 keys gone"));
+
+    for (flags, said) in [
+        (&user[..], "invalid peer certificate"),
+        (
+            &[&user[..], &["--cacert", &ca]].concat(),
+            "CertificateRequired",
+        ),
+        (&paths[..], "refused all: etcdserver: permission denied"),
+        (
+            &[&paths[..], &["--user", "root:wrong"]].concat(),
+            "authentication failed",
+        ),
+        (&["--user", "root"], "--user is name:password"),
+        (&["--cert", &cert], "must both be present"),
+    ] {
+        let outcome = try_bench(&server, "put", flags);
+        assert_eq!(outcome.code, Some(1), "{flags:?}: {}", outcome.stdout);
+        assert!(
+            outcome.stderr.contains(said),
+            "{flags:?}: {}",
+            outcome.stderr
+        );
+    }
+    fs::remove_dir_all(&folder).expect("the folder is ours");
+}
+
+/// Makes the user `root` with the password `secret`, and authentication a must.
+fn ask_for_passwords(server: &Server, tls: Tls) {
+    let mut config = Config::new([server.endpoint()]);
+    config.tls = Some(tls);
+    let client = Client::new(&config).expect("a client").with_timeout(LIMIT);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        client
+            .user_add("root", Some("secret"))
+            .await
+            .expect("a user");
+        client.role_add("root").await.expect("a role");
+        let granted = client.user_grant_role("root", "root").await;
+        granted.expect("a grant");
+        client.auth_enable().await.expect("authentication");
+    });
+}
+
+fn try_bench(server: &Server, name: &str, flags: &[&str]) -> Outcome {
+    let mut command = Command::new(peers::bench());
+    command.args([name, "--seconds=1", "--endpoints", &server.endpoint()]);
+    run(command.args(flags), "", LIMIT)
+}
+
+fn bench(server: &Server, name: &str, flags: &[&str]) -> String {
+    let outcome = try_bench(server, name, flags);
+    assert_eq!(outcome.code, Some(0), "{name}: {}", outcome.stderr);
+    outcome.stdout
 }
 
 /// A server that does not hold what the load expects is found out.

@@ -1,14 +1,14 @@
 //! One connection with its requests.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 
 use super::Turn;
 use super::waiting::Waiting;
-use crate::h2c::{CallEnd, Connection, Event};
+use crate::endpoint::Endpoint;
+use crate::http2::{CallEnd, Connection, Event};
 use crate::poller::Poller;
 use crate::workload::{Step, Workload};
 
@@ -33,11 +33,11 @@ struct Wanted {
 
 impl Lane {
     pub(super) fn open(
-        address: SocketAddr,
+        endpoint: &Endpoint,
         workload: Box<dyn Workload>,
         in_flight: usize,
     ) -> Result<Self> {
-        let mut connection = Connection::open(address, workload.paths())?;
+        let mut connection = Connection::open(endpoint, workload.paths())?;
         let waiting = if workload.is_stream() {
             connection.outbox.begin_long_call();
             Waiting::in_order()

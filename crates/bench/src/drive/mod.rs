@@ -13,12 +13,12 @@ mod due;
 mod lane;
 mod waiting;
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
+use crate::endpoint::Endpoint;
 use crate::latency::Latencies;
 use crate::poller::Poller;
 use crate::tally::{Tally, Window};
@@ -60,16 +60,16 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// Connects once per workload, to the address beside it; each connection has up to `in_flight` requests in flight.
+    /// Connects once per workload, to the endpoint beside it; each connection has up to `in_flight` requests in flight.
     pub(crate) fn open(
-        workloads: Vec<(SocketAddr, Box<dyn Workload>)>,
+        workloads: Vec<(&Endpoint, Box<dyn Workload>)>,
         in_flight: usize,
         pace: Pace,
     ) -> Result<Self> {
         let poller = Poller::new()?;
         let mut lanes = Vec::new();
-        for (address, workload) in workloads {
-            let lane = Lane::open(address, workload, in_flight)?;
+        for (endpoint, workload) in workloads {
+            let lane = Lane::open(endpoint, workload, in_flight)?;
             lane.register(&poller, lanes.len())?;
             lanes.push(lane);
         }

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::h2c::{Connection, Event};
+use crate::http2::{Connection, Event};
 use crate::load::Target;
 use crate::tally::{Tally, Window};
 use crate::workload::{Put, Workload};

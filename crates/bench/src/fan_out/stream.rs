@@ -9,7 +9,7 @@ use prost::Message;
 
 use crate::api;
 use crate::fields::Fields;
-use crate::h2c::{Connection, Event};
+use crate::http2::{Connection, Event};
 use crate::keys;
 use crate::load::Target;
 use crate::poller::Poller;
@@ -53,12 +53,10 @@ impl Streams {
             streams > 0 && watchers >= streams,
             "at least one watcher per stream is needed"
         );
-        ensure!(!target.addresses.is_empty(), "no endpoint");
         let poller = Poller::new()?;
         let mut all = Vec::new();
         for place in 0..streams {
-            let address = target.addresses[place % target.addresses.len()];
-            let mut connection = Connection::open(address, &[api::WATCH])?;
+            let mut connection = Connection::open(target.of(place)?, &[api::WATCH])?;
             connection.outbox.begin_long_call();
             poller.add(connection.socket(), place)?;
             all.push(Stream {

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::Setup;
 use super::limit::MemoryGroup;
 use crate::api;
+use crate::endpoint::Endpoint;
 
 /// How long a server may take until it answers a read; one with much data reads it first.
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(600);
@@ -23,7 +24,7 @@ pub(super) struct Member {
     name: String,
     folder: PathBuf,
     /// Where it serves clients.
-    pub(super) client: SocketAddr,
+    pub(super) client: Endpoint,
     peer: SocketAddr,
     process: Option<Child>,
 }
@@ -35,7 +36,7 @@ impl Member {
         Ok(Self {
             name: name.to_owned(),
             folder,
-            client: free_address()?,
+            client: free_address()?.into(),
             peer: free_address()?,
             process: None,
         })
@@ -69,7 +70,7 @@ impl Member {
             .create(true)
             .append(true)
             .open(self.log())?;
-        let client_url = format!("http://{}", self.client);
+        let client_url = format!("http://{}", self.client.address);
         let mut command = match group {
             Some(group) => group.command(&setup.binary),
             None => Command::new(&setup.binary),
@@ -106,7 +107,7 @@ impl Member {
     ) -> Result<()> {
         let started = Instant::now();
         loop {
-            let answer = api::read_any(self.client, serializable, at_most);
+            let answer = api::read_any(&self.client, serializable, at_most);
             let Err(error) = answer else {
                 return Ok(());
             };

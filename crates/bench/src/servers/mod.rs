@@ -95,7 +95,10 @@ impl Servers {
     pub(crate) fn target(&self) -> Target {
         let running = self.members.iter().filter(|member| member.pid().is_some());
         Target {
-            addresses: running.clone().map(|member| member.client).collect(),
+            endpoints: running
+                .clone()
+                .map(|member| member.client.clone())
+                .collect(),
             pids: running.filter_map(Member::pid).collect(),
         }
     }
@@ -103,7 +106,7 @@ impl Servers {
     /// All connections go to one member; CPU and memory are still those of all.
     pub(crate) fn only(&self, place: usize) -> Target {
         Target {
-            addresses: vec![self.members[place].client],
+            endpoints: vec![self.members[place].client.clone()],
             ..self.target()
         }
     }
@@ -116,7 +119,7 @@ impl Servers {
                 if member.pid().is_none() {
                     continue;
                 }
-                let Ok(status) = api::status(member.client, Duration::from_secs(1)) else {
+                let Ok(status) = api::status(&member.client, Duration::from_secs(1)) else {
                     continue;
                 };
                 let own = status.header.unwrap_or_default().member_id;
@@ -170,11 +173,11 @@ impl Servers {
     /// Adds a member to the cluster and starts it. Returns its place and how long it took until it had applied all that
     /// was committed before.
     pub(crate) fn join(&mut self) -> Result<(usize, Duration)> {
-        let leader = self.members[self.leader()?].client;
+        let leader = self.members[self.leader()?].client.clone();
         let member = self.new_member()?;
         let asked = Instant::now();
         // A cluster takes no new member before its own have been connected for some seconds.
-        while let Err(error) = api::member_add(leader, &member.peer_url()) {
+        while let Err(error) = api::member_add(&leader, &member.peer_url()) {
             ensure!(asked.elapsed() < JOIN_TIMEOUT, error);
             std::thread::sleep(JOIN_POLL);
         }
@@ -182,13 +185,12 @@ impl Servers {
         let place = self.members.len() - 1;
         let cluster = self.initial_cluster();
         let started = Instant::now();
-        let committed = api::status(leader, START_TIMEOUT)?.raft_index;
+        let committed = api::status(&leader, START_TIMEOUT)?.raft_index;
         let member = &mut self.members[place];
         member.spawn(&self.setup, &cluster, "existing", self.group.as_ref())?;
         member.wait_until_it_serves(true, CATCH_UP_TIMEOUT)?;
-        let address = member.client;
         loop {
-            let applied = api::status(address, START_TIMEOUT)?.raft_applied_index;
+            let applied = api::status(&member.client, START_TIMEOUT)?.raft_applied_index;
             if applied >= committed {
                 break;
             }
@@ -204,11 +206,10 @@ impl Servers {
     /// Takes the member that joined last out of the cluster again.
     pub(crate) fn leave(&mut self) -> Result<()> {
         let place = self.members.len() - 1;
-        let status = api::status(self.members[place].client, START_TIMEOUT)?;
+        let status = api::status(&self.members[place].client, START_TIMEOUT)?;
         let id = status.header.unwrap_or_default().member_id;
         // Every member passes it on to the leader.
-        let other = self.members[0].client;
-        api::member_remove(other, id)?;
+        api::member_remove(&self.members[0].client, id)?;
         let mut member = self.members.remove(place);
         // It may end by itself once it learns that it is out.
         let _ = member.kill();

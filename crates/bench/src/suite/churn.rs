@@ -1,6 +1,5 @@
 //! Puts of which nine of ten overwrite, for a time, with compactions: does the file stay near what is alive?
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -8,6 +7,7 @@ use anyhow::{Context, Result};
 
 use super::{Fixture, Group, Size, Spec, Stage, steady_puts};
 use crate::api;
+use crate::endpoint::Endpoint;
 use crate::keys::KeySpace;
 use crate::load::{self, Kind, Load};
 use crate::measure::{self, Times};
@@ -107,19 +107,19 @@ impl Plan {
             window: self.length,
             ..stage.times
         };
-        let (address, pids) = (target.first()?, target.pids.clone());
+        let (endpoint, pids) = (target.first()?, target.pids.clone());
         let (run, samples) = measure::run_during(&puts, &target, times, move |window| {
             let (mut samples, mut compacted) = (Vec::new(), 0);
             let mut last_compaction = Instant::now();
             while Instant::now() < window.until {
                 std::thread::sleep(self.sample_every);
-                let (live, revision) = api::count(address)?;
+                let (live, revision) = api::count(endpoint)?;
                 if last_compaction.elapsed() >= self.compact_every {
                     last_compaction = Instant::now();
                     compacted = revision - self.retained;
-                    api::compact(address, compacted, false)?;
+                    api::compact(endpoint, compacted, false)?;
                 }
-                let mut sample = see(address, &pids, &data)?;
+                let mut sample = see(endpoint, &pids, &data)?;
                 let at = Instant::now().saturating_duration_since(window.from);
                 sample.seconds = at.as_secs_f64();
                 sample.kept = self.kept(live, revision - compacted);
@@ -144,9 +144,9 @@ impl Plan {
     }
 }
 
-fn see(address: SocketAddr, pids: &[u32], data: &Path) -> Result<Sample> {
+fn see(endpoint: &Endpoint, pids: &[u32], data: &Path) -> Result<Sample> {
     const TIMEOUT: Duration = Duration::from_secs(10);
-    let status = api::status(address, TIMEOUT)?;
+    let status = api::status(endpoint, TIMEOUT)?;
     let state = data.join("state");
     let disk =
         disk_bytes(&data.join("snap")) + disk_bytes(&state) - file_disk_bytes(&state.join(RESERVE));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Fixture, Group, Size, Spec, Stage, accept, failover, steady_puts};
+use crate::endpoint::Endpoint;
 use crate::keys::KeySpace;
 use crate::load::{Kind, Load};
 use crate::measure;
@@ -77,9 +78,10 @@ fn kills(size: Size) -> Spec {
         let mut gaps = Vec::new();
         for _ in 0..times {
             let leader = stage.servers.leader()?;
-            let survivors = stage.servers.target().addresses;
-            let dead = stage.servers.only(leader).first()?;
-            let survivors: Vec<_> = survivors.into_iter().filter(|one| *one != dead).collect();
+            let survivors = stage.servers.target().endpoints;
+            let dead = stage.servers.only(leader).first()?.address;
+            let lives = |one: &Endpoint| one.address != dead;
+            let survivors: Vec<_> = survivors.into_iter().filter(lives).collect();
             let probe = failover::Probe::open(&survivors)?;
             stage.servers.kill(leader)?;
             gaps.push(probe.until_first_put()?.as_secs_f64() * 1e3);
@@ -100,9 +102,9 @@ fn terminations(size: Size) -> Spec {
         let (mut gaps, mut errors) = (Vec::new(), 0);
         for _ in 0..times {
             let leader = stage.servers.leader()?;
-            let own = stage.servers.only(leader).first()?;
-            let mut endpoints = stage.servers.target().addresses;
-            endpoints.retain(|address| *address != own);
+            let own = stage.servers.only(leader).first()?.clone();
+            let mut endpoints = stage.servers.target().endpoints;
+            endpoints.retain(|one| one.address != own.address);
             endpoints.insert(0, own);
             let user = failover::User::open(&endpoints)?;
             let seen = user.through(|| stage.servers.ask_to_end(leader))?;

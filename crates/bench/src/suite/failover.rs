@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::h2c::{CallEnd, Connection, Event};
+use crate::endpoint::Endpoint;
+use crate::http2::{CallEnd, Connection, Event};
 use crate::keys::KeySpace;
 use crate::poller::Poller;
 use crate::workload::{Put, Workload};
@@ -45,10 +46,10 @@ struct News {
 }
 
 impl Lane {
-    fn open(address: SocketAddr, put: &Put) -> Result<Self> {
+    fn open(endpoint: &Endpoint, put: &Put) -> Result<Self> {
         Ok(Self {
-            address,
-            connection: Some(Connection::open(address, put.paths())?),
+            address: endpoint.address,
+            connection: Some(Connection::open(endpoint, put.paths())?),
             waiting: BTreeMap::new(),
             is_closing: false,
         })
@@ -124,11 +125,11 @@ pub(super) struct Probe {
 
 impl Probe {
     /// Connects before anything happens, as clients have.
-    pub(super) fn open(survivors: &[SocketAddr]) -> Result<Self> {
+    pub(super) fn open(survivors: &[Endpoint]) -> Result<Self> {
         let (put, poller) = (put(), Poller::new()?);
         let mut lanes = Vec::new();
-        for address in survivors {
-            let lane = Lane::open(*address, &put)?;
+        for endpoint in survivors {
+            let lane = Lane::open(endpoint, &put)?;
             if let Some(connection) = &lane.connection {
                 poller.add(connection.socket(), lanes.len())?;
             }
@@ -186,9 +187,9 @@ pub(super) struct Seen {
 
 impl User {
     /// The first endpoint is the one that will go.
-    pub(super) fn open(endpoints: &[SocketAddr]) -> Result<Self> {
+    pub(super) fn open(endpoints: &[Endpoint]) -> Result<Self> {
         let put = put();
-        let lanes = endpoints.iter().map(|address| Lane::open(*address, &put));
+        let lanes = endpoints.iter().map(|one| Lane::open(one, &put));
         Ok(Self {
             lanes: lanes.collect::<Result<_>>()?,
             put,

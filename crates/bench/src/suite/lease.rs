@@ -1,6 +1,5 @@
 //! Many leases that end together.
 
-use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use prost::Message;
 use super::{Size, Spec, Stage, accept, steady_puts};
 use crate::api;
 use crate::drive::{Driver, Extent, Pace};
+use crate::endpoint::Endpoint;
 use crate::fan_out::Audience;
 use crate::keys::{KEY_BYTES_MIN, KeySpace};
 use crate::load::Target;
@@ -86,7 +86,7 @@ pub(crate) fn expire(
 }
 
 /// Grants leases with their keys.
-fn grant(address: SocketAddr, leases: u64, due: Instant) -> Result<()> {
+fn grant(endpoint: &Endpoint, leases: u64, due: Instant) -> Result<()> {
     for what in [What::Grant, What::Attach] {
         let workload = Prepare {
             due,
@@ -94,7 +94,7 @@ fn grant(address: SocketAddr, leases: u64, due: Instant) -> Result<()> {
             next: 0,
             message: Vec::new(),
         };
-        let lane: (SocketAddr, Box<dyn Workload>) = (address, Box::new(workload));
+        let lane: (&Endpoint, Box<dyn Workload>) = (endpoint, Box::new(workload));
         let driver = Driver::open(vec![lane], IN_FLIGHT, Pace::Closed)?;
         driver.run(Extent::Count(leases), &AtomicU64::new(0))?;
     }

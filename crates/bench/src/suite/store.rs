@@ -1,12 +1,12 @@
 //! One member with much data.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
 use super::{Fixture, Group, Size, Spec, Stage, accept, churn, steady_puts};
 use crate::api;
+use crate::endpoint::Endpoint;
 use crate::keys::KeySpace;
 use crate::load::{self, Kind, Load, Target};
 use crate::measure::{self, Run, Times};
@@ -143,9 +143,9 @@ fn busy(size: Size) -> Group {
         &format!("put, 1,000 per second, while {words} revisions are compacted"),
         move |stage| {
             overwrite(stage)?;
-            quiet_and(stage, &puts(), "compaction", |address, _| {
-                let (_, revision) = api::count(address)?;
-                api::compact(address, revision, true)?;
+            quiet_and(stage, &puts(), "compaction", |endpoint, _| {
+                let (_, revision) = api::count(endpoint)?;
+                api::compact(endpoint, revision, true)?;
                 Ok(None)
             })
         },
@@ -200,7 +200,7 @@ fn reclaim(size: Size, puts: Load) -> Spec {
     let what = "put, 1,000 per second, while half of the disk space is given back";
     let play = move |stage: &mut Stage<'_>| {
         let target = stage.servers.target();
-        let address = target.first()?;
+        let endpoint = target.first()?;
         std::thread::scope(|scope| {
             let staying = scope.spawn(|| load::fill(stay, stay.count, &target));
             load::fill(go, go.count, &target)?;
@@ -208,14 +208,14 @@ fn reclaim(size: Size, puts: Load) -> Spec {
         })?;
         load::fill(go, go.count, &target)?;
         let quiet = stage.run(&puts, &target)?;
-        let (_, revision) = api::count(address)?;
-        accept_timeout(api::compact(address, revision, true))?;
+        let (_, revision) = api::count(endpoint)?;
+        accept_timeout(api::compact(endpoint, revision, true))?;
         let times = Times {
             window: stage.times.window.min(WINDOW_MAX),
             ..stage.times
         };
         let (run, (took, copied)) = measure::run_during(&puts, &target, times, move |window| {
-            give_back(address, window)
+            give_back(endpoint, window)
         })?;
         ensure!(
             size == Size::Smoke || copied.is_none_or(|bytes| bytes > 0.0),
@@ -242,18 +242,18 @@ fn reclaim(size: Size, puts: Load) -> Spec {
 
 /// Defragments when the window begins. Returns how long that took, and what the copier wrote in the window, in bytes,
 /// where there is one.
-fn give_back(address: SocketAddr, window: Window) -> Result<(Duration, Option<f64>)> {
+fn give_back(endpoint: &Endpoint, window: Window) -> Result<(Duration, Option<f64>)> {
     const COPIED: &str = "kvorum_copier_bytes_total";
     let wait = |until: Instant| {
         std::thread::sleep(until.saturating_duration_since(Instant::now()));
     };
     wait(window.from);
-    let before = api::metric(address, COPIED)?;
+    let before = api::metric(endpoint, COPIED)?;
     let began = Instant::now();
-    api::defragment(address)?;
+    api::defragment(endpoint)?;
     let took = began.elapsed();
     wait(window.until);
-    let after = api::metric(address, COPIED)?;
+    let after = api::metric(endpoint, COPIED)?;
     Ok((
         took,
         before.zip(after).map(|(before, after)| after - before),
@@ -275,15 +275,15 @@ fn quiet_and(
     stage: &Stage<'_>,
     puts: &Load,
     name: &str,
-    other: impl FnOnce(SocketAddr, Window) -> Result<Option<f64>> + Send,
+    other: impl FnOnce(&Endpoint, Window) -> Result<Option<f64>> + Send,
 ) -> Result<Outcome> {
     let target = stage.servers.target();
-    let address = target.first()?;
+    let endpoint = target.first()?;
     let quiet = stage.run(puts, &target)?;
     let (run, (took, result)) = measure::run_during(puts, &target, stage.times, move |window| {
         std::thread::sleep(window.from.saturating_duration_since(Instant::now()));
         let began = Instant::now();
-        match other(address, window) {
+        match other(endpoint, window) {
             Ok(result) => Ok((Some(began.elapsed()), result)),
             Err(error) if format!("{error:#}").contains("request timed out") => Ok((None, None)),
             Err(error) => Err(error),

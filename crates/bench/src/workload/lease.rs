@@ -1,13 +1,12 @@
 //! Granting and renewing leases.
 
-use std::net::SocketAddr;
-
 use anyhow::{Result, ensure};
 use kvorum_proto::etcdserverpb::{LeaseGrantRequest, LeaseKeepAliveRequest};
 use prost::Message;
 
 use super::{Request, Step, Workload};
 use crate::api;
+use crate::endpoint::Endpoint;
 use crate::fields::Fields;
 
 /// Time to live of the leases, in seconds: none expires during a run.
@@ -21,10 +20,10 @@ pub(crate) struct KeepAlive {
 
 impl KeepAlive {
     /// Grants `leases` leases, at least one, and renews them.
-    pub(crate) fn grant(address: SocketAddr, leases: u64) -> Result<Self> {
+    pub(crate) fn grant(endpoint: &Endpoint, leases: u64) -> Result<Self> {
         let mut requests = Vec::new();
         for _ in 0..leases.max(1) {
-            let id = api::grant(address, TTL_SECONDS)?;
+            let id = api::grant(endpoint, TTL_SECONDS)?;
             requests.push((id, LeaseKeepAliveRequest { id }.encode_to_vec()));
         }
         Ok(Self { requests, next: 0 })

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::frame::{self, Header};
 use super::hpack::CallBlocks;
+use crate::endpoint::Endpoint;
 
 /// How much the server may send before we say more: as much as the protocol allows.
 const RECEIVE_WINDOW_BYTES: i64 = frame::WINDOW_BYTES_MAX;
@@ -48,11 +49,11 @@ struct Pending {
 const PENDING_MAX: usize = 64;
 
 impl Outbox {
-    pub(super) fn new(paths: &[&str], authority: &str) -> Self {
+    pub(super) fn new(paths: &[&str], endpoint: &Endpoint) -> Self {
         let mut outbox = Self {
             bytes: frame::PREFACE.to_vec(),
             sent: 0,
-            blocks: CallBlocks::new(paths, authority),
+            blocks: CallBlocks::new(paths, endpoint),
             next_stream: 1,
             open_streams: 0,
             streams_max: usize::MAX,
@@ -330,8 +331,10 @@ fn prefix(message_bytes: usize, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::Outbox;
-    use crate::h2c::frame::{self, Header};
+    use crate::http2::frame::{self, Header};
 
     /// The data of each stream in what waits to be written, and the streams that ended; then it is gone.
     fn sent(outbox: &mut Outbox) -> (Vec<(u32, usize)>, Vec<u32>) {
@@ -358,7 +361,7 @@ mod tests {
 
     #[test]
     fn large_messages_follow_the_windows() {
-        let mut outbox = Outbox::new(&["/p"], "a:1");
+        let mut outbox = Outbox::new(&["/p"], &SocketAddr::from(([127, 0, 0, 1], 1)).into());
         outbox.sent(outbox.unsent().len());
         let message = vec![7; 100_000];
         let first = outbox.call(0, &message);
@@ -383,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_call_that_ends_early_sends_nothing_more() {
-        let mut outbox = Outbox::new(&["/p"], "a:1");
+        let mut outbox = Outbox::new(&["/p"], &SocketAddr::from(([127, 0, 0, 1], 1)).into());
         let stream = outbox.call(0, &vec![7; 100_000]);
         outbox.sent(outbox.unsent().len());
         outbox.ended(stream);

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use anyhow::{Context, Result, ensure};
 
 use super::huffman;
+use crate::endpoint::Endpoint;
 
 /// Size of a dynamic table unless the other side lowers it, in bytes.
 pub(super) const TABLE_BYTES: usize = 4096;
@@ -90,11 +91,14 @@ const STATIC_STATUS: std::ops::RangeInclusive<usize> = 8..=14;
 /// The header blocks of the calls of one connection.
 ///
 /// The first call of all fills the server's table, the first of each other method adds its path; all later blocks only
-/// point there. The table has, newest first: the paths but the oldest in reverse order, the four headers that all calls
+/// point there. The table has, newest first: the paths but the oldest in reverse order, the headers that all calls
 /// share, and the oldest path.
 pub(super) struct CallBlocks {
     paths: Vec<String>,
-    authority: String,
+    /// A static index that says the scheme.
+    scheme: u8,
+    /// What all calls share, beside method and scheme.
+    shared: Vec<Header>,
     /// The places of `paths` in the order in which they entered the table.
     added: Vec<usize>,
     /// By path: the block once it is in the table.
@@ -103,19 +107,56 @@ pub(super) struct CallBlocks {
 
 /// The newest entry of a dynamic table.
 const NEWEST: usize = STATIC_NAMES.len() + 1;
-/// Headers that all calls share, beside the path.
-const SHARED: usize = 4;
 const METHOD_POST: u8 = 0x83;
 const SCHEME_HTTP: u8 = 0x86;
+const SCHEME_HTTPS: u8 = 0x87;
+/// A header with a name of the static table, or with one that is spelled out (0), that enters the dynamic table.
 const ADD_WITH_NAME: u8 = 0x40;
 const NAME_PATH: u8 = 4;
 
+/// A header that calls share.
+struct Header {
+    name: HeaderName,
+    value: String,
+}
+
+enum HeaderName {
+    /// Index in the static table.
+    Static(u8),
+    Spelled(&'static str),
+}
+
 impl CallBlocks {
     /// For calls to these methods.
-    pub(super) fn new(paths: &[&str], authority: &str) -> Self {
+    pub(super) fn new(paths: &[&str], endpoint: &Endpoint) -> Self {
+        use HeaderName::{Spelled, Static};
+        const NAME_AUTHORITY: u8 = 1;
+        const NAME_CONTENT_TYPE: u8 = 31;
+        const NAME_USER_AGENT: u8 = 58;
+        let mut shared = vec![
+            (Static(NAME_AUTHORITY), endpoint.authority.as_str()),
+            (Static(NAME_CONTENT_TYPE), "application/grpc"),
+            (Static(NAME_USER_AGENT), USER_AGENT),
+            (Spelled("te"), "trailers"),
+        ];
+        shared.extend(
+            endpoint
+                .token
+                .as_deref()
+                .map(|token| (Spelled("token"), token)),
+        );
+        let header = |(name, value): (HeaderName, &str)| Header {
+            name,
+            value: value.to_owned(),
+        };
         Self {
             paths: paths.iter().map(|path| (*path).to_owned()).collect(),
-            authority: authority.to_owned(),
+            scheme: if endpoint.is_secure() {
+                SCHEME_HTTPS
+            } else {
+                SCHEME_HTTP
+            },
+            shared: shared.into_iter().map(header).collect(),
             added: Vec::new(),
             blocks: vec![None; paths.len()],
         }
@@ -127,7 +168,7 @@ impl CallBlocks {
             out.extend_from_slice(block);
             return;
         }
-        out.extend_from_slice(&[METHOD_POST, SCHEME_HTTP, ADD_WITH_NAME | NAME_PATH]);
+        out.extend_from_slice(&[METHOD_POST, self.scheme, ADD_WITH_NAME | NAME_PATH]);
         plain_string(&self.paths[path], out);
         let is_first = self.added.is_empty();
         self.added.push(path);
@@ -142,36 +183,32 @@ impl CallBlocks {
     }
 
     fn add_shared(&self, out: &mut Vec<u8>) {
-        const NAME_AUTHORITY: u8 = 1;
-        const NAME_CONTENT_TYPE: u8 = 31;
-        const NAME_USER_AGENT: u8 = 58;
-        for (name, value) in [
-            (NAME_AUTHORITY, self.authority.as_str()),
-            (NAME_CONTENT_TYPE, "application/grpc"),
-            (NAME_USER_AGENT, USER_AGENT),
-        ] {
-            out.push(ADD_WITH_NAME | name);
-            plain_string(value, out);
+        for header in &self.shared {
+            match header.name {
+                HeaderName::Static(index) => out.push(ADD_WITH_NAME | index),
+                HeaderName::Spelled(name) => {
+                    out.push(ADD_WITH_NAME);
+                    plain_string(name, out);
+                }
+            }
+            plain_string(&header.value, out);
         }
-        out.push(ADD_WITH_NAME);
-        plain_string("te", out);
-        plain_string("trailers", out);
     }
 
     /// Pointers to the shared headers, oldest first.
     fn shared(&self) -> impl Iterator<Item = u8> {
         let newest = NEWEST + self.added.len() - 1;
-        (newest..newest + SHARED).rev().map(pointer)
+        (newest..newest + self.shared.len()).rev().map(pointer)
     }
 
     /// The block of the path that entered the table as number `place`.
     fn later_block(&self, place: usize) -> Vec<u8> {
         let newer = self.added.len() - 1 - place;
         let path = match place {
-            0 => NEWEST + newer + SHARED,
+            0 => NEWEST + newer + self.shared.len(),
             _ => NEWEST + newer,
         };
-        let mut block = vec![METHOD_POST, SCHEME_HTTP, pointer(path)];
+        let mut block = vec![METHOD_POST, self.scheme, pointer(path)];
         block.extend(self.shared());
         block
     }
@@ -184,10 +221,20 @@ fn pointer(index: usize) -> u8 {
     INDEXED | index as u8
 }
 
+/// A string without Huffman's code, behind its length.
 fn plain_string(text: &str, out: &mut Vec<u8>) {
     const PREFIX_MAX: usize = 127;
-    assert!(text.len() < PREFIX_MAX, "names and addresses are short");
-    out.push(text.len() as u8);
+    if text.len() < PREFIX_MAX {
+        out.push(text.len() as u8);
+    } else {
+        out.push(PREFIX_MAX as u8);
+        let mut rest = text.len() - PREFIX_MAX;
+        while rest >= 128 {
+            out.push(rest as u8 | 128);
+            rest /= 128;
+        }
+        out.push(rest as u8);
+    }
     out.extend_from_slice(text.as_bytes());
 }
 
@@ -386,7 +433,9 @@ fn string(rest: &mut &[u8]) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{CallBlocks, Decoder, Head, NEWEST, SHARED, USER_AGENT};
+    use std::net::SocketAddr;
+
+    use super::{CallBlocks, Decoder, Endpoint, Head, NEWEST, USER_AGENT};
 
     #[test]
     fn status_is_found_in_literals_and_later_in_the_table() {
@@ -435,7 +484,27 @@ mod tests {
 
     #[test]
     fn later_calls_point_to_what_the_first_added() {
-        let mut blocks = CallBlocks::new(&["/p", "/q", "/r"], "a:1");
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let mut endpoint = Endpoint::from(address);
+        later_calls_point(
+            &endpoint,
+            &["127.0.0.1:1", "application/grpc", USER_AGENT, "trailers"],
+        );
+        // Tokens may be longer than a length of one byte tells.
+        let token = "t".repeat(700);
+        endpoint.token = Some(token.clone());
+        let shared = [
+            "127.0.0.1:1",
+            "application/grpc",
+            USER_AGENT,
+            "trailers",
+            &token,
+        ];
+        later_calls_point(&endpoint, &shared);
+    }
+
+    fn later_calls_point(endpoint: &Endpoint, shared: &[&str]) {
+        let mut blocks = CallBlocks::new(&["/p", "/q", "/r"], endpoint);
         let mut decoder = Decoder::default();
         let mut lengths = Vec::new();
         for (path, name) in [
@@ -450,7 +519,7 @@ mod tests {
             blocks.write(path, &mut block);
             decoder.decode(&block).unwrap();
             lengths.push(block.len());
-            // Whatever points to the table points to a path and to the four others.
+            // Whatever points to the table points to a path and to what all share.
             let values = block.iter().filter(|byte| **byte >= 0xbe);
             let values: Vec<_> = values
                 .map(|byte| {
@@ -459,16 +528,16 @@ mod tests {
                         .as_str()
                 })
                 .collect();
-            let shared = ["a:1", "application/grpc", USER_AGENT, "trailers"];
             match values.as_slice() {
                 [] => {}
-                rest if rest.len() == SHARED => assert_eq!(rest, shared),
-                [path, rest @ ..] => assert_eq!((*path, rest), (name, &shared[..])),
+                rest if rest.len() == shared.len() => assert_eq!(rest, shared),
+                [path, rest @ ..] => assert_eq!((*path, rest), (name, shared)),
             }
         }
-        assert_eq!(lengths[1], 7);
-        assert_eq!(lengths[2], 10);
-        assert_eq!((lengths[3], lengths[5]), (7, 7));
-        assert_eq!(decoder.table.len(), 3 + SHARED);
+        let pointers = 3 + shared.len();
+        assert_eq!(lengths[1], pointers);
+        assert_eq!(lengths[2], pointers + 3);
+        assert_eq!((lengths[3], lengths[5]), (pointers, pointers));
+        assert_eq!(decoder.table.len(), 3 + shared.len());
     }
 }

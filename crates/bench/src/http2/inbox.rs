@@ -275,6 +275,8 @@ fn number(payload: &[u8]) -> Result<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::super::frame::{self, Header};
     use super::super::outbox::Outbox;
     use super::{Event, Inbox};
@@ -293,7 +295,7 @@ mod tests {
     /// What is understood of `bytes` when they come in pieces of `piece` bytes.
     fn events(bytes: &[u8], piece: usize) -> anyhow::Result<Vec<String>> {
         let mut inbox = Inbox::default();
-        let mut outbox = Outbox::new(&["/p"], "a:1");
+        let mut outbox = Outbox::new(&["/p"], &SocketAddr::from(([127, 0, 0, 1], 1)).into());
         let mut seen = Vec::new();
         for part in bytes.chunks(piece) {
             inbox.space()[..part.len()].copy_from_slice(part);
