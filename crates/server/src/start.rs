@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::peer::Dialer;
 use crate::ports;
 use crate::process::data_directory::{self, DataDirectory};
+use crate::process::huge_pages::SmallPages;
 use crate::process::signals::{Signals, StopSignal};
 use crate::process::{limits, service};
 use crate::runtime::disk_space::DiskWatch;
@@ -39,6 +40,8 @@ pub fn run(
     arguments: impl Iterator<Item = OsString>,
     variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> ExitCode {
+    // Before anything else, since what has huge pages keeps them.
+    let small_pages = SmallPages::begin();
     log::take_over_panics();
     let arguments: Vec<String> = arguments
         .map(|word| word.to_string_lossy().into_owned())
@@ -63,7 +66,7 @@ pub fn run(
     for line in &parsed.notices {
         line.write();
     }
-    let (message, error) = match serve(&parsed.config) {
+    let (message, error) = match serve(&parsed.config, small_pages) {
         // The process ends by the signal it got, as its parent expects.
         Ok(End::Signal(signal)) => signal.end_process(),
         Ok(End::Stopped(StopReason::Asked | StopReason::Removed)) => return ExitCode::SUCCESS,
@@ -84,7 +87,7 @@ enum End {
 }
 
 /// Runs the member until it ends; an error is a start that failed.
-fn serve(config: &Config) -> anyhow::Result<End> {
+fn serve(config: &Config, small_pages: Option<SmallPages>) -> anyhow::Result<End> {
     let data = config.data_dir.as_ref();
     data_directory::identify(data)?;
     let mut directory = DataDirectory::open(data)?;
@@ -95,6 +98,7 @@ fn serve(config: &Config) -> anyhow::Result<End> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
+    runtime.spawn(freed::look_after_memory(small_pages));
     let metrics = Arc::new(Metrics::new(config.metrics == "extensive"));
     // Ports are taken first: an address in use is told before anything is written.
     let bound = runtime.block_on(async { ports::bind(config, security.server.as_ref()) })?;
@@ -185,7 +189,6 @@ async fn live(
         .peers()
         .map(|peers| ports::open_to_peers(config, &mut bound, peers, &metrics));
     tokio::spawn(versions::monitor(member.clone()));
-    tokio::spawn(freed::return_memory(member.clone()));
     if let Some(retention) = config::auto_compaction_retention(config)? {
         tokio::spawn(auto_compaction::run(member.clone(), retention));
     }

@@ -9,19 +9,24 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::Member;
+use crate::process::huge_pages::SmallPages;
 
-/// Pause between two occasions. At each, a quarter of the allocator's areas is looked at, one at least.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Pauses between two occasions: short ones first, since reading a large state makes a process grow at its start, each
+/// twice as long as the one before. At each occasion a quarter of the allocator's areas is looked at, one at least.
+const PAUSE_FIRST: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// A block of so many bytes has pages of its own. Nothing is written to them, so the system has to find none.
 const BLOCK_BYTES: usize = 1 << 20;
 
-/// Gives the allocator occasions until the member stops.
-pub(crate) async fn return_memory(member: Member) {
-    while !member.is_stopping() {
-        sleep(PAUSE).await;
+/// Gives the allocator occasions, and a process that has grown huge pages, until the runtime ends.
+pub(crate) async fn look_after_memory(mut small_pages: Option<SmallPages>) {
+    let mut pause = PAUSE_FIRST;
+    loop {
+        sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
         return_freed();
+        small_pages = small_pages.and_then(SmallPages::unless_grown);
     }
 }
 
