@@ -10,18 +10,20 @@
 //!
 //! Most keys have one change: it lies in the leaf of the index itself, in 32 bytes. A few changes lie
 //! together in one array, which a new change replaces by a longer one: one allocation, and nothing
-//! that a view still shows is touched. Of many, the newest lie in such an array of fixed size; each
-//! time it is full it becomes a *chunk* in a tree. So a key written a million times between two
-//! compactions costs no more per write than any other, and little more than one allocation.
+//! that a view still shows is touched. The newest of them mostly follow from the one before: the same pair written again.
+//! They lie in the leaf, behind the reference to the array, as what is new of them (a [`Tail`]). So an array is replaced
+//! only by every third change.
 //!
-//! The newest changes of such a key mostly follow from the one before: the same pair written again. They lie in the leaf,
-//! behind the reference to the array, as what is new of them (a [`Tail`]). So an array is replaced by a longer one only
-//! by every third change.
+//! More lie in a [`Chunk`], which has room for those to come: most writes of a hot key allocate nothing. When the largest
+//! chunk is full, it goes into a tree and the next one begins. So a key written a million times between two
+//! compactions costs no more per write than any other.
 //!
 //! Invariants, checked by [`History::check`]:
 //! - changes ascend, from chunk to chunk and in each of them;
 //! - no chunk and no array is empty;
 //! - one change lies in an array without a tail only when it does not fit the short form.
+
+mod chunk;
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -30,9 +32,13 @@ use kvorum_proto::ids::LeaseId;
 
 use crate::btree::{Tree, Weigh};
 use crate::{Change, Revision};
+use chunk::{Chunk, Held, Piece};
 
-/// More changes than this are divided into chunks of this length.
-const CHUNK_CHANGES: usize = 16;
+/// An array of so many changes is not replaced by a longer one.
+const FEW_CHANGES: usize = 16;
+
+/// A compaction that leaves no more changes of a key gives them an array of their own.
+const FEW_LEFT: usize = 6;
 
 /// The changes that a tail may have.
 const TAIL_CHANGES: usize = 2;
@@ -55,10 +61,25 @@ pub(crate) enum History {
         stored_bytes: u32,
         sub: u16,
     },
-    /// At most [`CHUNK_CHANGES`] and a tail, ascending.
+    /// Some changes and a tail, ascending.
     Few(Arc<[Change]>, Tail),
-    /// More than once were few.
-    Many(Arc<Many>, Tail),
+    /// More than were few once.
+    Many {
+        /// All but the newest chunk; `None` for none. Each is at the place of the oldest change that it had: it loses
+        /// its oldest changes without moving.
+        older: Option<Arc<Older>>,
+        /// The newest chunk.
+        piece: Arc<Piece>,
+        held: Held,
+    },
+}
+
+type Older = Tree<Vec<Revision>, Chunk>;
+
+impl Weigh for Chunk {
+    fn weight(&self) -> i64 {
+        0
+    }
 }
 
 /// Changes of which each writes the pair before it again: the same incarnation and lease, the next version, the only
@@ -132,80 +153,32 @@ fn written_again(before: &Change, step: u32, stored_bytes: u16) -> Change {
     )
 }
 
-/// The changes of a key that was written often.
-#[derive(Clone, Debug)]
-pub(crate) struct Many {
-    /// All but the newest, each chunk at the place of the first change that it had. A chunk loses
-    /// its oldest changes without moving.
-    chunks: Tree<Vec<Revision>, Chunk>,
-    /// The newest ones are the first `recent_count` of these, which is never 0; what lies behind
-    /// them has no meaning.
-    recent: [Change; CHUNK_CHANGES],
-    recent_count: usize,
+/// Takes the dead at the front out of some chunks.
+fn forget_older(
+    chunks: &mut Older,
+    dies: impl Fn(&Change) -> bool,
+    forgotten: &mut impl FnMut(&Change),
+) {
+    while let Some((place, mut chunk)) = first_of(chunks) {
+        let Chunk { piece, held } = &mut chunk;
+        let dead = piece.count_while(*held, &dies);
+        let changes = piece.changes(*held).take(dead);
+        changes.for_each(|change| forgotten(&change));
+        if dead == held.len() {
+            chunks.remove(&place);
+            continue;
+        }
+        if dead > 0 {
+            *held = held.without_first(dead);
+            chunks.insert(&place, chunk);
+        }
+        return;
+    }
 }
 
-type Chunk = Arc<[Change]>;
-
-impl Weigh for Chunk {
-    fn weight(&self) -> i64 {
-        0
-    }
-}
-
-impl Many {
-    /// A list of changes that is long enough, and those behind it, which are not none.
-    fn new(chunk: Chunk, newer: &[Change]) -> Self {
-        let mut chunks = Tree::default();
-        chunks.insert(&chunk[0].mod_revision(), chunk);
-        let mut many = Many {
-            chunks,
-            recent: [newer[0]; CHUNK_CHANGES],
-            recent_count: 0,
-        };
-        newer.iter().for_each(|change| many.push(*change));
-        many
-    }
-
-    fn recent(&self) -> &[Change] {
-        &self.recent[..self.recent_count]
-    }
-
-    fn push(&mut self, change: Change) {
-        if self.recent_count == CHUNK_CHANGES {
-            let first = self.recent[0].mod_revision();
-            self.chunks.insert(&first, Arc::from(self.recent));
-            self.recent_count = 0;
-        }
-        self.recent[self.recent_count] = change;
-        self.recent_count += 1;
-    }
-
-    fn floor(&self, at: Revision) -> Option<Change> {
-        // Only when all of the newest are younger, an older one is asked for.
-        floor(self.recent(), at).or_else(|| floor(self.chunks.floor(&at)?.1, at))
-    }
-
-    /// Takes the dead at the front out of the chunks.
-    fn forget(&mut self, dies: impl Fn(&Change) -> bool, forgotten: &mut impl FnMut(&Change)) {
-        while let Some((place, chunk)) = self.first_chunk() {
-            let dead = chunk.partition_point(&dies);
-            chunk[..dead].iter().for_each(&mut *forgotten);
-            if dead == chunk.len() {
-                self.chunks.remove(&place);
-                continue;
-            }
-            if dead > 0 {
-                self.chunks.insert(&place, Arc::from(&chunk[dead..]));
-            }
-            return;
-        }
-    }
-
-    fn first_chunk(&self) -> Option<(Revision, Chunk)> {
-        let mut chunks = self.chunks.ascend(Bound::Unbounded);
-        let (place, chunk) = chunks.next()?;
-        Some((*place, Arc::clone(chunk)))
-    }
+fn first_of(chunks: &Older) -> Option<(Revision, Chunk)> {
+    let (place, chunk) = chunks.ascend(Bound::Unbounded).next()?;
+    Some((*place, chunk.clone()))
 }
 
 /// The last of some changes.
@@ -258,6 +231,16 @@ impl History {
         History::Few(changes, Tail::default())
     }
 
+    /// Some changes, ascending and not none, in as many chunks as they need.
+    fn many(mut changes: impl Iterator<Item = Change>) -> Self {
+        let first = changes.next().expect("many are not none");
+        let Chunk { piece, held } = Chunk::with_room(first, 1);
+        let older = None;
+        let mut many = History::Many { older, piece, held };
+        changes.for_each(|change| many.push(change));
+        many
+    }
+
     /// The newest change, maybe a tombstone.
     pub(crate) fn newest(&self) -> Change {
         match self {
@@ -280,7 +263,7 @@ impl History {
                 Change::new(at, create, i64::from(*version), *lease, *stored_bytes)
             }
             History::Few(changes, tail) => tail.newest(last(changes)),
-            History::Many(many, tail) => tail.newest(last(many.recent())),
+            History::Many { piece, held, .. } => piece.newest(*held),
         }
     }
 
@@ -300,10 +283,11 @@ impl History {
                 let newer = tail.floor(last(changes), at);
                 newer.or_else(|| floor(changes, at))
             }
-            History::Many(many, tail) => {
-                let newer = tail.floor(last(many.recent()), at);
-                newer.or_else(|| many.floor(at))
-            }
+            // Only when all of the newest are younger, an older one is asked for.
+            History::Many { older, piece, held } => piece.floor(*held, at).or_else(|| {
+                let (_, chunk) = older.as_deref()?.floor(&at)?;
+                chunk.piece.floor(chunk.held, at)
+            }),
         }
     }
 
@@ -355,21 +339,37 @@ impl History {
                 }
                 let (newer, count) = tail.and(last(changes), change);
                 let newer = &newer[..count];
-                *self = if changes.len() < CHUNK_CHANGES {
-                    History::few(changes.iter().chain(newer).copied().collect())
-                } else {
-                    let many = Many::new(Arc::clone(changes), newer);
-                    History::Many(Arc::new(many), Tail::default())
+                let all = changes.iter().chain(newer).copied();
+                let length = changes.len() + count;
+                *self = match Chunk::of(all.clone(), length) {
+                    Some(Chunk { piece, held }) => {
+                        let older = None;
+                        History::Many { older, piece, held }
+                    }
+                    // A chunk for each that does not follow would be larger than an array.
+                    None if changes.len() < FEW_CHANGES => History::few(all.collect()),
+                    None => History::many(all),
                 };
             }
-            History::Many(many, tail) => {
-                if let Some(longer) = tail.with(&newest, &change) {
-                    *tail = longer;
+            History::Many { older, piece, held } => {
+                if let Some(longer) = piece.push(*held, &change) {
+                    *held = longer;
                     return;
                 }
-                let (newer, count) = std::mem::take(tail).and(last(many.recent()), change);
-                let many = Arc::make_mut(many);
-                newer[..count].iter().for_each(|change| many.push(*change));
+                let is_full = piece.is_full(*held);
+                let grown = is_full.then(|| piece.grown(*held)).flatten();
+                if let Some(grown) = grown {
+                    (*piece, *held) = (grown.piece, grown.held);
+                    return self.push(change);
+                }
+                // What does not follow from those before it may do so time and again.
+                let next = Chunk::with_room(change, if is_full { usize::MAX } else { 1 });
+                let before = Chunk {
+                    piece: std::mem::replace(piece, next.piece),
+                    held: std::mem::replace(held, next.held),
+                };
+                let place = before.piece.oldest(before.held).mod_revision();
+                Arc::make_mut(older.get_or_insert_default()).insert(&place, before);
             }
         }
     }
@@ -386,18 +386,24 @@ impl History {
             let place = change.mod_revision();
             place < at || (itself && place == at)
         };
-        let held: Vec<Change> = match self {
-            History::Many(many, tail) => {
-                let many = Arc::make_mut(many);
-                many.forget(dies, &mut forgotten);
-                if !many.chunks.is_empty() {
+        if let History::Many { older, piece, held } = self {
+            if let Some(chunks) = older {
+                let chunks = Arc::make_mut(chunks);
+                forget_older(chunks, dies, &mut forgotten);
+                if !chunks.is_empty() {
                     return true;
                 }
-                let newer = tail.behind(last(many.recent()));
-                many.recent().iter().copied().chain(newer).collect()
+                *older = None;
             }
-            _ => self.changes(),
-        };
+            let dead = piece.count_while(*held, dies);
+            if held.len() - dead > FEW_LEFT {
+                let changes = piece.changes(*held).take(dead);
+                changes.for_each(|change| forgotten(&change));
+                *held = held.without_first(dead);
+                return true;
+            }
+        }
+        let held = self.changes();
         let dead = held.partition_point(dies);
         held[..dead].iter().for_each(&mut forgotten);
         let left = History::of(&held[dead..]);
@@ -414,12 +420,11 @@ impl History {
                 let newer = tail.behind(last(changes));
                 changes.iter().copied().chain(newer).collect()
             }
-            History::Many(many, tail) => {
-                let chunks = many.chunks.ascend(Bound::Unbounded);
-                let older = chunks.flat_map(|(_, chunk)| chunk.iter());
-                let newer = tail.behind(last(many.recent()));
-                let held = older.chain(many.recent()).copied();
-                held.chain(newer).collect()
+            History::Many { older, piece, held } => {
+                let older = older.iter();
+                let chunks = older.flat_map(|chunks| chunks.ascend(Bound::Unbounded));
+                let older = chunks.flat_map(|(_, chunk)| chunk.piece.changes(chunk.held));
+                older.chain(piece.changes(*held)).collect()
             }
         }
     }
@@ -440,21 +445,24 @@ impl History {
                     "one change is short if it can be"
                 );
                 assert!(
-                    few.len() <= CHUNK_CHANGES + TAIL_CHANGES,
+                    few.len() <= FEW_CHANGES + TAIL_CHANGES,
                     "few changes are few"
                 );
                 tail.check();
             }
-            History::Many(many, tail) => {
-                tail.check();
-                many.chunks.check_invariants();
-                let chunks = many.chunks.ascend(Bound::Unbounded);
-                for (first, chunk) in chunks {
-                    assert!(!chunk.is_empty(), "no chunk is empty");
-                    assert!(*first <= place(&chunk[0]), "a chunk is where it began");
+            History::Many { older, held, .. } => {
+                assert!(held.len() > 0, "there is a newest change");
+                let Some(chunks) = older else {
+                    return;
+                };
+                chunks.check_invariants();
+                assert!(!chunks.is_empty(), "what is older is not nothing");
+                for (place_in_tree, chunk) in chunks.ascend(Bound::Unbounded) {
+                    assert!(chunk.held.len() > 0, "no chunk is empty");
+                    let oldest = chunk.piece.oldest(chunk.held);
+                    let is_where_it_began = *place_in_tree <= place(&oldest);
+                    assert!(is_where_it_began, "a chunk is where it began");
                 }
-                assert!(!many.recent().is_empty(), "there is a newest change");
-                assert!(!many.chunks.is_empty(), "without a chunk they are few");
             }
         }
     }

@@ -15,12 +15,24 @@ enum Step {
         later: i64,
         stored_bytes: u32,
     },
+    Delete {
+        later: i64,
+    },
+    /// A put of a later sub revision, which begins an incarnation behind a delete and goes on otherwise.
+    Put {
+        sub: i64,
+        lease: i64,
+    },
     /// Forgets what is before the change of this number, and it too if asked.
     Forget {
         number: usize,
         itself: bool,
     },
     Snapshot,
+    /// Goes on from an earlier snapshot.
+    Return {
+        number: prop::sample::Index,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -28,10 +40,23 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         12 => (1..4i64, prop::bool::weighted(0.8)).prop_map(|(later, fits)| Step::Push { later, fits }),
         12 => (prop_oneof![9 => 1..4i64, 1 => Just(1 << 32)], prop_oneof![9 => 1..9u32, 1 => 65_534..65_537u32])
             .prop_map(|(later, stored_bytes)| Step::Again { later, stored_bytes }),
-        2 => (0..60usize, any::<bool>()).prop_map(|(number, itself)| Step::Forget { number, itself }),
+        4 => (1..4i64).prop_map(|later| Step::Delete { later }),
+        6 => (1..4i64, prop_oneof![9 => Just(0), 1 => Just(7i64)]).prop_map(|(sub, lease)| Step::Put { sub, lease }),
+        1 => (0..60usize, any::<bool>()).prop_map(|(number, itself)| Step::Forget { number, itself }),
         2 => Just(Step::Snapshot),
+        1 => any::<prop::sample::Index>().prop_map(|number| Step::Return { number }),
     ];
-    prop::collection::vec(step, 1..200)
+    let again = Just(Step::Again {
+        later: 1,
+        stored_bytes: 5,
+    });
+    let hot = prop::collection::vec(again, 0..150);
+    let mixed = || prop::collection::vec(step.clone(), 1..100);
+    (mixed(), hot, mixed()).prop_map(|(mut steps, hot, last)| {
+        steps.extend(hot);
+        steps.extend(last);
+        steps
+    })
 }
 
 fn change(main: i64, fits: bool) -> Change {
@@ -65,7 +90,7 @@ proptest! {
     fn agrees_with_a_plain_list_and_leaves_snapshots_alone(steps in steps()) {
         let first = change(2, true);
         let (mut history, mut model) = (History::new(first), vec![first]);
-        let mut snapshots = Vec::new();
+        let mut snapshots: Vec<(History, Vec<Change>)> = Vec::new();
         for step in steps {
             match step {
                 Step::Push { later, fits } => {
@@ -80,6 +105,31 @@ proptest! {
                     let again = Change::new(at, create, version, newest.lease(), stored_bytes);
                     history.push(again);
                     model.push(again);
+                }
+                Step::Delete { later } => {
+                    let at = Revision::start_of(history.newest().mod_revision().main + later);
+                    let delete = Change::new(at, 0, 0, LeaseId(0), 3);
+                    history.push(delete);
+                    model.push(delete);
+                }
+                Step::Put { sub, lease } => {
+                    let newest = history.newest();
+                    let at = Revision {
+                        sub,
+                        main: newest.mod_revision().main + i64::from(newest.mod_revision().sub >= sub),
+                    };
+                    let (create, version) = match newest.is_tombstone() {
+                        true => (at.main, 1),
+                        false => (newest.create_revision(), newest.version() + 1),
+                    };
+                    let put = Change::new(at, create, version, LeaseId(lease), 9);
+                    history.push(put);
+                    model.push(put);
+                }
+                Step::Return { number } => {
+                    if !snapshots.is_empty() {
+                        (history, model) = number.get(&snapshots).clone();
+                    }
                 }
                 Step::Forget { number, itself } => {
                     let Some(at) = model.get(number).map(Change::mod_revision) else {
