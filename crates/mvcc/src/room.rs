@@ -6,7 +6,7 @@
 use bytes::{Bytes, BytesMut};
 
 /// Bytes of a piece: as long as one of its records is held, all of it is.
-const PIECE_BYTES: usize = 8 << 10;
+const PIECE_BYTES: usize = 16 << 10;
 
 /// What is larger has memory of its own, so that little of a piece is left over at its end.
 const SMALL_BYTES_MAX: usize = 1 << 10;
