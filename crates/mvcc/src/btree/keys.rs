@@ -34,7 +34,7 @@ pub(crate) trait Keys: Clone + Debug + Default {
     fn split_off(&mut self, at: usize, places: usize) -> Self;
 
     /// Adds keys that are above all.
-    fn append(&mut self, right: Self);
+    fn append(&mut self, right: &Self);
 
     /// Adds a key above all to a list of which [`Keys::take_fitted`] makes others.
     fn push(&mut self, key: &Self::Key);
@@ -118,8 +118,8 @@ impl<K: Ord + Copy + Debug> Keys for Vec<K> {
         split_with_room(self, at, places)
     }
 
-    fn append(&mut self, right: Self) {
-        self.extend(right);
+    fn append(&mut self, right: &Self) {
+        self.extend_from_slice(right);
     }
 
     fn push(&mut self, key: &K) {

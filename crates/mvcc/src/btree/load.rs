@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::keys::Keys;
 use super::node::{CHILDREN_MAX, Child, Inner, LEAF_ENTRIES_MAX, Leaf, Node, sum_of};
+use super::spare::Spare;
 use super::{Sum, Tree, Weigh};
 
 /// A node with what sets it apart from the one before it; `None` for the first of all.
@@ -66,6 +67,7 @@ impl<Ks: Keys, V: Clone + Weigh> Loader<Ks, V> {
             Some(Part { child, .. }) => Tree {
                 root: Some(child.node),
                 sum: child.sum,
+                spare: Spare::default(),
             },
             None => Tree::default(),
         }

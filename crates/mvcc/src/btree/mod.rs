@@ -3,7 +3,8 @@
 //! A snapshot is a clone of the tree: one reference to its root. The writer copies a node only
 //! when a snapshot can still see it, which the reference count of the node tells; from then on the
 //! copy belongs to the writer alone and is changed in place. A batch of writes between two
-//! snapshots therefore copies each node it touches once, however many writes go through it.
+//! snapshots therefore copies each node it touches once, however many writes go through it. Copies lie where nodes lay
+//! that no snapshot shows any more: see the module `spare`.
 //!
 //! Copying a node costs one reference count per child or value. The keys of a node lie in a list
 //! ([`Keys`]) behind one reference, which is copied only when the set of keys changes: replacing a
@@ -26,6 +27,7 @@ mod keys;
 mod load;
 mod node;
 mod packed;
+mod spare;
 
 use std::ops::{AddAssign, Bound, SubAssign};
 use std::sync::Arc;
@@ -39,6 +41,7 @@ pub(crate) use load::Loader;
 use node::Node;
 pub use packed::KeyRef;
 pub(crate) use packed::Packed;
+use spare::Spare;
 
 /// What an entry adds to the weight of a range. It may change only inside [`Tree::update`] and
 /// [`Tree::insert`], which keep the sums.
@@ -46,6 +49,9 @@ pub(crate) trait Weigh {
     /// Whether entries come behind all others and are many, so that a leaf will be full soon: it has the room for
     /// that from the beginning, and no other leaf has any to spare.
     const COMES_IN_ORDER: bool = false;
+
+    /// Whether the tree keeps memory of its nodes to use it again, which is only worth it in one that is always written.
+    const REUSES_NODES: bool = true;
 
     /// The weight of one entry, in a unit the owner of the tree chooses; never negative.
     fn weight(&self) -> i64;
@@ -79,6 +85,7 @@ impl SubAssign for Sum {
 pub(crate) struct Tree<Ks: Keys, V> {
     root: Option<Arc<Node<Ks, V>>>,
     sum: Sum,
+    spare: Spare<Ks, V>,
 }
 
 impl<Ks: Keys, V> Default for Tree<Ks, V> {
@@ -86,6 +93,7 @@ impl<Ks: Keys, V> Default for Tree<Ks, V> {
         Tree {
             root: None,
             sum: Sum::default(),
+            spare: Spare::default(),
         }
     }
 }
@@ -126,8 +134,9 @@ impl<Ks: Keys, V: Clone + Weigh> Tree<Ks, V> {
             self.root = Some(Arc::new(Node::first(key, value)));
             return None;
         };
+        self.spare.reclaim_after_snapshot(root);
         let mut change = Sum::default();
-        let (old, split) = Node::insert(root, key, value, &mut change);
+        let (old, split) = Node::insert(root, key, value, &mut change, &mut self.spare);
         self.sum += change;
         if let Some(split) = split {
             let left = Arc::clone(root);
@@ -144,8 +153,9 @@ impl<Ks: Keys, V: Clone + Weigh> Tree<Ks, V> {
         change_value: impl FnOnce(&mut V) -> R,
     ) -> Option<R> {
         let root = self.root.as_mut()?;
+        self.spare.reclaim_after_snapshot(root);
         let mut change = Sum::default();
-        let result = Node::update(root, key, change_value, &mut change);
+        let result = Node::update(root, key, change_value, &mut change, &mut self.spare);
         self.sum += change;
         result
     }
@@ -154,8 +164,9 @@ impl<Ks: Keys, V: Clone + Weigh> Tree<Ks, V> {
     pub(crate) fn remove(&mut self, key: &Ks::Key) -> Option<V> {
         self.get(key)?;
         let root = self.root.as_mut()?;
+        self.spare.reclaim_after_snapshot(root);
         let mut change = Sum::default();
-        let removed = Node::remove(root, key, &mut change);
+        let removed = Node::remove(root, key, &mut change, &mut self.spare);
         self.sum += change;
         if root.len() == 0 {
             self.root = None;

@@ -3,15 +3,19 @@
 use std::borrow::Borrow;
 use std::sync::Arc;
 
-use super::keys::{Cut, Keys, cloned_with_room, insert_at, split_with_room};
+use super::keys::{Cut, GROWTH, Keys, cloned_with_room, insert_at, split_with_room};
+use super::spare::Spare;
 use super::{Sum, Weigh};
 
 /// Most values in a leaf. A write copies one leaf, so a small one is cheap to write and a large
 /// one is cheap to list; 32 values of pointer size fill a few cache lines.
 pub(super) const LEAF_ENTRIES_MAX: usize = 32;
 
+/// The same where they come in order, so that only the last leaf is ever copied.
+const ORDERED_LEAF_ENTRIES_MAX: usize = 2 * LEAF_ENTRIES_MAX;
+
 /// Room that a leaf has which will be full: it is divided when it has one value more than it may.
-const LEAF_ROOM: usize = LEAF_ENTRIES_MAX + 1;
+pub(super) const ORDERED_LEAF_ROOM: usize = ORDERED_LEAF_ENTRIES_MAX + 1;
 
 /// Most children of an inner node.
 pub(super) const CHILDREN_MAX: usize = 32;
@@ -32,13 +36,13 @@ pub(super) struct Leaf<Ks, V> {
 }
 
 /// `separators[i]` is above every key of child `i` and not above any key of child `i + 1`.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Inner<Ks: Keys, V> {
     pub(super) separators: Arc<Ks>,
     pub(super) children: Vec<Child<Ks, V>>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Child<Ks: Keys, V> {
     pub(super) node: Arc<Node<Ks, V>>,
     pub(super) sum: Sum,
@@ -50,27 +54,31 @@ pub(super) struct Split<Ks: Keys, V> {
     right: Child<Ks, V>,
 }
 
-impl<Ks: Keys, V: Clone + Weigh> Clone for Node<Ks, V> {
+impl<Ks: Keys, V> Clone for Child<Ks, V> {
     fn clone(&self) -> Self {
-        match self {
-            Node::Leaf(leaf) => Node::Leaf(leaf.clone()),
-            Node::Inner(inner) => Node::Inner(inner.clone()),
-        }
-    }
-}
-
-impl<Ks: Keys, V: Clone + Weigh> Clone for Leaf<Ks, V> {
-    fn clone(&self) -> Self {
-        Leaf {
-            keys: Arc::clone(&self.keys),
-            values: cloned_with_room(&self.values, room::<V>()),
+        Child {
+            node: Arc::clone(&self.node),
+            sum: self.sum,
         }
     }
 }
 
 /// The room that a new leaf has from the beginning.
 fn room<V: Weigh>() -> usize {
-    if V::COMES_IN_ORDER { LEAF_ROOM } else { 0 }
+    if V::COMES_IN_ORDER {
+        ORDERED_LEAF_ROOM
+    } else {
+        0
+    }
+}
+
+/// Most values in a leaf.
+fn leaf_entries_max<V: Weigh>() -> usize {
+    if V::COMES_IN_ORDER {
+        ORDERED_LEAF_ENTRIES_MAX
+    } else {
+        LEAF_ENTRIES_MAX
+    }
 }
 
 impl<Ks: Keys, V: Clone + Weigh> Node<Ks, V> {
@@ -89,6 +97,63 @@ impl<Ks: Keys, V: Clone + Weigh> Node<Ks, V> {
             separators: Arc::new(only(split.separator.borrow())),
             children: vec![Child { node: left, sum }, split.right],
         })
+    }
+
+    /// The same, with room for so many parts in all.
+    pub(super) fn copy_with_room(&self, places: usize) -> Self {
+        match self {
+            Node::Leaf(leaf) => Node::Leaf(Leaf {
+                keys: Arc::clone(&leaf.keys),
+                values: cloned_with_room(&leaf.values, places),
+            }),
+            Node::Inner(inner) => Node::Inner(Inner {
+                separators: Arc::clone(&inner.separators),
+                children: cloned_with_room(&inner.children, places),
+            }),
+        }
+    }
+
+    /// How many parts a copy has that is to have room for some more.
+    pub(super) fn parts_of_copy(&self, more: usize) -> usize {
+        match self {
+            Node::Leaf(leaf) => (leaf.values.len() + more).max(room::<V>()),
+            Node::Inner(inner) => inner.children.len(),
+        }
+    }
+
+    /// How many parts fit without new memory.
+    pub(super) fn places(&self) -> usize {
+        match self {
+            Node::Leaf(leaf) => leaf.values.capacity(),
+            Node::Inner(inner) => inner.children.capacity(),
+        }
+    }
+
+    /// Takes all parts out; only their memory stays.
+    pub(super) fn clear(&mut self) {
+        match self {
+            Node::Leaf(leaf) => leaf.values.clear(),
+            Node::Inner(inner) => inner.children.clear(),
+        }
+    }
+
+    /// Makes a node without parts the same as another of its kind.
+    pub(super) fn fill_with(&mut self, other: &Self) {
+        match (self, other) {
+            (Node::Leaf(leaf), Node::Leaf(other)) => {
+                leaf.values.extend_from_slice(&other.values);
+                match Arc::get_mut(&mut leaf.keys) {
+                    // There is room for the key that comes next.
+                    Some(keys) if V::COMES_IN_ORDER => keys.clone_from(&other.keys),
+                    _ => leaf.keys = Arc::clone(&other.keys),
+                }
+            }
+            (Node::Inner(inner), Node::Inner(other)) => {
+                inner.separators = Arc::clone(&other.separators);
+                inner.children.extend_from_slice(&other.children);
+            }
+            _ => unreachable!("free nodes are kept by their kind"),
+        }
     }
 
     /// Number of values or children.
@@ -154,13 +219,14 @@ impl<Ks: Keys, V: Clone + Weigh> Node<Ks, V> {
         key: &Ks::Key,
         value: V,
         change: &mut Sum,
+        spare: &mut Spare<Ks, V>,
     ) -> (Option<V>, Option<Split<Ks, V>>) {
-        match Arc::make_mut(this) {
+        match spare.make_mut(this, 1) {
             Node::Leaf(leaf) => leaf.insert(key, value, change),
             Node::Inner(inner) => {
                 let at = inner.child_of(key);
                 let child = &mut inner.children[at];
-                let (old, split) = Node::insert(&mut child.node, key, value, change);
+                let (old, split) = Node::insert(&mut child.node, key, value, change, spare);
                 child.sum += *change;
                 (old, split.and_then(|split| inner.take_in(at, split)))
             }
@@ -173,8 +239,9 @@ impl<Ks: Keys, V: Clone + Weigh> Node<Ks, V> {
         key: &Ks::Key,
         change_value: impl FnOnce(&mut V) -> R,
         change: &mut Sum,
+        spare: &mut Spare<Ks, V>,
     ) -> Option<R> {
-        match Arc::make_mut(this) {
+        match spare.make_mut(this, 0) {
             Node::Leaf(leaf) => {
                 let at = leaf.keys.search(key).ok()?;
                 let value = &mut leaf.values[at];
@@ -186,7 +253,7 @@ impl<Ks: Keys, V: Clone + Weigh> Node<Ks, V> {
             Node::Inner(inner) => {
                 let at = inner.child_of(key);
                 let child = &mut inner.children[at];
-                let result = Node::update(&mut child.node, key, change_value, change);
+                let result = Node::update(&mut child.node, key, change_value, change, spare);
                 child.sum += *change;
                 result
             }
@@ -194,8 +261,13 @@ impl<Ks: Keys, V: Clone + Weigh> Node<Ks, V> {
     }
 
     /// Removes a key that is there. The node may be empty afterwards; its parent mends that.
-    pub(super) fn remove(this: &mut Arc<Self>, key: &Ks::Key, change: &mut Sum) -> Option<V> {
-        match Arc::make_mut(this) {
+    pub(super) fn remove(
+        this: &mut Arc<Self>,
+        key: &Ks::Key,
+        change: &mut Sum,
+        spare: &mut Spare<Ks, V>,
+    ) -> Option<V> {
+        match spare.make_mut(this, 0) {
             Node::Leaf(leaf) => {
                 let at = leaf.keys.search(key).ok()?;
                 Arc::make_mut(&mut leaf.keys).remove(at);
@@ -209,9 +281,9 @@ impl<Ks: Keys, V: Clone + Weigh> Node<Ks, V> {
             Node::Inner(inner) => {
                 let at = inner.child_of(key);
                 let child = &mut inner.children[at];
-                let removed = Node::remove(&mut child.node, key, change);
+                let removed = Node::remove(&mut child.node, key, change, spare);
                 child.sum += *change;
-                inner.mend(at);
+                inner.mend(at, spare);
                 removed
             }
         }
@@ -239,17 +311,17 @@ impl<Ks: Keys, V: Clone + Weigh> Node<Ks, V> {
     }
 
     /// Appends a right neighbour of the same height.
-    fn append(&mut self, separator: &Ks::Key, right: Node<Ks, V>) {
+    fn append(&mut self, separator: &Ks::Key, right: &Self) {
         match (self, right) {
             (Node::Leaf(left), Node::Leaf(right)) => {
-                Arc::make_mut(&mut left.keys).append(Arc::unwrap_or_clone(right.keys));
-                left.values.extend(right.values);
+                Arc::make_mut(&mut left.keys).append(&right.keys);
+                left.values.extend_from_slice(&right.values);
             }
             (Node::Inner(left), Node::Inner(right)) => {
                 let separators = Arc::make_mut(&mut left.separators);
                 separators.insert(separators.len(), separator);
-                separators.append(Arc::unwrap_or_clone(right.separators));
-                left.children.extend(right.children);
+                separators.append(&right.separators);
+                left.children.extend_from_slice(&right.children);
             }
             _ => unreachable!("neighbours have the same height"),
         }
@@ -262,7 +334,7 @@ impl<Ks: Keys, V: Clone + Weigh> Node<Ks, V> {
                 let count = leaf.values.len();
                 assert_eq!(leaf.keys.len(), count, "each key of a leaf has a value");
                 assert!(
-                    (1..=LEAF_ENTRIES_MAX).contains(&count),
+                    (1..=leaf_entries_max::<V>()).contains(&count),
                     "a leaf is in bounds"
                 );
                 check_keys(leaf.keys.as_ref(), low, high);
@@ -313,7 +385,7 @@ impl<Ks: Keys, V: Clone + Weigh> Leaf<Ks, V> {
 
     fn split_when_full(&mut self, inserted: usize) -> Option<Split<Ks, V>> {
         let length = self.values.len();
-        if length <= LEAF_ENTRIES_MAX && (length == 1 || !self.keys.is_heavy()) {
+        if length <= leaf_entries_max::<V>() && (length == 1 || !self.keys.is_heavy()) {
             return None;
         }
         let at = split_point(length, inserted);
@@ -372,6 +444,10 @@ impl<Ks: Keys, V: Clone + Weigh> Inner<Ks, V> {
     /// Takes in the right part of child `at`, and splits in turn when full.
     fn take_in(&mut self, at: usize, split: Split<Ks, V>) -> Option<Split<Ks, V>> {
         self.children[at].sum -= split.right.sum;
+        if Arc::get_mut(&mut self.separators).is_none() {
+            let places = self.separators.len() + GROWTH;
+            self.separators = Arc::new(self.separators.with_room(places));
+        }
         Arc::make_mut(&mut self.separators).insert(at, split.separator.borrow());
         insert_at(&mut self.children, at + 1, split.right);
         let length = self.children.len();
@@ -402,7 +478,7 @@ impl<Ks: Keys, V: Clone + Weigh> Inner<Ks, V> {
     }
 
     /// Drops child `at` when it became empty, joins it with a neighbour when it became small.
-    fn mend(&mut self, at: usize) {
+    fn mend(&mut self, at: usize, spare: &mut Spare<Ks, V>) {
         let length = self.children[at].node.len();
         if length == 0 {
             self.children.remove(at);
@@ -423,7 +499,8 @@ impl<Ks: Keys, V: Clone + Weigh> Inner<Ks, V> {
         let separator = self.separators.owned(left);
         Arc::make_mut(&mut self.separators).remove(left);
         let child = &mut self.children[left];
-        Arc::make_mut(&mut child.node).append(separator.borrow(), Arc::unwrap_or_clone(right.node));
+        let left = spare.make_mut(&mut child.node, right.node.len());
+        left.append(separator.borrow(), &right.node);
         child.sum += right.sum;
     }
 }

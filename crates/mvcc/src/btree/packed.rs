@@ -213,7 +213,7 @@ impl Keys for Packed {
         right
     }
 
-    fn append(&mut self, right: Self) {
+    fn append(&mut self, right: &Self) {
         for at in 0..right.len() {
             self.insert(self.len(), &right.at(at).to_slice());
         }
@@ -328,7 +328,7 @@ mod tests {
             check(&right, &above, &model[0]);
             let separator = packed.separator(&right);
             prop_assert!(model.last() < Some(&separator) && separator <= above[0]);
-            packed.append(right);
+            packed.append(&right);
             let mut scratch = Packed::default();
             model.extend(above);
             check(&packed, &model, &separator);

@@ -1,6 +1,6 @@
 use std::cell::Cell;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use proptest::prelude::*;
 
@@ -8,9 +8,11 @@ use super::*;
 
 /// Heavy only when even, so that weights differ from entries and change with the value.
 #[derive(Clone, Debug, PartialEq)]
-struct Value(u32);
+struct Value<const IN_ORDER: bool = false>(u32);
 
-impl Weigh for Value {
+impl<const IN_ORDER: bool> Weigh for Value<IN_ORDER> {
+    const COMES_IN_ORDER: bool = IN_ORDER;
+
     fn weight(&self) -> i64 {
         i64::from(self.0.is_multiple_of(2))
     }
@@ -22,6 +24,8 @@ enum Step {
     Update(u16, u32),
     Remove(u16),
     Snapshot,
+    /// Drops the oldest snapshot; what only it held is used again.
+    Drop,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -30,12 +34,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (key.clone(), any::<u32>()).prop_map(|(key, value)| Step::Insert(key, value)),
         2 => (key.clone(), any::<u32>()).prop_map(|(key, value)| Step::Update(key, value)),
         4 => key.prop_map(Step::Remove),
-        1 => Just(Step::Snapshot),
+        2 => Just(Step::Snapshot),
+        2 => Just(Step::Drop),
     ];
     prop::collection::vec(step, 0..1500)
 }
 
-fn check(tree: &Tree<Vec<u16>, Value>, model: &BTreeMap<u16, Value>) {
+fn check<const IN_ORDER: bool>(
+    tree: &Tree<Vec<u16>, Value<IN_ORDER>>,
+    model: &BTreeMap<u16, Value<IN_ORDER>>,
+) {
     tree.check_invariants();
     assert_eq!(tree.is_empty(), model.is_empty());
     assert_eq!(tree.last(), model.iter().next_back());
@@ -52,7 +60,11 @@ fn check(tree: &Tree<Vec<u16>, Value>, model: &BTreeMap<u16, Value>) {
     }
 }
 
-fn check_bound(tree: &Tree<Vec<u16>, Value>, model: &BTreeMap<u16, Value>, bound: Bound<&u16>) {
+fn check_bound<const IN_ORDER: bool>(
+    tree: &Tree<Vec<u16>, Value<IN_ORDER>>,
+    model: &BTreeMap<u16, Value<IN_ORDER>>,
+    bound: Bound<&u16>,
+) {
     let up: Vec<_> = tree.ascend(bound).collect();
     assert_eq!(
         up,
@@ -76,39 +88,49 @@ fn check_bound(tree: &Tree<Vec<u16>, Value>, model: &BTreeMap<u16, Value>, bound
     );
 }
 
+fn play<const IN_ORDER: bool>(steps: &[Step]) {
+    let mut tree = Tree::<Vec<u16>, Value<IN_ORDER>>::default();
+    let mut model = BTreeMap::new();
+    let mut snapshots = VecDeque::new();
+    for step in steps {
+        match step {
+            Step::Insert(key, value) => {
+                let value = Value(*value);
+                assert_eq!(tree.insert(key, value.clone()), model.insert(*key, value));
+            }
+            Step::Update(key, value) => {
+                let update = |held: &mut _| std::mem::replace(held, Value(*value));
+                let expected = model.get_mut(key).map(update);
+                assert_eq!(tree.update(key, update), expected);
+            }
+            Step::Remove(key) => assert_eq!(tree.remove(key), model.remove(key)),
+            Step::Snapshot => snapshots.push_back((tree.clone(), model.clone())),
+            Step::Drop => {
+                if let Some((tree, model)) = snapshots.pop_front() {
+                    check(&tree, &model);
+                }
+            }
+        }
+    }
+    snapshots.push_back((tree, model));
+    for (tree, model) in &snapshots {
+        check(tree, model);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn agrees_with_an_ordered_map_and_snapshots_stay_as_they_were(steps in steps()) {
-        let mut tree = Tree::<Vec<u16>, _>::default();
-        let mut model = BTreeMap::new();
-        let mut snapshots = Vec::new();
-        for step in steps {
-            match step {
-                Step::Insert(key, value) => {
-                    let value = Value(value);
-                    prop_assert_eq!(tree.insert(&key, value.clone()), model.insert(key, value));
-                }
-                Step::Update(key, value) => {
-                    let old = tree.update(&key, |held| std::mem::replace(held, Value(value)));
-                    let expected = model.get_mut(&key).map(|held| std::mem::replace(held, Value(value)));
-                    prop_assert_eq!(old, expected);
-                }
-                Step::Remove(key) => prop_assert_eq!(tree.remove(&key), model.remove(&key)),
-                Step::Snapshot => snapshots.push((tree.clone(), model.clone())),
-            }
-        }
-        snapshots.push((tree, model));
-        for (tree, model) in &snapshots {
-            check(tree, model);
-        }
+        play::<false>(&steps);
+        play::<true>(&steps);
     }
 }
 
 #[test]
 fn ascending_inserts_fill_the_leaves() {
-    let mut tree = Tree::<Vec<u16>, _>::default();
+    let mut tree = Tree::<Vec<u16>, Value>::default();
     for key in 0..10_000u16 {
         tree.insert(&key, Value(1));
     }
@@ -198,7 +220,7 @@ fn fresh_nodes(old: &Tree<Vec<u16>, Value>, new: &Tree<Vec<u16>, Value>) -> usiz
 
 #[test]
 fn a_batch_copies_a_node_once() {
-    let mut tree = Tree::<Vec<u16>, _>::default();
+    let mut tree = Tree::<Vec<u16>, Value>::default();
     for key in 0..5_000u16 {
         tree.insert(&key, Value(0));
     }

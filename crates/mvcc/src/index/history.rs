@@ -77,6 +77,8 @@ pub(crate) enum History {
 type Older = Tree<Vec<Revision>, Chunk>;
 
 impl Weigh for Chunk {
+    const REUSES_NODES: bool = false;
+
     fn weight(&self) -> i64 {
         0
     }

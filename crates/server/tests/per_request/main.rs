@@ -53,8 +53,8 @@ fn requests_take_few_allocations_and_no_wake_up_each() {
     client.prepare();
     let mut report = Vec::new();
     for (load, bound) in [
-        (Load::put(), Bound::new(2.4, 0.2)),
-        (Load::txn(), Bound::new(4.4, 0.2)),
+        (Load::put(), Bound::new(1.5, 0.2)),
+        (Load::txn(), Bound::new(3.4, 0.2)),
         (Load::range(), Bound::new(0.5, 0.1)),
         (Load::keep_alive(), Bound::new(0.5, 0.2)),
     ] {
