@@ -34,6 +34,7 @@ mod discovery;
 mod endpoint;
 mod error;
 mod identity;
+pub mod judged;
 mod kv;
 mod lease;
 mod mirror;

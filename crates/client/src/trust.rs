@@ -14,6 +14,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::error::Error;
+use crate::judged::{self, Finding};
 
 /// Where systems keep the certificates that they trust, in the order in which Go looks.
 ///
@@ -65,7 +66,8 @@ pub fn trusted(file: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, Erro
         .unwrap_or_default())
 }
 
-/// Who verifies servers by the certificates of this file, or by those of the system.
+/// Who verifies servers by the certificates of this file, or by those of the system. Takes certificates that lead to one
+/// of them, and one of the file itself: see [`is_named`].
 ///
 /// # Errors
 /// [`Error::Tls`]: the file cannot be used.
@@ -74,109 +76,57 @@ pub fn server_verifier(
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, Error> {
     let trusted = trusted(ca_file)?;
-    let verifier = Trusted::new(trusted, ca_file.is_some(), provider)?;
-    Ok(Arc::new(verifier))
+    let mut roots = RootCertStore::empty();
+    // Old bundles have certificates that nobody can use any more; the others count.
+    let (usable, _) = roots.add_parsable_certificates(trusted.clone());
+    if usable == 0 {
+        return match ca_file {
+            Some(_) => Err(Error::Tls(
+                "no usable certificate in the CA file".to_owned(),
+            )),
+            // A system that trusts nobody.
+            None => Ok(judged::server(any_server(provider), |_, _, _| {
+                Err(CertificateError::UnknownIssuer.into())
+            })),
+        };
+    }
+    let by_issuer = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|error| Error::Tls(error.to_string()))?;
+    if ca_file.is_none() {
+        return Ok(by_issuer);
+    }
+    let judge = move |certificate: &CertificateDer<'_>, name: &ServerName<'_>, found| {
+        if !is_named(&trusted, certificate, &found) {
+            return found;
+        }
+        verify_server_name(&ParsedCertificate::try_from(certificate)?, name)
+    };
+    Ok(judged::server(by_issuer, judge))
+}
+
+/// Whether a certificate is one of those that the user named, and nothing else is wrong with it: who names somebody's own
+/// certificate as CA file means that one, even where it calls itself an authority.
+#[must_use]
+pub fn is_named(
+    named: &[CertificateDer<'_>],
+    certificate: &CertificateDer<'_>,
+    found: &Finding,
+) -> bool {
+    // Time is checked before this complaint, which is about what a certificate is for.
+    let is_misused = matches!(
+        found,
+        Err(rustls::Error::InvalidCertificate(CertificateError::Other(
+            _
+        )))
+    );
+    is_misused && named.contains(certificate)
 }
 
 /// Who takes every server: the connection is encrypted, but to whom nobody knows.
 #[must_use]
 pub fn any_server(provider: Arc<CryptoProvider>) -> Arc<dyn ServerCertVerifier> {
     Arc::new(TrustAll(provider))
-}
-
-/// Takes certificates that lead to a trusted one, and a trusted one itself: who names a server's own
-/// certificate as CA file means that server, even where the certificate calls itself an authority.
-#[derive(Debug)]
-struct Trusted {
-    /// None on a system that trusts nobody.
-    by_issuer: Option<Arc<WebPkiServerVerifier>>,
-    /// Certificates that were named by the user.
-    named: Vec<CertificateDer<'static>>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl Trusted {
-    fn new(
-        trusted: Vec<CertificateDer<'static>>,
-        is_named: bool,
-        provider: Arc<CryptoProvider>,
-    ) -> Result<Self, Error> {
-        let mut roots = RootCertStore::empty();
-        // Old bundles have certificates that nobody can use any more; the others count.
-        let (usable, _) = roots.add_parsable_certificates(trusted.clone());
-        if usable == 0 && is_named {
-            return Err(Error::Tls(
-                "no usable certificate in the CA file".to_owned(),
-            ));
-        }
-        let build = || {
-            let provider = Arc::clone(&provider);
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build()
-        };
-        let by_issuer = (usable > 0).then(build).transpose();
-        Ok(Self {
-            by_issuer: by_issuer.map_err(|error| Error::Tls(error.to_string()))?,
-            named: if is_named { trusted } else { Vec::new() },
-            provider,
-        })
-    }
-}
-
-impl ServerCertVerifier for Trusted {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(by_issuer) = &self.by_issuer else {
-            return Err(CertificateError::UnknownIssuer.into());
-        };
-        let verified = by_issuer.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
-        match verified {
-            // Time is checked before this complaint, which is about what a certificate is for.
-            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_)))
-                if self.named.contains(end_entity) =>
-            {
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            verified => verified,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        algorithms.supported_schemes()
-    }
 }
 
 /// Takes every certificate, but not every signature: the server must hold the key of the

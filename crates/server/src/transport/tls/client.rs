@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-use kvorum_client::trust;
+use kvorum_client::{judged, trust};
 use rustls::ClientConfig;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{ResolvesClientCert, Resumption};
@@ -14,7 +14,6 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::names::AllowedServers;
 use super::pair::Pair;
 use super::protocols::Protocols;
 use super::{Allowed, HANDSHAKE_TIMEOUT, TlsError, TlsOptions};
@@ -106,9 +105,12 @@ fn verifier(
     let by_issuer = trust::server_verifier(options.ca_file.as_deref(), provider)?;
     Ok(match &options.allowed {
         Allowed::All => by_issuer,
-        allowed => Arc::new(AllowedServers {
-            by_issuer,
-            allowed: allowed.clone(),
-        }),
+        allowed => {
+            let allowed = allowed.clone();
+            judged::server(by_issuer, move |certificate, _, found| {
+                found?;
+                allowed.check(certificate)
+            })
+        }
     })
 }

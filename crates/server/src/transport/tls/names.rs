@@ -4,14 +4,11 @@
 //! `isHostInDNS`).
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use kvorum_client::look_up_address;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_name;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
-use rustls::{DigitallySignedStruct, SignatureScheme};
 use tokio::net::lookup_host;
 
 use super::certificate::Certificate;
@@ -54,56 +51,6 @@ impl Allowed {
 
 fn is_for(certificate: &ParsedCertificate<'_>, host: &str) -> bool {
     ServerName::try_from(host).is_ok_and(|name| verify_server_name(certificate, &name).is_ok())
-}
-
-/// Takes servers that another one takes and whose names are allowed.
-#[derive(Debug)]
-pub(super) struct AllowedServers {
-    pub(super) by_issuer: Arc<dyn ServerCertVerifier>,
-    pub(super) allowed: Allowed,
-}
-
-impl ServerCertVerifier for AllowedServers {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified = self.by_issuer.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        )?;
-        self.allowed.check(end_entity)?;
-        Ok(verified)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.by_issuer.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.by_issuer.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.by_issuer.supported_verify_schemes()
-    }
 }
 
 /// Whether who shows a certificate may call from this address. One without names of hosts and addresses may call from

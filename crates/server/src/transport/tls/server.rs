@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::callers::Callers;
+use super::callers;
 use super::certificate::{self, Certificate};
 use super::names::check_address;
 use super::pair::{Pair, open_error};
@@ -55,7 +55,7 @@ impl TlsServer {
             .with_protocol_versions(versions)?;
         let callers = if options.ca_file.is_some() || options.demands_certificate {
             let (ca_file, allowed) = (options.ca_file.as_deref(), options.allowed.clone());
-            Arc::new(Callers::new(ca_file, allowed, provider)?)
+            callers::verifier(ca_file, allowed, provider)?
         } else {
             WebPkiClientVerifier::no_client_auth()
         };
