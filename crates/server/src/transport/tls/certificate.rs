@@ -1,32 +1,15 @@
-//! What is read of a certificate beside what its verification needs, and lists of revoked ones: both in DER, a notation in
-//! which every value has a tag, a length and contents (X.690).
+//! What is read of a certificate beside what its verification needs, and lists of revoked ones.
 //!
 //! Nothing that is read here is trusted: what does not fit is refused.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-/// Tags of values.
-const INTEGER: u8 = 0x02;
-const OCTETS: u8 = 0x04;
-const OBJECT: u8 = 0x06;
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
-const UTC_TIME: u8 = 0x17;
-const GENERAL_TIME: u8 = 0x18;
-/// Of text: UTF-8, printable, T.61 and IA5.
-const TEXTS: [u8; 4] = [0x0c, 0x13, 0x14, 0x16];
-/// Of optional parts of a certificate: its version, and its extensions.
-const VERSION: u8 = 0xa0;
-const EXTENSIONS: u8 = 0xa3;
-/// Of alternative names: of a host, and an address.
-const DNS_NAME: u8 = 0x82;
-const ADDRESS: u8 = 0x87;
-
-/// The attribute "common name", 2.5.4.3.
-const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
-/// The extension "subject alternative name", 2.5.29.17.
-const ALTERNATIVE_NAMES: [u8; 3] = [0x55, 0x1d, 0x11];
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer as _;
+use x509_parser::revocation_list::CertificateRevocationList;
+use x509_parser::x509::X509Name;
 
 /// The number that an authority gives a certificate: big-endian, without zeros in front.
 pub(super) type Serial = Vec<u8>;
@@ -45,88 +28,37 @@ pub(super) struct Certificate {
 }
 
 impl Certificate {
-    /// Reads a certificate; `None` for something else.
+    /// Reads a certificate in DER; `None` for something else.
     pub(super) fn read(der: &[u8]) -> Option<Self> {
-        let mut signed = Der(Der(der).take(SEQUENCE)?);
-        let mut fields = Der(signed.take(SEQUENCE)?);
-        fields.take_optional(VERSION)?;
-        let serial = serial(fields.take(INTEGER)?);
-        // Algorithm, issuer, validity.
-        for _ in 0..3 {
-            fields.take(SEQUENCE)?;
-        }
-        let common_name = common_name(fields.take(SEQUENCE)?)?;
-        fields.take(SEQUENCE)?;
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let mut read = Self {
-            serial,
-            common_name,
+            serial: serial(certificate.raw_serial()),
+            common_name: common_name(certificate.subject())?,
             ..Self::default()
         };
-        while let Some((tag, contents)) = fields.next()? {
-            if tag == EXTENSIONS {
-                read.extensions(Der(contents).take(SEQUENCE)?)?;
-            }
+        let names = certificate.subject_alternative_name().ok()?;
+        for name in names.iter().flat_map(|names| &names.value.general_names) {
+            read.add(name)?;
         }
         Some(read)
     }
 
-    fn extensions(&mut self, list: &[u8]) -> Option<()> {
-        let mut list = Der(list);
-        while let Some((_, extension)) = list.next()? {
-            let mut extension = Der(extension);
-            if extension.take(OBJECT)? != ALTERNATIVE_NAMES {
-                continue;
-            }
-            // Whether it is critical may stand between.
-            while let Some((tag, contents)) = extension.next()? {
-                if tag == OCTETS {
-                    self.names(Der(contents).take(SEQUENCE)?)?;
-                }
-            }
-        }
-        Some(())
-    }
-
-    fn names(&mut self, list: &[u8]) -> Option<()> {
-        let mut list = Der(list);
-        while let Some((tag, name)) = list.next()? {
-            match tag {
-                DNS_NAME => self.hosts.push(String::from_utf8(name.to_vec()).ok()?),
-                ADDRESS => self.addresses.push(match name.len() {
-                    4 => IpAddr::from(<[u8; 4]>::try_from(name).ok()?),
-                    16 => IpAddr::from(<[u8; 16]>::try_from(name).ok()?),
-                    _ => return None,
-                }),
-                _ => {}
-            }
+    fn add(&mut self, name: &GeneralName<'_>) -> Option<()> {
+        match name {
+            GeneralName::DNSName(host) => self.hosts.push((*host).to_owned()),
+            GeneralName::IPAddress(bytes) => self.addresses.push(address(bytes)?),
+            GeneralName::Invalid(..) => return None,
+            _ => {}
         }
         Some(())
     }
 }
 
-/// The numbers in a list of revoked certificates; `None` for something else.
+/// The numbers in a list of revoked certificates in DER; `None` for something else.
 pub(super) fn revoked(der: &[u8]) -> Option<BTreeSet<Serial>> {
-    let mut signed = Der(Der(der).take(SEQUENCE)?);
-    let mut fields = Der(signed.take(SEQUENCE)?);
-    fields.take_optional(INTEGER)?;
-    fields.take(SEQUENCE)?;
-    fields.take(SEQUENCE)?;
-    let mut serials = BTreeSet::new();
-    let mut times = 0;
-    while let Some((tag, contents)) = fields.next()? {
-        match tag {
-            UTC_TIME | GENERAL_TIME => times += 1,
-            SEQUENCE => {
-                let mut entries = Der(contents);
-                while let Some((_, entry)) = entries.next()? {
-                    serials.insert(serial(Der(entry).take(INTEGER)?));
-                }
-            }
-            _ => {}
-        }
-    }
-    // A list says when it was made.
-    (times > 0).then_some(serials)
+    let (_, list) = CertificateRevocationList::from_der(der).ok()?;
+    let revoked = list.iter_revoked_certificates();
+    Some(revoked.map(|it| serial(it.raw_serial())).collect())
 }
 
 fn serial(integer: &[u8]) -> Serial {
@@ -135,67 +67,19 @@ fn serial(integer: &[u8]) -> Serial {
 }
 
 /// The last common name of a subject; empty without one.
-fn common_name(subject: &[u8]) -> Option<String> {
-    let mut name = String::new();
-    let mut parts = Der(subject);
-    while let Some((tag, part)) = parts.next()? {
-        let mut attributes = Der(part);
-        while let (SET, Some((_, attribute))) = (tag, attributes.next()?) {
-            let mut attribute = Der(attribute);
-            if attribute.take(OBJECT)? == COMMON_NAME
-                && let Some((tag, text)) = attribute.next()?
-                && TEXTS.contains(&tag)
-            {
-                name = String::from_utf8(text.to_vec()).ok()?;
-            }
-        }
-    }
-    Some(name)
+fn common_name(subject: &X509Name<'_>) -> Option<String> {
+    subject
+        .iter_common_name()
+        .last()
+        .map_or(Some(String::new()), |name| {
+            String::from_utf8(name.as_slice().to_vec()).ok()
+        })
 }
 
-/// Values one behind the other.
-struct Der<'a>(&'a [u8]);
-
-impl<'a> Der<'a> {
-    /// The next value: `Some(None)` at the end, `None` for what is no value.
-    fn next(&mut self) -> Option<Option<(u8, &'a [u8])>> {
-        /// The length stands in so many bytes behind this one.
-        const LONG: u8 = 0x80;
-        let [tag, rest @ ..] = self.0 else {
-            return Some(None);
-        };
-        let (&first, rest) = rest.split_first()?;
-        let (length, rest) = if first < LONG {
-            (usize::from(first), rest)
-        } else {
-            let bytes = usize::from(first - LONG);
-            if !(1..=size_of::<u32>()).contains(&bytes) {
-                return None;
-            }
-            let (digits, rest) = rest.split_at_checked(bytes)?;
-            let length = digits
-                .iter()
-                .fold(0, |length, byte| length << 8 | usize::from(*byte));
-            (length, rest)
-        };
-        let (contents, rest) = rest.split_at_checked(length)?;
-        self.0 = rest;
-        Some(Some((*tag, contents)))
-    }
-
-    /// The contents of the next value, which must have this tag.
-    fn take(&mut self, tag: u8) -> Option<&'a [u8]> {
-        self.next()?
-            .and_then(|(found, contents)| (found == tag).then_some(contents))
-    }
-
-    /// Leaves out the next value if it has this tag.
-    fn take_optional(&mut self, tag: u8) -> Option<()> {
-        if self.0.first() == Some(&tag) {
-            self.next()?;
-        }
-        Some(())
-    }
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    let sixteen = || <[u8; 16]>::try_from(bytes).map(IpAddr::from);
+    four.or_else(|_| sixteen()).ok()
 }
 
 #[cfg(test)]
