@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 use std::net::TcpStream;
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -71,5 +72,38 @@ impl Poller {
             data.u64() as usize
         }));
         Ok(())
+    }
+}
+
+/// While it lives, waits of the thread that began it end when they are over. Otherwise the kernel may end them up to 50 µs
+/// later, to wake up less often, and a request of an open loop that leaves late is told as a slow answer.
+pub(crate) struct OnTime(());
+
+impl OnTime {
+    pub(crate) fn begin() -> Result<Self> {
+        rustix::thread::set_current_timer_slack(Some(NonZeroU64::MIN))?;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for OnTime {
+    fn drop(&mut self) {
+        // Back to what the thread began with; processes that it starts later would inherit the other.
+        let _ = rustix::thread::set_current_timer_slack(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::OnTime;
+
+    #[test]
+    fn waits_are_exact_until_it_is_dropped() {
+        let slack = || rustix::thread::current_timer_slack().unwrap();
+        let usual = slack();
+        let on_time = OnTime::begin().unwrap();
+        assert_eq!(slack(), 1);
+        drop(on_time);
+        assert_eq!(slack(), usual);
     }
 }

@@ -20,7 +20,7 @@ use anyhow::{Result, ensure};
 
 use crate::endpoint::Endpoint;
 use crate::latency::Latencies;
-use crate::poller::Poller;
+use crate::poller::{OnTime, Poller};
 use crate::tally::{Tally, Window};
 use crate::workload::Workload;
 use due::Due;
@@ -91,6 +91,10 @@ impl Driver {
 
     /// Runs to the end; answers are added to `progress`.
     pub(crate) fn run(mut self, extent: Extent, progress: &AtomicU64) -> Result<Tally> {
+        let _on_time = match self.pace {
+            Pace::Open(_) => Some(OnTime::begin()?),
+            Pace::Closed => None,
+        };
         let mut turn = Turn::new(extent, self.pace);
         turn.slice = self.slice;
         let mut due = Due::from(self.pace, Instant::now());
