@@ -23,6 +23,9 @@ const STOP_LIMIT: Duration = Duration::from_secs(120);
 /// How long a command of etcdctl may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
+/// What a member says of every change while it is not connected with all others, and for five seconds afterwards.
+const UNHEALTHY: &str = "etcdserver: unhealthy cluster";
+
 /// One member.
 struct Node {
     subject: Subject,
@@ -185,7 +188,7 @@ impl Cluster {
     /// When it is refused for another reason.
     pub fn change(&self, arguments: &[&str]) -> String {
         const LATER: [&str; 2] = [
-            "etcdserver: unhealthy cluster",
+            UNHEALTHY,
             "etcdserver: can only promote a learner member which is in sync with leader",
         ];
         const MADE: [&str; 3] = [
@@ -211,6 +214,21 @@ impl Cluster {
             assert!(made || later || lost, "{arguments:?}: {outcome:?}");
             made.then_some(outcome.stdout)
         })
+    }
+
+    /// Asks, with the official etcdctl, for a change of the membership that has to be refused with this text, as soon as the
+    /// members allow changes at all. Nothing is changed, so a question whose answer was lost is asked again.
+    ///
+    /// # Panics
+    /// When it is not refused, or for another reason.
+    pub fn refuses(&self, arguments: &[&str], text: &str) {
+        self.wait("refusal", || {
+            let outcome = self.etcdctl(arguments);
+            let is_refused = outcome.stderr.contains(text);
+            let later = outcome.stderr.contains(UNHEALTHY) || is_lost(&outcome);
+            assert!(is_refused || later, "{arguments:?}: {outcome:?}");
+            is_refused.then_some(())
+        });
     }
 
     /// Forgets a member that was removed and has ended. Those behind it move up by one place.
@@ -509,9 +527,8 @@ impl Cluster {
         });
     }
 
-    /// Runs the official etcdctl on one member: what it printed. A put whose answer was lost is repeated, which etcdctl
-    /// does not: on a busy machine, or one that stands still for seconds, requests time out and the lead moves on by
-    /// itself.
+    /// Runs the official etcdctl on one member: what it printed. What may be done twice is repeated when its answer was lost:
+    /// on a busy machine, or one that stands still for seconds, requests time out and the lead moves on by itself.
     ///
     /// # Panics
     /// When it fails.
@@ -520,10 +537,10 @@ impl Cluster {
     }
 
     fn must_at(&self, endpoints: &str, arguments: &[&str]) -> String {
-        let is_put = arguments.first() == Some(&"put");
+        let is_repeatable = matches!(arguments, ["put" | "get", ..] | ["member", "list", ..]);
         self.wait("an answer", || {
             let outcome = self.etcdctl_at(endpoints, arguments);
-            let again = is_put && is_lost(&outcome);
+            let again = is_repeatable && is_lost(&outcome);
             assert!(
                 outcome.code == Some(0) || again,
                 "{arguments:?}: {}",
@@ -596,12 +613,12 @@ impl Cluster {
         });
     }
 
-    /// The id of a member, as etcdctl takes it.
+    /// The id of a member, as etcdctl takes it, once it answers.
     ///
     /// # Panics
-    /// When it does not answer.
+    /// When it never does.
     pub fn id(&self, place: usize) -> String {
-        let standing = self.standing(place).expect("the member answers");
+        let standing = self.wait("an answer about the id", || self.standing(place));
         format!("{:x}", standing.member)
     }
 
