@@ -28,11 +28,12 @@ mod outbox;
 mod receive;
 mod send;
 mod stream;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod window;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::frames::{self, ErrorCode};
@@ -41,6 +42,7 @@ use super::hpack::{Decoder, Encoder};
 
 pub(super) use outbox::{OUTBOX_BYTES_MAX, Outbox};
 use stream::Stream;
+use streams::Streams;
 use window::ReceiveWindow;
 
 /// Receive window of a connection and of a stream, in bytes.
@@ -136,7 +138,7 @@ pub(super) struct Http2<C> {
     decoder: Decoder,
     encoder: Encoder,
     streams_max: usize,
-    streams: BTreeMap<u32, Stream<C>>,
+    streams: Streams<C>,
     /// The greatest stream that the client opened.
     last_stream: u32,
     block: Option<Block>,
@@ -177,7 +179,7 @@ impl<C> Http2<C> {
             decoder: Decoder::new(HEADER_BYTES_MAX),
             encoder: Encoder::default(),
             streams_max: max_concurrent_streams as usize,
-            streams: BTreeMap::new(),
+            streams: Streams::default(),
             last_stream: 0,
             block: None,
             heads: VecDeque::new(),
@@ -205,19 +207,19 @@ impl<C> Http2<C> {
             answered: false,
             waiting: None,
         };
-        self.streams.insert(stream, state);
+        self.streams.open(stream, state);
     }
 
     /// What is kept with an open stream.
     pub(super) fn call(&mut self, stream: u32) -> Option<&mut C> {
-        self.streams.get_mut(&stream).map(|state| &mut state.call)
+        self.streams.get_mut(stream).map(|state| &mut state.call)
     }
 
     /// What is kept with all open streams, in the order in which they were opened.
     pub(super) fn calls(&self) -> impl Iterator<Item = (u32, &C)> {
         self.streams
             .iter()
-            .map(|(stream, state)| (*stream, &state.call))
+            .map(|(stream, state)| (stream, &state.call))
     }
 
     /// Forgets all streams.
@@ -225,7 +227,7 @@ impl<C> Http2<C> {
         self.unsent = 0;
         self.row.clear();
         let streams = std::mem::take(&mut self.streams);
-        streams.into_values().map(|state| state.call)
+        streams.into_streams().map(|state| state.call)
     }
 
     /// Whether any stream is open.
@@ -274,10 +276,14 @@ impl<C> Http2<C> {
     /// Panics with the rule that broke. For tests.
     #[cfg(test)]
     fn check_invariants(&self) {
-        let waiting: usize = self.streams.values().map(Stream::waiting_bytes).sum();
+        let waiting: usize = self
+            .streams
+            .iter()
+            .map(|(_, state)| state.waiting_bytes())
+            .sum();
         assert_eq!(self.unsent, waiting, "what waits is counted");
-        for (stream, state) in &self.streams {
-            let places = self.row.iter().filter(|other| *other == stream).count();
+        for (stream, state) in self.streams.iter() {
+            let places = self.row.iter().filter(|other| **other == stream).count();
             let queued = state.waiting.as_ref().is_some_and(|waiting| waiting.queued);
             assert_eq!(
                 places,

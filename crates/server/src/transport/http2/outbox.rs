@@ -1,12 +1,22 @@
 //! What is to be written to the socket.
+//!
+//! What a turn of a connection has written is mostly taken by the socket at the end of that turn. So the memory is the
+//! thread's, which has one turn at a time, and an outbox keeps it only as long as something in it waits for the socket.
+
+use std::cell::Cell;
 
 use crate::transport::frames::{self, ErrorCode, FrameHeader, HEADER_BYTES, PAYLOAD_BYTES_MAX};
 
 /// Bytes that gather before answers wait and the client is not read any more.
 pub(in crate::transport) const OUTBOX_BYTES_MAX: usize = 256 * 1024;
 
-/// Capacity kept between turns, so that idle connections stay small.
-const OUTBOX_BYTES_KEPT: usize = 4 * 1024;
+/// Room that a thread keeps between turns; what has grown beyond it is freed.
+const OUTBOX_BYTES_KEPT: usize = 2 * OUTBOX_BYTES_MAX;
+
+thread_local! {
+    /// Empty, with the room of the outbox that was written last.
+    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// Whole frames in the order in which they leave.
 #[derive(Debug, Default)]
@@ -37,8 +47,21 @@ impl Outbox {
         self.open_data = None;
         if self.sent == self.bytes.len() {
             self.sent = 0;
-            self.bytes.clear();
-            self.bytes.shrink_to(OUTBOX_BYTES_KEPT);
+            self.give_room_back();
+        }
+    }
+
+    fn take_room(&mut self) {
+        if self.bytes.capacity() == 0 {
+            self.bytes = ROOM.take();
+        }
+    }
+
+    fn give_room_back(&mut self) {
+        let mut room = std::mem::take(&mut self.bytes);
+        room.clear();
+        if room.capacity() <= OUTBOX_BYTES_KEPT {
+            ROOM.set(room);
         }
     }
 
@@ -49,6 +72,7 @@ impl Outbox {
 
     pub(super) fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         self.open_data = None;
+        self.take_room();
         write(&mut self.bytes);
     }
 
@@ -70,6 +94,7 @@ impl Outbox {
     /// Writes data of a stream, as few frames as it takes.
     pub(super) fn data(&mut self, stream: u32, mut data: &[u8]) {
         self.answered = true;
+        self.take_room();
         // Many large pieces come together: at once the room for all of them, instead of twice as much again and again.
         if data.len() >= PAYLOAD_BYTES_MAX && self.bytes.capacity() < OUTBOX_BYTES_MAX {
             self.bytes.reserve(OUTBOX_BYTES_MAX);

@@ -108,7 +108,7 @@ impl<C> Http2<C> {
         let data = frames::unpadded(header, payload).ok_or(PROTOCOL)?;
         let ended = header.has(END_STREAM);
         self.count_empty(data.is_empty() && !ended)?;
-        let Some(state) = self.streams.get_mut(&stream) else {
+        let Some(state) = self.streams.get_mut(stream) else {
             // The call is over on this side, and the client may not know yet.
             self.release_connection(bytes);
             return Ok(None);
@@ -253,7 +253,7 @@ impl<C> Http2<C> {
 
     /// Headers on a stream that there is already: they end it.
     fn trailers<'a>(&mut self, stream: u32, ended: bool) -> Result<Option<Event<'a, C>>, Broken> {
-        let Some(state) = self.streams.get_mut(&stream) else {
+        let Some(state) = self.streams.get_mut(stream) else {
             // The call is over on this side, and the client may not know yet.
             return Ok(None);
         };
@@ -324,13 +324,13 @@ impl<C> Http2<C> {
                 }
                 let change = i64::from(value) - self.initial_window;
                 self.initial_window = i64::from(value);
-                for (stream, state) in &mut self.streams {
+                for (stream, state) in self.streams.iter_mut() {
                     state.send_window += change;
                     if state.send_window > WINDOW_MAX {
                         return Err(FLOW_CONTROL);
                     }
                     if state.joins_the_row() {
-                        self.row.push_back(*stream);
+                        self.row.push_back(stream);
                     }
                 }
             }
@@ -378,7 +378,7 @@ impl<C> Http2<C> {
                 _ => Ok(None),
             };
         }
-        let Some(state) = self.streams.get_mut(&header.stream) else {
+        let Some(state) = self.streams.get_mut(header.stream) else {
             return Ok(None);
         };
         state.send_window += bytes;
@@ -409,7 +409,7 @@ impl<C> Http2<C> {
     pub(in crate::transport) fn release(&mut self, stream: u32, bytes: usize) {
         // What is released was received before, so it fits.
         let bytes = bytes as u32;
-        if let Some(state) = self.streams.get_mut(&stream)
+        if let Some(state) = self.streams.get_mut(stream)
             && !state.remote_ended
             && let Some(told) = state.receive.release(bytes)
         {

@@ -44,7 +44,7 @@ impl<C> Http2<C> {
 
     /// Writes the headers of an answer, once.
     pub(in crate::transport) fn begin_answer(&mut self, stream: u32) {
-        let state = self.streams.get_mut(&stream);
+        let state = self.streams.get_mut(stream);
         if state.is_some_and(|state| !std::mem::replace(&mut state.answered, true)) {
             self.headers_with(stream, false, Encoder::answer);
         }
@@ -55,7 +55,7 @@ impl<C> Http2<C> {
         if self.fits(stream, body.written_bytes()) {
             return self.send_whole(stream, body);
         }
-        let Some(state) = self.streams.get_mut(&stream) else {
+        let Some(state) = self.streams.get_mut(stream) else {
             return;
         };
         self.unsent += body.written_bytes();
@@ -72,7 +72,7 @@ impl<C> Http2<C> {
 
     /// Whether nothing of a stream waits for flow control.
     pub(in crate::transport) fn is_drained(&self, stream: u32) -> bool {
-        let state = self.streams.get(&stream);
+        let state = self.streams.get(stream);
         state.is_none_or(|state| state.waiting_bytes() == 0)
     }
 
@@ -82,7 +82,7 @@ impl<C> Http2<C> {
         stream: u32,
         result: Result<(), Status>,
     ) -> Option<C> {
-        let state = self.streams.get_mut(&stream)?;
+        let state = self.streams.get_mut(stream)?;
         if let Some(waiting) = &mut state.waiting
             && waiting.bytes > 0
         {
@@ -108,7 +108,7 @@ impl<C> Http2<C> {
     }
 
     fn pump_stream(&mut self, stream: u32) {
-        let Some(state) = self.streams.get_mut(&stream) else {
+        let Some(state) = self.streams.get_mut(stream) else {
             return;
         };
         let Some(waiting) = &mut state.waiting else {
@@ -140,7 +140,7 @@ impl<C> Http2<C> {
 
     /// Whether so many bytes may go out on a stream at once. Who has waited longer goes first.
     fn fits(&self, stream: u32, bytes: usize) -> bool {
-        let window = self.streams.get(&stream).map_or(0, |state| {
+        let window = self.streams.get(stream).map_or(0, |state| {
             if state.waiting_bytes() > 0 {
                 0
             } else {
@@ -157,7 +157,7 @@ impl<C> Http2<C> {
     fn send_whole(&mut self, stream: u32, body: Body) {
         let bytes = body.written_bytes() as i64;
         self.send_window -= bytes;
-        if let Some(state) = self.streams.get_mut(&stream) {
+        if let Some(state) = self.streams.get_mut(stream) {
             state.send_window -= bytes;
         }
         let (head, tail, rest) = body.into_pieces();
@@ -168,7 +168,7 @@ impl<C> Http2<C> {
 
     /// Writes the end of a stream and forgets it.
     fn end(&mut self, stream: u32, result: &Result<(), Status>) -> Option<C> {
-        let state = self.streams.remove(&stream)?;
+        let state = self.streams.remove(stream)?;
         self.headers_with(stream, true, |encoder, block| match result {
             Ok(()) => {
                 if !state.answered {
@@ -192,7 +192,7 @@ impl<C> Http2<C> {
 
     /// Forgets a stream that is reset.
     pub(super) fn remove(&mut self, stream: u32) -> Option<C> {
-        let state = self.streams.remove(&stream)?;
+        let state = self.streams.remove(stream)?;
         self.unsent -= state.waiting_bytes();
         if state.waiting.is_some_and(|waiting| waiting.queued) {
             self.row.retain(|other| *other != stream);
