@@ -68,6 +68,7 @@ use crate::consensus::{
 use crate::lease::{self, Deadlines};
 pub use crate::router::REMOVED;
 use crate::router::{self, CONFIRM_TOKENS, Delivery, INSTALLED_TOKENS, LogInput, Router};
+use crate::spare::Spare;
 
 /// How many records one background step of a compaction visits when nothing else is said: well
 /// under a millisecond of work.
@@ -282,6 +283,7 @@ pub struct Core {
     /// Received states that wait for consensus to want them.
     received: BTreeMap<LogIndex, Box<Apply>>,
     queues: Queues,
+    deliveries: Spare<Delivery>,
     outputs: VecDeque<Output>,
 }
 
@@ -390,6 +392,7 @@ impl Core {
             adopting: VecDeque::new(),
             received: BTreeMap::new(),
             queues: Queues::default(),
+            deliveries: Spare::default(),
             outputs: VecDeque::new(),
         };
         if !core.apply.grants().is_empty() {
@@ -411,6 +414,13 @@ impl Core {
     /// Gives back the memory of a job of the log that is done; see [`wal::Log::reuse`].
     pub fn reuse(&mut self, job: wal::Job) {
         self.log.reuse(job);
+    }
+
+    /// Takes all of some requests in, to be carried out in this order, as [`Input::Propose`] does. The list is empty then
+    /// and has room for the next ones.
+    pub fn propose(&mut self, proposals: &mut Vec<Proposal>) {
+        let room = self.consensus.spare_proposals();
+        self.input(Input::Propose(std::mem::replace(proposals, room)));
     }
 
     /// Takes an input in; its machine is then ready.
@@ -663,13 +673,14 @@ impl Core {
             self.consensus.input(consensus::Input::Persisted(ticket));
         }
         self.consensus.poll();
-        let mut deliveries = Vec::new();
+        let mut deliveries = self.deliveries.take();
         while let Some(output) = self.consensus.take_output() {
             self.router.route_consensus(output, &mut deliveries);
         }
-        deliveries
-            .into_iter()
-            .for_each(|delivery| self.deliver(delivery));
+        for delivery in deliveries.drain(..) {
+            self.deliver(delivery);
+        }
+        self.deliveries.put_back(deliveries);
     }
 
     fn step_log(&mut self) {
@@ -716,24 +727,29 @@ impl Core {
         if let Some(input) = self.queues.apply.pop_front() {
             let replayed = self.replay().is_some();
             let installs = matches!(input, apply::Input::Install(_));
+            let entries = match &input {
+                apply::Input::Committed(entries) => entries.len(),
+                _ => 0,
+            };
             self.apply.input(input);
             if installs {
                 self.state_installed();
             }
-            self.drain_apply(replayed);
+            self.drain_apply(replayed, entries);
         }
     }
 
     fn step_compaction(&mut self) {
         let records_max = self.compact_step_records;
         self.apply.input(apply::Input::CompactStep { records_max });
-        self.drain_apply(false);
+        self.drain_apply(false, 0);
         if !self.apply.compaction_pending() {
             self.plan_copy();
         }
     }
 
-    fn drain_apply(&mut self, replayed: bool) {
+    /// `entries`: how many were applied, each of which has changed one revision at most.
+    fn drain_apply(&mut self, replayed: bool, entries: usize) {
         let mut batches = Vec::new();
         while let Some(effect) = self.apply.take_effect() {
             match effect {
@@ -742,6 +758,10 @@ impl Core {
                     continue;
                 }
                 Effect::Events(batch) if !replayed => {
+                    if batches.is_empty() {
+                        // The list goes to another thread, which frees it.
+                        batches.reserve(entries);
+                    }
                     batches.push(batch);
                     continue;
                 }

@@ -22,6 +22,7 @@ use super::{
 use crate::auth;
 use crate::consensus::ReadToken;
 use crate::lease::Grants;
+use crate::spare::Spare;
 
 /// What applying is told.
 #[derive(Debug)]
@@ -122,6 +123,8 @@ pub struct Apply {
     /// After a broken invariant nothing is taken any more.
     stopped: bool,
     pub(super) effects: VecDeque<Effect>,
+    /// Of the effects of a batch.
+    spare_effects: Spare<Effect>,
 }
 
 impl Apply {
@@ -135,6 +138,7 @@ impl Apply {
             removal: Removal::default(),
             stopped: false,
             effects: VecDeque::new(),
+            spare_effects: Spare::default(),
         }
     }
 
@@ -146,8 +150,11 @@ impl Apply {
         match input {
             Input::Committed(entries) => self.committed(entries),
             Input::ReadAt { tokens, index } => {
-                self.reads.entry(index).or_default().extend(tokens);
-                self.release_reads();
+                if index <= self.state.applied {
+                    self.effects.push_back(Effect::ReadReady(tokens));
+                } else {
+                    self.reads.entry(index).or_default().extend(tokens);
+                }
             }
             Input::Install(state) => self.install(*state),
             Input::CompactStep { records_max } => {
@@ -255,7 +262,7 @@ impl Apply {
     }
 
     fn committed(&mut self, entries: Vec<raftpb::Entry>) {
-        let mut effects = Vec::new();
+        let mut effects = self.spare_effects.take();
         let mut broken = None;
         for entry in entries {
             let index = entry.index();
@@ -266,7 +273,8 @@ impl Apply {
         }
         self.effects
             .push_back(Effect::Published(self.state.read_view()));
-        self.effects.extend(effects);
+        self.effects.extend(effects.drain(..));
+        self.spare_effects.put_back(effects);
         self.release_reads();
         self.effects.push_back(Effect::Applied(self.state.applied));
         if let Some(reason) = broken {

@@ -18,9 +18,10 @@ use super::hurry::Hurry;
 use super::memory::MemoryLog;
 use super::reads::Reads;
 use super::{
-    Config, Input, Leadership, MESSAGES_IN_FLIGHT_MAX, Output, PeerProgress, Role, SnapshotNumber,
-    Status, UNCOMMITTED_BYTES_MAX, convert, report,
+    Config, Input, Leadership, MESSAGES_IN_FLIGHT_MAX, Output, PeerProgress, Proposal, Role,
+    SnapshotNumber, Status, UNCOMMITTED_BYTES_MAX, convert, report,
 };
+use crate::spare::Spare;
 
 /// One turn of the crate hands out this part of the credit of apply at most.
 const TURNS_PER_CREDIT: u64 = 4;
@@ -60,6 +61,9 @@ pub struct Consensus {
     /// How many snapshots were sent, and the newest to each peer until it is known what became of it.
     snapshots_sent: u64,
     snapshots: BTreeMap<MemberId, SnapshotNumber>,
+    /// Of proposals that were taken in, and of the ids of those that the crate is given.
+    spare_proposals: Spare<Proposal>,
+    spare_ids: Spare<RequestId>,
     outputs: VecDeque<Output>,
 }
 
@@ -216,11 +220,18 @@ impl Consensus {
             polled: false,
             snapshots_sent: 0,
             snapshots: BTreeMap::new(),
+            spare_proposals: Spare::default(),
+            spare_ids: Spare::default(),
             outputs: VecDeque::new(),
         };
         consensus.leadership = consensus.current_leadership();
         consensus.settle_timeout();
         Ok(consensus)
+    }
+
+    /// An empty list for proposals, with the room of those that were taken in before.
+    pub fn spare_proposals(&mut self) -> Vec<Proposal> {
+        self.spare_proposals.take()
     }
 
     /// Takes an input in. What it leads to appears after [`poll`](Self::poll).

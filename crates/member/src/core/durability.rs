@@ -57,7 +57,7 @@ impl Core {
             self.state_job(Job::Manifest(Box::new(manifest)));
         }
         self.plan_copy();
-        self.drain_apply(false);
+        self.drain_apply(false, 0);
     }
 
     fn state_done(&mut self, done: Done) {
@@ -128,7 +128,7 @@ impl Core {
         self.apply.store_mut().checkpointed(&segments);
         self.apply.push_effect(Effect::Checkpointed(index));
         self.drain_log();
-        self.drain_apply(false);
+        self.drain_apply(false, 0);
     }
 
     /// Apply has taken over the state of a snapshot, whose record is durable in the log.

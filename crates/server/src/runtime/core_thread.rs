@@ -99,7 +99,7 @@ pub(super) enum Command {
     /// Return freed space.
     Defragment(Box<dyn FnOnce() + Send>),
     /// The disk has done a job.
-    JobDone(Box<Job>),
+    JobDone(Job),
     /// The disk has done a job of the state.
     StateDone(checkpoint::Done),
     /// The disk has failed; the process must stop.
@@ -365,10 +365,11 @@ impl CoreThread {
     fn take(&mut self, command: Command, now: Moment) {
         self.taken += 1;
         match command {
-            Command::Many(commands) => {
-                for command in commands {
+            Command::Many(mut commands) => {
+                for command in commands.drain(..) {
                     self.take(command, now);
                 }
+                self.member.spare_lists().put_back(commands);
             }
             Command::Propose { id, data, proposed } => {
                 self.waiters
@@ -413,7 +414,7 @@ impl CoreThread {
                 then();
             }
             Command::StateDone(done) => self.core.input(core::Input::StateDone(done)),
-            Command::JobDone(job) => self.job_done(*job),
+            Command::JobDone(job) => self.job_done(job),
             Command::Failed(reason) => self.broken(reason),
             Command::Wake => {}
             Command::Stop => self.stop = self.stop.take().or(Some(StopReason::Asked)),
@@ -428,8 +429,7 @@ impl CoreThread {
     fn turn(&mut self) {
         let now = self.clock.now();
         if !self.proposals.is_empty() {
-            self.core
-                .input(core::Input::Propose(std::mem::take(&mut self.proposals)));
+            self.core.propose(&mut self.proposals);
         }
         self.tick(now);
         while let Some(machine) = self.next_machine(now) {

@@ -147,7 +147,7 @@ fn spawn(
         .spawn(move || {
             for job in jobs {
                 let command = match run(&job) {
-                    Ok(()) => Command::JobDone(Box::new(job)),
+                    Ok(()) => Command::JobDone(job),
                     Err(error) => Command::Failed(error.to_string()),
                 };
                 let failed = matches!(command, Command::Failed(_));

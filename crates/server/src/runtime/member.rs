@@ -24,7 +24,7 @@ use super::door::Door;
 use super::entry::Asked;
 use super::measure;
 use super::request_ids::RequestIds;
-use super::turn::{self, Gathered};
+use super::turn::{self, Gathered, SpareLists};
 use super::waiters::{LeaseAnswer, LeaseWaiter, Proposed, Waiter};
 use super::watch_thread::WatchHandle;
 use crate::api::v3::status;
@@ -82,6 +82,7 @@ pub(super) struct Shared {
     disk_short: AtomicBool,
     stopping: AtomicBool,
     range_times: measure::RangeTimes,
+    spare_lists: SpareLists,
 }
 
 impl Member {
@@ -111,6 +112,7 @@ impl Member {
             disk_short: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             range_times: measure::RangeTimes::default(),
+            spare_lists: SpareLists::default(),
             view: RwLock::new(view),
         }))
     }
@@ -208,9 +210,14 @@ impl Member {
         turn::look(|| self.read_view(), look)
     }
 
+    /// Lists of commands for turns of connections.
+    pub(super) fn spare_lists(&self) -> &SpareLists {
+        &self.0.spare_lists
+    }
+
     /// Runs one turn of a connection: its proposals go to the machines together.
     pub(crate) fn turn(&self, work: &mut dyn FnMut()) {
-        match turn::gather(work) {
+        match turn::gather(work, &self.0.spare_lists) {
             Gathered::One(None) => {}
             Gathered::One(Some(command)) => self.carry_out(command),
             Gathered::Many(commands) => self.carry_out(Command::Many(commands)),

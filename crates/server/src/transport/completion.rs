@@ -20,34 +20,47 @@ use super::{Body, Status};
 /// Connections that wait to be woken at most, while answers are given together: so many have enough to do.
 const ASLEEP_MAX: usize = 64;
 
+/// Tasks to be woken behind the answers that a thread is giving.
+#[derive(Default)]
+struct Asleep {
+    /// Whether the thread gives answers together.
+    together: bool,
+    wakers: Vec<Waker>,
+}
+
 thread_local! {
-    /// Tasks to be woken, while this thread gives answers together.
-    static ASLEEP: RefCell<Option<Vec<Waker>>> = const { RefCell::new(None) };
+    static ASLEEP: RefCell<Asleep> = RefCell::default();
 }
 
 /// Runs `answers`, which gives answers to any connections, and wakes these behind it.
 pub(crate) fn together(answers: impl FnOnce()) {
-    ASLEEP.set(Some(Vec::new()));
+    ASLEEP.with_borrow_mut(|asleep| asleep.together = true);
     answers();
+    ASLEEP.with_borrow_mut(|asleep| asleep.together = false);
     wake_asleep();
-    ASLEEP.set(None);
 }
 
 /// Wakes those who wait for it now: what comes next takes longer than an answer.
 pub(crate) fn wake_asleep() {
     // Outside of the borrow: waking may run anything.
-    let asleep = ASLEEP.with_borrow_mut(|asleep| asleep.as_mut().map(std::mem::take));
-    asleep.into_iter().flatten().for_each(Waker::wake);
+    let mut wakers = ASLEEP.with_borrow_mut(|asleep| std::mem::take(&mut asleep.wakers));
+    wakers.drain(..).for_each(Waker::wake);
+    ASLEEP.with_borrow_mut(|asleep| {
+        // With its room for the next; waking may have begun another list.
+        if asleep.wakers.capacity() == 0 {
+            asleep.wakers = wakers;
+        }
+    });
 }
 
 /// Wakes a task, now or behind the answers that this thread is giving.
 fn wake(waker: Waker) {
-    let kept = ASLEEP.with_borrow_mut(|asleep| match asleep {
-        None => Err(waker),
-        Some(asleep) => {
-            asleep.push(waker);
-            Ok(asleep.len())
+    let kept = ASLEEP.with_borrow_mut(|asleep| {
+        if !asleep.together {
+            return Err(waker);
         }
+        asleep.wakers.push(waker);
+        Ok(asleep.wakers.len())
     });
     match kept {
         Err(waker) => waker.wake(),

@@ -35,8 +35,8 @@ impl Consensus {
         }
     }
 
-    pub(super) fn propose(&mut self, proposals: Vec<Proposal>) {
-        for Proposal { id, data } in proposals {
+    pub(super) fn propose(&mut self, mut proposals: Vec<Proposal>) {
+        for Proposal { id, data } in proposals.drain(..) {
             self.hold(
                 id,
                 eraftpb::Entry {
@@ -45,6 +45,7 @@ impl Consensus {
                 },
             );
         }
+        self.spare_proposals.put_back(proposals);
     }
 
     pub(super) fn intend(&mut self, data: Bytes) {

@@ -24,8 +24,9 @@ impl Consensus {
     /// Gives held proposals to the crate, in messages of bounded size.
     pub(super) fn flush_proposals(&mut self) {
         while !self.held.is_empty() && self.may_propose() {
-            let mut ids = Vec::new();
-            let mut entries = Vec::new();
+            let mut ids = self.spare_ids.take();
+            // The crate keeps the list.
+            let mut entries = Vec::with_capacity(self.held.len());
             let mut bytes = 0;
             let leads_in = self.is_leading().then_some(self.node.raft.term);
             while let Some((_, held)) = self.held.pop_front() {
@@ -44,8 +45,9 @@ impl Consensus {
                 continue;
             }
             if let Err(reason) = self.step_proposals(entries, bytes) {
-                ids.into_iter().for_each(|id| self.refuse(id, reason));
+                ids.drain(..).for_each(|id| self.refuse(id, reason));
             }
+            self.spare_ids.put_back(ids);
         }
     }
 
