@@ -18,4 +18,4 @@ pub mod official;
 pub mod quota;
 pub mod rescue;
 mod router;
-mod spare;
+pub mod spare;

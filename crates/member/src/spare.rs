@@ -1,5 +1,8 @@
 //! Lists that every batch or request needs for a moment, in the same memory each time.
 
+use kvorum_proto::etcdserverpb::TxnRequest;
+use prost::Message as _;
+
 /// Memory of a list that stays between two batches, in bytes. One that a burst has made longer is freed.
 const SPARE_BYTES_MAX: usize = 512 << 10;
 
@@ -30,8 +33,33 @@ impl<T> Default for Spare<T> {
     }
 }
 
+/// Items of each list of a transaction that room is kept for; few have more. Beyond it the lists are freed.
+const SPARE_TXN_ITEMS_MAX: usize = 16;
+
+/// An empty transaction whose lists have the room that they had before.
+#[derive(Debug, Default)]
+pub struct SpareTxn(TxnRequest);
+
+impl SpareTxn {
+    /// Takes the transaction, to be decoded into; an empty one without room stays until it is put back.
+    pub fn take(&mut self) -> TxnRequest {
+        std::mem::take(&mut self.0)
+    }
+
+    /// Keeps the lists of a transaction that is carried out or proposed.
+    pub fn put_back(&mut self, mut txn: TxnRequest) {
+        let operations = txn.success.capacity().max(txn.failure.capacity());
+        if operations.max(txn.compare.capacity()) <= SPARE_TXN_ITEMS_MAX {
+            txn.clear();
+            self.0 = txn;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use kvorum_proto::etcdserverpb::RequestOp;
+
     use super::*;
 
     #[test]
@@ -46,5 +74,22 @@ mod tests {
         list.reserve(SPARE_BYTES_MAX / size_of::<u64>() + 1);
         spare.put_back(list);
         assert_eq!(spare.take().capacity(), 0);
+    }
+
+    #[test]
+    fn the_lists_of_a_usual_transaction_stay_and_are_empty() {
+        let mut spare = SpareTxn::default();
+        let mut txn = spare.take();
+        txn.success.push(RequestOp::default());
+        let place = txn.success.as_ptr();
+        spare.put_back(txn);
+        let mut txn = spare.take();
+        assert_eq!(
+            (txn.success.as_ptr(), &txn),
+            (place, &TxnRequest::default())
+        );
+        txn.failure.reserve(SPARE_TXN_ITEMS_MAX + 1);
+        spare.put_back(txn);
+        assert_eq!(spare.take().failure.capacity(), 0);
     }
 }

@@ -22,7 +22,7 @@ use super::{
 use crate::auth;
 use crate::consensus::ReadToken;
 use crate::lease::Grants;
-use crate::spare::Spare;
+use crate::spare::{Spare, SpareTxn};
 
 /// What applying is told.
 #[derive(Debug)]
@@ -64,6 +64,9 @@ pub const MEMBER_BITS: u32 = 16;
 /// Why an entry stops the process that holds none of the requests below.
 const UNKNOWN: &str = "the request is unknown to this release";
 const USERS: &str = "the request changes users or roles, which this release does not have";
+
+/// What the entry of a transaction begins with: the key of field 6 of `InternalRaftRequest`, which has a length.
+const TXN_KEY: u8 = 6 << 3 | 2;
 
 impl Local {
     /// Whether a request was proposed here in this run, so that somebody may wait for it.
@@ -125,6 +128,8 @@ pub struct Apply {
     pub(super) effects: VecDeque<Effect>,
     /// Of the effects of a batch.
     spare_effects: Spare<Effect>,
+    /// Of the transactions among its entries.
+    spare_txn: SpareTxn,
 }
 
 impl Apply {
@@ -139,6 +144,7 @@ impl Apply {
             stopped: false,
             effects: VecDeque::new(),
             spare_effects: Spare::default(),
+            spare_txn: SpareTxn::default(),
         }
     }
 
@@ -303,7 +309,7 @@ impl Apply {
             // What a leader begins its term with.
             Ok(EntryType::EntryNormal) if data.is_empty() => (RequestId(0), None),
             Ok(EntryType::EntryNormal) => {
-                let request = decode(data)?;
+                let request = decode(data, &mut self.spare_txn)?;
                 let in_header = || request.header.as_ref().map_or(0, |header| header.id);
                 let id = RequestId(if request.id == 0 {
                     in_header()
@@ -433,6 +439,7 @@ impl Apply {
             }
             Payload::Txn(request) => {
                 let (txn, events) = state.write(|writer| txn::execute(writer, &request, waits));
+                self.spare_txn.put_back(request);
                 effects.extend(events.map(Effect::Events));
                 Ok(txn?.into())
             }
@@ -443,18 +450,24 @@ impl Apply {
 
 /// Reads a request. Members up to 3.5 log those of the version 2 API without the envelope; as an
 /// envelope they never decode, because the name of the method is no message.
-fn decode(data: Bytes) -> Result<InternalRaftRequest, String> {
-    InternalRaftRequest::decode(data.clone()).or_else(|error| {
-        let request = Request::decode(data)
-            .ok()
-            .filter(|request| !request.method.is_empty());
-        match request {
-            Some(request) => Ok(InternalRaftRequest {
-                header: None,
-                id: request.id,
-                payload: Some(Payload::V2(request)),
-            }),
-            None => Err(format!("request does not decode: {error}")),
-        }
-    })
+fn decode(data: Bytes, spare: &mut SpareTxn) -> Result<InternalRaftRequest, String> {
+    let mut request = InternalRaftRequest::default();
+    if data.first() == Some(&TXN_KEY) {
+        // What is there already is added to, and it is empty.
+        request.payload = Some(Payload::Txn(spare.take()));
+    }
+    let Err(error) = request.merge(data.clone()) else {
+        return Ok(request);
+    };
+    let request = Request::decode(data)
+        .ok()
+        .filter(|request| !request.method.is_empty());
+    match request {
+        Some(request) => Ok(InternalRaftRequest {
+            header: None,
+            id: request.id,
+            payload: Some(Payload::V2(request)),
+        }),
+        None => Err(format!("request does not decode: {error}")),
+    }
 }

@@ -53,9 +53,9 @@ fn requests_take_few_allocations_and_no_wake_up_each() {
     client.prepare();
     let mut report = Vec::new();
     for (load, bound) in [
-        (Load::put(), Bound::new(0.8, 0.2)),
-        (Load::txn(), Bound::new(2.8, 0.2)),
-        (Load::range(), Bound::new(0.1, 0.1)),
+        (Load::put(), Bound::new(0.6, 0.2)),
+        (Load::txn(), Bound::new(0.5, 0.2)),
+        (Load::range(), Bound::new(0.06, 0.1)),
         (Load::keep_alive(), Bound::new(0.1, 0.2)),
     ] {
         let mut batch = client.encode(&load, BATCH);

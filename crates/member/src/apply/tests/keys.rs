@@ -328,6 +328,24 @@ fn nested_comparisons_see_the_state_before_the_transaction() {
 }
 
 #[test]
+fn a_transaction_has_nothing_of_the_one_before() {
+    let mut world = World::new();
+    let first = TxnRequest {
+        compare: vec![version_is("a", 7)],
+        success: vec![op(Request::RequestPut(put("a", "1")))],
+        failure: vec![op(Request::RequestPut(put("b", "1")))],
+    };
+    assert!(!txn_reply(world.done(Payload::Txn(first))).succeeded);
+    let second = then(vec![Request::RequestPut(put("c", "1"))]);
+    let reply = txn_reply(world.done(Payload::Txn(second)));
+    assert_eq!((reply.succeeded, reply.responses.len()), (true, 1));
+    let third = txn_reply(world.done(Payload::Txn(TxnRequest::default())));
+    assert_eq!((third.succeeded, third.responses.len()), (true, 0));
+    let found = ["a", "b", "c"].map(|key| world.value(key).is_some());
+    assert_eq!((found, world.revision()), ([false, true, true], 3));
+}
+
+#[test]
 fn a_transaction_that_changes_nothing_keeps_the_revision() {
     let mut world = World::new();
     world.done(Payload::Put(put("a", "1")));

@@ -1,18 +1,17 @@
 //! Reads and writes of the store.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
 use kvorum_member::apply::Response;
 use kvorum_member::check::{self, Route};
+use kvorum_member::spare::SpareTxn;
 use kvorum_mvcc::View;
 use kvorum_mvcc::range::{Pages, RangeError, StreamError};
 use kvorum_proto::etcdserverpb::internal_raft_request::Payload;
-use kvorum_proto::etcdserverpb::{
-    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest,
-};
+use kvorum_proto::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest};
 use prost::Message;
 use prost::encoding::WireType;
 
@@ -111,22 +110,12 @@ pub(super) fn delete_range(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
 }
 
 thread_local! {
-    /// An empty transaction whose lists have room for the next one.
-    static TXN_ROOM: Cell<TxnRequest> = Cell::default();
-}
-
-/// Keeps the lists of a transaction that stands in the log, unless they are much longer than lists are.
-fn keep_room(mut request: TxnRequest) {
-    const ITEMS_MAX: usize = 16;
-    let operations = request.success.capacity().max(request.failure.capacity());
-    if operations.max(request.compare.capacity()) <= ITEMS_MAX {
-        request.clear();
-        TXN_ROOM.set(request);
-    }
+    /// For the next transaction that is only checked here and then proposed as its bytes.
+    static SPARE_TXN: RefCell<SpareTxn> = RefCell::default();
 }
 
 pub(super) fn txn(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
-    let mut request = TXN_ROOM.take();
+    let mut request = SPARE_TXN.with_borrow_mut(SpareTxn::take);
     if let Err(error) = request.merge(message.clone()) {
         return reply.send(Err(malformed(&error)));
     }
@@ -138,7 +127,7 @@ pub(super) fn txn(api: &Arc<Api>, message: Bytes, reply: ReplySink) {
         let (payload, limit) = (Payload::Txn(request), api.limits.request_bytes_max);
         api.member.propose_message(&payload, &message, limit, reply);
         if let Payload::Txn(request) = payload {
-            keep_room(request);
+            SPARE_TXN.with_borrow_mut(|spare| spare.put_back(request));
         }
         return;
     }
