@@ -15,6 +15,7 @@ use std::time::Duration;
 use kvorum_member::cluster::identity::{cluster_id, initial_member_id};
 use kvorum_member::cluster::{Member as RosterMember, SERVER_VERSION};
 use kvorum_proto::ids::{ClusterId, MemberId};
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::{StartError, discovery, election_timeout};
@@ -149,19 +150,25 @@ fn is_started(running: &[RosterMember], id: MemberId) -> bool {
     known.is_some_and(|member| !member.client_urls.is_empty())
 }
 
-/// What the first of the members that answers says of the cluster.
+/// What the first of the members that answers says of the cluster. All are asked at once: members that found a cluster
+/// together wait for each other, since none answers before it knows how it begins, and each waits once.
 async fn first_answer(
     dialer: &Dialer,
     urls: &BTreeSet<String>,
     limit: Duration,
 ) -> Option<(ClusterId, Vec<RosterMember>)> {
-    for url in urls {
-        match ask::members(dialer, url, limit).await {
+    let mut asked = JoinSet::new();
+    for url in urls.clone() {
+        let dialer = dialer.clone();
+        asked.spawn(async move {
+            let answer = ask::members(&dialer, &url, limit).await;
+            answer.map_err(|error| (format!("{url}/members"), error))
+        });
+    }
+    while let Some(answer) = asked.join_next().await {
+        match answer.expect("asking does not panic") {
             Ok(answer) => return Some(answer),
-            Err(error) => {
-                let address = format!("{url}/members");
-                warn!(address, %error, "failed to get cluster response");
-            }
+            Err((address, error)) => warn!(address, %error, "failed to get cluster response"),
         }
     }
     None
@@ -300,15 +307,44 @@ fn print(cluster: ClusterId, members: &[RosterMember]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kvorum_member::cluster::Member;
-    use kvorum_proto::ids::MemberId;
+    use std::collections::BTreeSet;
+    use std::time::Duration;
 
-    use super::match_members;
+    use kvorum_member::cluster::Member;
+    use kvorum_proto::ids::{ClusterId, MemberId};
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::{first_answer, match_members};
+    use crate::peer::Dialer;
 
     fn member(id: u64, name: &str, url: &str) -> Member {
         let mut member = Member::new(MemberId(id), vec![url.to_owned()], false);
         name.clone_into(&mut member.name);
         member
+    }
+
+    /// Asked in turn, the one that is silent would be waited for, for an hour.
+    #[tokio::test]
+    async fn who_is_silent_does_not_keep_another_from_answering() {
+        const LIMIT: Duration = Duration::from_secs(3600);
+        let listen = async || TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = |listener: &TcpListener| {
+            format!("http://{}", listener.local_addr().expect("an address"))
+        };
+        let mut listeners = [listen().await, listen().await];
+        listeners.sort_by_key(url);
+        let urls: BTreeSet<String> = listeners.iter().map(url).collect();
+        let [_silent, talker] = listeners;
+        tokio::spawn(async move {
+            let (mut stream, _) = talker.accept().await.expect("a caller");
+            let answer = b"HTTP/1.1 200 OK\r\nX-Etcd-Cluster-ID: ab\r\nContent-Length: 2\r\n\r\n[]";
+            stream.write_all(answer).await.expect("it reads");
+            // Whoever closes with a request unread takes the answer back.
+            std::future::pending::<()>().await;
+        });
+        let answer = first_answer(&Dialer::default(), &urls, LIMIT).await;
+        assert_eq!(answer, Some((ClusterId(0xab), Vec::new())));
     }
 
     #[test]
