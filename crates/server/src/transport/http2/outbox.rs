@@ -11,7 +11,7 @@ use crate::transport::frames::{self, ErrorCode, FrameHeader, HEADER_BYTES, PAYLO
 pub(in crate::transport) const OUTBOX_BYTES_MAX: usize = 256 * 1024;
 
 /// Room that a thread keeps between turns; what has grown beyond it is freed.
-const OUTBOX_BYTES_KEPT: usize = 2 * OUTBOX_BYTES_MAX;
+const OUTBOX_BYTES_KEPT: usize = 4 * OUTBOX_BYTES_MAX;
 
 thread_local! {
     /// Empty, with the room of the outbox that was written last.
