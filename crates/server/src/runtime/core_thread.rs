@@ -221,6 +221,8 @@ pub(super) struct CoreThread {
     alone: bool,
     /// Commands taken in this turn.
     taken: usize,
+    /// Whether a group of the log was written on this thread in this turn.
+    wrote_here: bool,
     /// When the core thread wakes by itself.
     sleeps_until: Moment,
     times: measure::Times,
@@ -272,6 +274,7 @@ impl CoreThread {
             measured: None,
             alone: false,
             taken: 0,
+            wrote_here: false,
             sleeps_until: Moment::default(),
             times: measure::Times::default(),
             baseline: None,
@@ -297,7 +300,7 @@ impl CoreThread {
         first: Option<Command>,
         commands: &Receiver<Command>,
     ) -> usize {
-        self.taken = 0;
+        (self.taken, self.wrote_here) = (0, false);
         let now = self.clock.now();
         let (mut next, mut received) = (first, 0);
         while let Some(command) = next {
@@ -323,7 +326,7 @@ impl CoreThread {
 
     /// A turn of a worker with a short command. Returns whether the core thread, which sleeps, has to be told.
     pub(super) fn turn_for_worker(&mut self, command: Command) -> bool {
-        self.taken = 0;
+        (self.taken, self.wrote_here) = (0, false);
         let now = self.clock.now();
         self.take(command, now);
         self.turn();
@@ -571,12 +574,14 @@ impl CoreThread {
     }
 
     /// Gives the disk its work. A small group with little else going on is written here: two changes of threads cost
-    /// more than what could be done meanwhile. A member with peers stays free to speak with them.
+    /// more than what could be done meanwhile. A member with peers stays free to speak with them. Only the first group of a
+    /// turn: where each asks for the next, as revokes of leases do that end together, a turn would keep everybody waiting.
     fn start_job(&mut self, job: Job) {
-        let here = self.alone && self.taken <= INLINE_COMMANDS_MAX && job.is_small_write();
-        if !here {
+        let is_quiet = self.taken <= INLINE_COMMANDS_MAX && !self.wrote_here;
+        if !self.alone || !is_quiet || !job.is_small_write() {
             return self.disks.submit(job);
         }
+        self.wrote_here = true;
         completion::wake_asleep();
         match self.disks.run(&job) {
             Ok(()) => self.job_done(job),
