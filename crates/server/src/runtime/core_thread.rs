@@ -300,7 +300,7 @@ impl CoreThread {
         first: Option<Command>,
         commands: &Receiver<Command>,
     ) -> usize {
-        (self.taken, self.wrote_here) = (0, false);
+        self.taken = 0;
         let now = self.clock.now();
         let (mut next, mut received) = (first, 0);
         while let Some(command) = next {
@@ -326,7 +326,7 @@ impl CoreThread {
 
     /// A turn of a worker with a short command. Returns whether the core thread, which sleeps, has to be told.
     pub(super) fn turn_for_worker(&mut self, command: Command) -> bool {
-        (self.taken, self.wrote_here) = (0, false);
+        self.taken = 0;
         let now = self.clock.now();
         self.take(command, now);
         self.turn();
@@ -430,6 +430,7 @@ impl CoreThread {
     }
 
     fn turn(&mut self) {
+        self.wrote_here = false;
         let now = self.clock.now();
         if !self.proposals.is_empty() {
             self.core.propose(&mut self.proposals);
