@@ -16,11 +16,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use kvorum_proto::etcdserverpb::{PutRequest, PutResponse};
 use prost::Message;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+
+use crate::machine_time::in_machine_time;
 
 /// Bytes before each message: a flag for compression, and the length.
 const FRAME_HEAD: usize = 5;
-/// How long any single answer may take.
+/// How long any single answer may take, in [`MachineTime`](crate::machine_time::MachineTime).
 pub const LIMIT: Duration = Duration::from_secs(60);
 /// Window of a stream and of the connection, in bytes.
 const WINDOW: u32 = 8 << 20;
@@ -369,6 +370,6 @@ fn decode_percent(text: &[u8]) -> String {
 }
 
 async fn in_time<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
-    let late = |_| Failure::Transport("no answer in time".to_owned());
-    timeout(LIMIT, future).await.map_err(late)
+    let late = || Failure::Transport("no answer in time".to_owned());
+    in_machine_time(LIMIT, future).await.ok_or_else(late)
 }

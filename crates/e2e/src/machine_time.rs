@@ -4,15 +4,43 @@
 //! as a virtual one does whose host is busy, or is so busy that nobody gets on, the clock on the wall goes on alone. So
 //! a thread takes one short step after the other, and what a step takes longer than it should does not count.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tokio::time::timeout;
+
 /// How long a step should take.
 const STEP: Duration = Duration::from_millis(10);
 /// What a step counts at most: some lateness is that of any machine.
 const STEP_MAX: Duration = Duration::from_millis(15);
+
+/// A step of a long wait, of which many may go on at once: a standstill counts as one.
+const WAIT_STEP: Duration = Duration::from_secs(1);
+
+/// Waits for a future. None when it is not ready within `limit` of such time, to a second.
+pub async fn in_machine_time<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    for step in wait_steps(limit) {
+        if let Ok(value) = timeout(step, &mut future).await {
+            return Some(value);
+        }
+    }
+    None
+}
+
+/// The steps of a wait that lasts at most so long. Each begins when the one before is over, however late that is.
+pub(crate) fn wait_steps(limit: Duration) -> impl Iterator<Item = Duration> {
+    let mut left = limit;
+    std::iter::from_fn(move || {
+        let step = left.min(WAIT_STEP);
+        left -= step;
+        (step > Duration::ZERO).then_some(step)
+    })
+}
 
 /// A clock that stands still when the machine does.
 pub struct MachineTime {
@@ -59,11 +87,34 @@ fn counted(took: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grpc::block_on;
 
     #[test]
     fn a_standstill_counts_as_one_step() {
         assert_eq!(counted(STEP), STEP);
         assert_eq!(counted(Duration::from_secs(3)), STEP_MAX);
+    }
+
+    #[test]
+    fn a_wait_takes_steps_that_add_up_to_its_limit() {
+        let millis = |limit| {
+            let steps = wait_steps(Duration::from_millis(limit));
+            steps.map(|step| step.as_millis()).collect::<Vec<_>>()
+        };
+        assert_eq!(millis(2_500), [1_000, 1_000, 500]);
+        assert_eq!(millis(0), []);
+    }
+
+    #[test]
+    fn a_standstill_during_a_wait_counts_as_one_step() {
+        // The thread stands still for two of the three steps, and what it waits for comes in the step behind.
+        let ready = async {
+            thread::sleep(2 * WAIT_STEP);
+            tokio::time::sleep(WAIT_STEP / 2).await;
+        };
+        assert_eq!(block_on(in_machine_time(2 * WAIT_STEP, ready)), Some(()));
+        let never = std::future::pending::<()>();
+        assert_eq!(block_on(in_machine_time(WAIT_STEP / 10, never)), None);
     }
 
     #[test]

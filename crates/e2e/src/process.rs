@@ -4,11 +4,11 @@ use std::io::{BufRead as _, BufReader, PipeReader, Read, Write as _, pipe};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::machine_time::MachineTime;
+use crate::machine_time::{MachineTime, wait_steps};
 
 /// Lines that a process wrote so far, and whether it closed its outputs.
 #[derive(Default)]
@@ -80,7 +80,7 @@ impl Process {
     }
 
     /// Waits until a line at or after number `from` contains `text`, and returns its number.
-    /// None when the process ended or `limit` passed before that.
+    /// None when the process ended or `limit` of [`MachineTime`] passed before that.
     pub fn wait_for(&self, text: &str, from: usize, limit: Duration) -> Option<usize> {
         let find = |written: &Written| {
             let later = written.lines.iter().enumerate().skip(from);
@@ -89,13 +89,25 @@ impl Process {
                 .map(|(number, _)| number)
                 .next()
         };
-        let waiting = |written: &mut Written| !written.ended && find(written).is_none();
-        let (written, _) = self
-            .written
-            .1
-            .wait_timeout_while(self.lock(), limit, waiting)
-            .expect("the reader does not panic");
+        let written = self.wait_while(limit, |written| !written.ended && find(written).is_none());
         find(&written)
+    }
+
+    /// Waits until what was written is enough, or for `limit` of [`MachineTime`].
+    fn wait_while(
+        &self,
+        limit: Duration,
+        waiting: impl Fn(&Written) -> bool,
+    ) -> MutexGuard<'_, Written> {
+        let mut written = self.lock();
+        for step in wait_steps(limit) {
+            (written, _) = self
+                .written
+                .1
+                .wait_timeout_while(written, step, |written| waiting(written))
+                .expect("the reader does not panic");
+        }
+        written
     }
 
     /// Sends SIGTERM.
@@ -119,12 +131,7 @@ impl Process {
     /// Waits for the end: how it ended and how long that took, in [`MachineTime`]. None after `limit`.
     pub fn wait_exit(&mut self, limit: Duration) -> Option<(ExitStatus, Duration)> {
         let took = MachineTime::start();
-        let ended = self
-            .written
-            .1
-            .wait_timeout_while(self.lock(), limit, |written| !written.ended)
-            .is_ok_and(|(written, _)| written.ended);
-        if !ended {
+        if !self.wait_while(limit, |written| !written.ended).ended {
             return None;
         }
         let status = self.child.wait().expect("our own child can be waited for");
@@ -181,7 +188,6 @@ pub struct Outcome {
 /// # Panics
 /// When it does not start.
 pub fn run(command: &mut Command, input: &str, limit: Duration) -> Outcome {
-    let started = Instant::now();
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -196,8 +202,8 @@ pub fn run(command: &mut Command, input: &str, limit: Duration) -> Outcome {
     let stdout = read_all(child.stdout.take().expect("asked for"));
     let stderr = read_all(child.stderr.take().expect("asked for"));
     let texts = [stdout, stderr].map(|text| {
-        let left = limit.saturating_sub(started.elapsed());
-        text.recv_timeout(left).unwrap_or_else(|_| {
+        let in_time = wait_steps(limit).find_map(|step| text.recv_timeout(step).ok());
+        in_time.unwrap_or_else(|| {
             let _ = child.kill();
             text.recv().unwrap_or_default()
         })
