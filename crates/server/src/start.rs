@@ -326,3 +326,6 @@ async fn propose_until_applied(member: &Member, payload: &Payload) -> Result<(),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
