@@ -31,7 +31,7 @@ pub fn get(port: u16, path: &str) -> io::Result<Page> {
 /// Sends bytes and returns everything that comes back until the server closes, or says no more.
 ///
 /// # Errors
-/// When nobody listens or nothing at all comes within ten seconds.
+/// When nobody listens or nothing at all comes within a minute.
 pub fn exchange(port: u16, bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(LIMIT))?;
