@@ -16,6 +16,9 @@ pub const FORMS: [&str; 5] = ["simple", "fields", "json", "protobuf", "table"];
 
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// How long a command may take, as the tool reads it.
+const COMMAND_TIMEOUT: &str = "60s";
+
 /// Names before numbers in which two servers may differ, in the spellings of the output formats.
 const FREE_NUMBERS: [&str; 18] = [
     "\"raft_term\":",
@@ -130,6 +133,14 @@ impl Session {
         if self.release < (3, 6) {
             // Later releases know one API only and complain about the variable.
             command.env("ETCDCTL_API", "3");
+        }
+        if !line
+            .arguments
+            .iter()
+            .any(|word| word.starts_with("--command-timeout"))
+        {
+            // A machine that stands still for a moment is no answer of the server.
+            command.env("ETCDCTL_COMMAND_TIMEOUT", COMMAND_TIMEOUT);
         }
         command.args(&line.arguments);
         let Some(until) = line.until else {
