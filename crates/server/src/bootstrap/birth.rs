@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::io;
 use std::time::Duration;
 
 use kvorum_member::cluster::identity::{cluster_id, initial_member_id};
@@ -104,7 +105,7 @@ pub(super) async fn find(config: &Config, dialer: &Dialer) -> Result<Birth, Star
     let own = members.iter().find(|member| member.name == config.name);
     // Checked with the flags: the own name is in the list.
     let own = own.map(RosterMember::id).unwrap_or_default();
-    if let Some((_, running)) = first_answer(dialer, &others, limit).await
+    if let Some((_, running)) = Answers::ask(dialer, &others, limit).next().await
         && is_started(&running, own)
     {
         return Err(BirthError::Bootstrapped(own).into());
@@ -150,28 +151,55 @@ fn is_started(running: &[RosterMember], id: MemberId) -> bool {
     known.is_some_and(|member| !member.client_urls.is_empty())
 }
 
-/// What the first of the members that answers says of the cluster. All are asked at once: members that found a cluster
-/// together wait for each other, since none answers before it knows how it begins, and each waits once.
-async fn first_answer(
-    dialer: &Dialer,
-    urls: &BTreeSet<String>,
-    limit: Duration,
-) -> Option<(ClusterId, Vec<RosterMember>)> {
-    let mut asked = JoinSet::new();
-    for url in urls.clone() {
-        let dialer = dialer.clone();
-        asked.spawn(async move {
-            let answer = ask::members(&dialer, &url, limit).await;
-            answer.map_err(|error| (format!("{url}/members"), error))
-        });
+/// What members say of the cluster, as it comes in. All are asked at once: members that found a cluster together wait for
+/// each other, since none answers before it knows how it begins, and each waits once.
+struct Answers(JoinSet<Result<Answer, (String, io::Error)>>);
+
+type Answer = (ClusterId, Vec<RosterMember>);
+
+impl Answers {
+    fn ask(dialer: &Dialer, urls: &BTreeSet<String>, limit: Duration) -> Self {
+        let mut asked = JoinSet::new();
+        for url in urls.clone() {
+            let dialer = dialer.clone();
+            asked.spawn(async move {
+                let answer = ask::members(&dialer, &url, limit).await;
+                answer.map_err(|error| (format!("{url}/members"), error))
+            });
+        }
+        Self(asked)
     }
-    while let Some(answer) = asked.join_next().await {
-        match answer.expect("asking does not panic") {
-            Ok(answer) => return Some(answer),
-            Err((address, error)) => warn!(address, %error, "failed to get cluster response"),
+
+    /// The next one; none when nobody is left who might answer.
+    async fn next(&mut self) -> Option<Answer> {
+        loop {
+            match self.0.join_next().await?.expect("asking does not panic") {
+                Ok(answer) => return Some(answer),
+                Err((address, error)) => warn!(address, %error, "failed to get cluster response"),
+            }
         }
     }
-    None
+
+    /// The first one that has the listed members, with their names. A member that is behind does not know yet of
+    /// one that was just added, so that another one's answer is waited for.
+    async fn fitting(
+        mut self,
+        listed: &[RosterMember],
+    ) -> Result<(Answer, BTreeMap<MemberId, String>), BirthError> {
+        let mut why = BirthError::NoAnswer;
+        while let Some((cluster, running)) = self.next().await {
+            match match_members(listed, &running) {
+                Ok(names) => return Ok(((cluster, running), names)),
+                Err(reason) => {
+                    why = BirthError::Differs {
+                        cluster: print(cluster, &running),
+                        reason,
+                    };
+                }
+            }
+        }
+        Err(why)
+    }
 }
 
 async fn join(
@@ -180,13 +208,8 @@ async fn join(
     others: &BTreeSet<String>,
     limit: Duration,
 ) -> Result<Birth, BirthError> {
-    let (cluster, mut running) = first_answer(dialer, others, limit)
-        .await
-        .ok_or(BirthError::NoAnswer)?;
-    let names = match_members(listed, &running).map_err(|reason| BirthError::Differs {
-        cluster: print(cluster, &running),
-        reason,
-    })?;
+    let answers = Answers::ask(dialer, others, limit);
+    let ((cluster, mut running), names) = answers.fitting(listed).await?;
     let own = names.iter().find(|(_, name)| **name == config.name);
     // Each listed name has found its member, and the own name is listed.
     let own = own.map(|(id, _)| *id).unwrap_or_default();
@@ -313,10 +336,12 @@ mod tests {
     use kvorum_member::cluster::Member;
     use kvorum_proto::ids::{ClusterId, MemberId};
     use tokio::io::AsyncWriteExt as _;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
-    use super::{first_answer, match_members};
+    use super::{Answers, BirthError, match_members};
     use crate::peer::Dialer;
+
+    const LIMIT: Duration = Duration::from_secs(3600);
 
     fn member(id: u64, name: &str, url: &str) -> Member {
         let mut member = Member::new(MemberId(id), vec![url.to_owned()], false);
@@ -324,27 +349,72 @@ mod tests {
         member
     }
 
+    async fn listen() -> TcpListener {
+        TcpListener::bind("127.0.0.1:0").await.expect("a port")
+    }
+
+    fn url(listener: &TcpListener) -> String {
+        format!("http://{}", listener.local_addr().expect("an address"))
+    }
+
+    /// Says of the cluster what is given, to the first who asks.
+    async fn answer(listener: TcpListener, members: &str) -> TcpStream {
+        let (mut stream, _) = listener.accept().await.expect("a caller");
+        let length = members.len();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nX-Etcd-Cluster-ID: ab\r\nContent-Length: {length}\r\n\r\n{members}"
+        );
+        let written = stream.write_all(answer.as_bytes()).await;
+        written.expect("it reads");
+        // Whoever closes with a request unread takes the answer back.
+        stream
+    }
+
     /// Asked in turn, the one that is silent would be waited for, for an hour.
     #[tokio::test]
     async fn who_is_silent_does_not_keep_another_from_answering() {
-        const LIMIT: Duration = Duration::from_secs(3600);
-        let listen = async || TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = |listener: &TcpListener| {
-            format!("http://{}", listener.local_addr().expect("an address"))
-        };
         let mut listeners = [listen().await, listen().await];
         listeners.sort_by_key(url);
         let urls: BTreeSet<String> = listeners.iter().map(url).collect();
         let [_silent, talker] = listeners;
+        let _open = tokio::spawn(answer(talker, "[]"));
+        let answer = Answers::ask(&Dialer::default(), &urls, LIMIT).next().await;
+        assert_eq!(answer, Some((ClusterId(0xab), Vec::new())));
+    }
+
+    /// It was added a moment ago, and the first that answers has not heard of it.
+    #[tokio::test]
+    async fn a_member_that_is_behind_keeps_nobody_from_joining() {
+        let (behind, ahead) = (listen().await, listen().await);
+        let urls = BTreeSet::from([url(&behind), url(&ahead)]);
+        let listed = [
+            member(0, "a", "http://127.0.0.1:1"),
+            member(0, "b", "http://127.0.0.1:2"),
+        ];
+        let known = r#"{"id":7,"peerURLs":["http://127.0.0.1:1"],"name":"a"}"#;
+        let added = r#"{"id":8,"peerURLs":["http://127.0.0.1:2"]}"#;
+        let answers = Answers::ask(&Dialer::default(), &urls, LIMIT);
         tokio::spawn(async move {
-            let (mut stream, _) = talker.accept().await.expect("a caller");
-            let answer = b"HTTP/1.1 200 OK\r\nX-Etcd-Cluster-ID: ab\r\nContent-Length: 2\r\n\r\n[]";
-            stream.write_all(answer).await.expect("it reads");
-            // Whoever closes with a request unread takes the answer back.
+            let _open = answer(behind, &format!("[{known}]")).await;
+            let _open = answer(ahead, &format!("[{known},{added}]")).await;
             std::future::pending::<()>().await;
         });
-        let answer = first_answer(&Dialer::default(), &urls, LIMIT).await;
-        assert_eq!(answer, Some((ClusterId(0xab), Vec::new())));
+        let (_, names) = answers.fitting(&listed).await.expect("one of them fits");
+        assert_eq!(names[&MemberId(8)], "b");
+    }
+
+    #[tokio::test]
+    async fn members_that_all_name_others_are_told() {
+        let listeners = [listen().await, listen().await];
+        let urls: BTreeSet<String> = listeners.iter().map(url).collect();
+        let _open = listeners.map(|listener| tokio::spawn(answer(listener, "[]")));
+        let answers = Answers::ask(&Dialer::default(), &urls, LIMIT);
+        let listed = [member(0, "a", "http://127.0.0.1:1")];
+        let refused = answers.fitting(&listed).await.expect_err("none fits");
+        assert!(matches!(refused, BirthError::Differs { .. }), "{refused}");
+        let nobody = Answers::ask(&Dialer::default(), &BTreeSet::new(), LIMIT);
+        let refused = nobody.fitting(&listed).await.expect_err("none answers");
+        assert!(matches!(refused, BirthError::NoAnswer), "{refused}");
     }
 
     #[test]
