@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every check, in the order in which a mistake is cheapest to find.
 //!
 //! The last line is `N passed, N failed`: a test function counts as one, and so does a stage that
-//! has no test functions. What could not run is printed with its reason; where `CI=true`, a skip
+//! has no test functions. Before it stands what failed, with the first words of why, since the output is long. What could not run is printed with its reason; where `CI=true`, a skip
 //! that `skips.toml` does not list is a failure.
 
 use std::cell::OnceCell;
@@ -113,6 +113,46 @@ struct Tally {
     passed: usize,
     failed: usize,
     ran: BTreeSet<String>,
+    /// What failed and why.
+    failures: Vec<String>,
+}
+
+/// Lines of a failed test's output that are told again at the end.
+const TOLD_AGAIN_LINES: usize = 4;
+
+/// The outputs of failed tests, which stand at the end of their program's.
+#[derive(Default)]
+struct FailedTests {
+    /// A test with the first lines of what it wrote.
+    found: Vec<(String, Vec<String>)>,
+    is_inside: bool,
+}
+
+impl FailedTests {
+    fn see(&mut self, line: &str) {
+        let begun = line
+            .strip_prefix("---- ")
+            .and_then(|rest| rest.strip_suffix(" stdout ----"));
+        if let Some(test) = begun {
+            self.found.push((test.to_owned(), Vec::new()));
+            self.is_inside = true;
+        } else if line == "failures:" {
+            self.is_inside = false;
+        } else if self.is_inside
+            && !line.is_empty()
+            && let Some((_, lines)) = self.found.last_mut()
+            && lines.len() < TOLD_AGAIN_LINES
+        {
+            lines.push(line.to_owned());
+        }
+    }
+
+    fn told(self, program: &str) -> impl Iterator<Item = String> {
+        self.found.into_iter().map(move |(test, lines)| {
+            let lines = lines.iter().map(|line| format!("\n    {line}"));
+            format!("{program}: {test}{}", lines.collect::<String>())
+        })
+    }
 }
 
 /// Runs the stages named, or all of them.
@@ -143,9 +183,12 @@ pub(crate) fn run(only: &[&str]) -> Result<()> {
     let skips = report_skips(&mut tally)?;
     if only.is_empty() && skips == 0 {
         for finding in compat::rows_not_run(&tally.ran)? {
-            println!("failed: {finding}");
+            tally.failures.push(finding);
             tally.failed += 1;
         }
+    }
+    for failure in &tally.failures {
+        println!("failed: {failure}");
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     ensure!(tally.failed == 0, "{} failed", tally.failed);
@@ -204,11 +247,12 @@ fn run_program(name: &str, mut command: Command, tally: &mut Tally) -> Result<bo
         .with_context(|| format!("start {name}"))?;
     let lines = BufReader::new(child.stdout.take().context("no output")?).lines();
     let guard = thread::spawn(move || see_to_the_end(&mut child));
-    let mut failures = 0;
-    let mut functions = 0;
+    let (mut failures, mut functions) = (0, 0);
+    let mut failed_tests = FailedTests::default();
     for line in lines {
         let line = line?;
         println!("{line}");
+        failed_tests.see(&line);
         let Some((path, verdict)) = line
             .strip_prefix("test ")
             .and_then(|rest| rest.rsplit_once(" ... "))
@@ -233,13 +277,14 @@ fn run_program(name: &str, mut command: Command, tally: &mut Tally) -> Result<bo
     if !succeeded && failures == 0 {
         tally.failed += 1;
     }
+    tally.failures.extend(failed_tests.told(name));
     if late {
-        println!(
-            "failed: {name} took longer than {} s and was ended",
-            LONGEST_PROGRAM.as_secs()
-        );
-    } else if !succeeded {
-        println!("failed: {name}");
+        let limit = LONGEST_PROGRAM.as_secs();
+        tally
+            .failures
+            .push(format!("{name} took longer than {limit} s and was ended"));
+    } else if !succeeded && failures == 0 {
+        tally.failures.push(name.to_owned());
     }
     Ok(succeeded && functions == 0)
 }
@@ -310,6 +355,30 @@ mod tests {
     use std::process::Command;
 
     use super::{Tally, run_program};
+
+    #[test]
+    fn what_failed_is_told_again_with_the_first_words_of_why() {
+        let output = [
+            "test one ... ok",
+            "test two ... FAILED",
+            "failures:",
+            "",
+            "---- two stdout ----",
+            "",
+            "thread two panicked at x.rs:1:1:",
+            "2, not 1",
+            "failures:",
+            "    two",
+        ];
+        let mut program = Command::new("sh");
+        let script = format!("printf '%s\\n' '{}'; exit 101", output.join("' '"));
+        program.args(["-c", &script]);
+        let mut tally = Tally::default();
+        run_program("a shell", program, &mut tally).expect("it starts");
+        let told = "a shell: two\n    thread two panicked at x.rs:1:1:\n    2, not 1";
+        assert_eq!((tally.passed, tally.failed), (1, 1));
+        assert_eq!(tally.failures, [told]);
+    }
 
     #[test]
     fn a_program_is_over_when_it_has_ended_whatever_it_left_running() {
