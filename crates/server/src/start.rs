@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::api::v3::{Api, Limits, Services};
-use crate::bootstrap::{self, Booted};
+use crate::bootstrap;
 use crate::config::{self, Config, STATUS_FAILED};
 use crate::log::{self, Line};
 use crate::metrics::Metrics;
@@ -102,34 +102,28 @@ fn serve(config: &Config, small_pages: Option<SmallPages>) -> anyhow::Result<End
     let metrics = Arc::new(Metrics::new(config.metrics == "extensive"));
     // Ports are taken first: an address in use is told before anything is written.
     let bound = runtime.block_on(async { ports::bind(config, security.server.as_ref()) })?;
-    let mut requests = None;
     let disk = DiskWatch::open(&directory.member().join("state"), &config.wal_directory())?;
-    let dialer = security.dialer;
-    let booted = bootstrap::boot(config, &directory, runtime.handle(), &dialer, |member| {
-        requests.insert(Requests::new(member)).first()
-    })?;
-    directory.mark_format()?;
-    let requests = requests.unwrap_or_else(|| Requests::new(booted.identity.member));
-    let running = start(
-        config,
-        booted,
-        requests,
-        &metrics,
-        (runtime.handle(), dialer),
-    )?;
+    let surroundings = (runtime.handle(), security.dialer);
+    let running = start(config, &mut directory, &metrics, surroundings)?;
     runtime.spawn(disk_space::watch(running.member.clone(), disk));
     runtime.block_on(live(config, running, bound, metrics, connections_max))
 }
 
+/// From a data directory to a member whose threads run.
 fn start(
     config: &Config,
-    booted: Booted,
-    requests: Requests,
+    directory: &mut DataDirectory,
     metrics: &Arc<Metrics>,
     (runtime, dialer): (&tokio::runtime::Handle, Dialer),
 ) -> anyhow::Result<Running> {
+    let mut requests = None;
+    let booted = bootstrap::boot(config, directory, runtime, &dialer, |member| {
+        requests.insert(Requests::new(member)).first()
+    })?;
+    directory.mark_format()?;
     let election_timeout = bootstrap::election_timeout(config);
     let identity = booted.identity;
+    let requests = requests.unwrap_or_else(|| Requests::new(identity.member));
     let start = Start {
         settings: Settings {
             tick: Duration::from_millis(config.heartbeat_interval_ms),
