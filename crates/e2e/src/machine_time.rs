@@ -22,7 +22,10 @@ const STEP_MAX: Duration = Duration::from_millis(15);
 const WAIT_STEP: Duration = Duration::from_secs(1);
 
 /// Waits for a future. None when it is not ready within `limit` of such time, to a second.
-pub async fn in_machine_time<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn in_machine_time<T>(
+    limit: Duration,
+    future: impl Future<Output = T>,
+) -> Option<T> {
     let mut future = pin!(future);
     for step in wait_steps(limit) {
         if let Ok(value) = timeout(step, &mut future).await {
@@ -107,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_standstill_during_a_wait_counts_as_one_step() {
-        // The thread stands still for two of the three steps, and what it waits for comes in the step behind.
+        // The thread stands still for as long as the limit, which is one step, and what it waits for comes in the other.
         let ready = async {
             thread::sleep(2 * WAIT_STEP);
             tokio::time::sleep(WAIT_STEP / 2).await;
