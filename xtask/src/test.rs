@@ -1,8 +1,9 @@
 //! `cargo xtask test`: every check, in the order in which a mistake is cheapest to find.
 //!
 //! The last line is `N passed, N failed`: a test function counts as one, and so does a stage that
-//! has no test functions. Before it stands what failed, with the first words of why, since the output is long. What could not run is printed with its reason; where `CI=true`, a skip
-//! that `skips.toml` does not list is a failure.
+//! has no test functions. Before it stands what failed, with the first words of why, since the output
+//! is long. What could not run is printed with its reason; where `CI=true`, a skip that `skips.toml`
+//! does not list is a failure.
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -277,13 +278,18 @@ fn run_program(name: &str, mut command: Command, tally: &mut Tally) -> Result<bo
     if !succeeded && failures == 0 {
         tally.failed += 1;
     }
+    if !succeeded {
+        println!("failed: {name}");
+    }
+    let told = tally.failures.len();
     tally.failures.extend(failed_tests.told(name));
     if late {
         let limit = LONGEST_PROGRAM.as_secs();
         tally
             .failures
             .push(format!("{name} took longer than {limit} s and was ended"));
-    } else if !succeeded && failures == 0 {
+    } else if !succeeded && tally.failures.len() == told {
+        // It ended before it could say why.
         tally.failures.push(name.to_owned());
     }
     Ok(succeeded && functions == 0)
@@ -344,6 +350,7 @@ fn report_skips(tally: &mut Tally) -> Result<usize> {
             }
         );
         if strict && !listed {
+            tally.failures.push(format!("{skip} (skipped)"));
             tally.failed += 1;
         }
     }
@@ -378,6 +385,14 @@ mod tests {
         let told = "a shell: two\n    thread two panicked at x.rs:1:1:\n    2, not 1";
         assert_eq!((tally.passed, tally.failed), (1, 1));
         assert_eq!(tally.failures, [told]);
+        let mut program = Command::new("sh");
+        program.args(["-c", "echo 'test two ... FAILED'; kill -ABRT $$"]);
+        let mut tally = Tally::default();
+        run_program("a shell", program, &mut tally).expect("it starts");
+        assert_eq!(
+            (tally.failed, tally.failures),
+            (1, vec!["a shell".to_owned()])
+        );
     }
 
     #[test]
